@@ -1,0 +1,7 @@
+//! Drawbridge's pure core: policy in, programs out, plus the netlink session that applies and reads them back.
+//!
+//! Nothing here knows tokio or Kubernetes. Compilers are functions from values to values; what touches the kernel is
+//! in [`netlink`] and blocks in the calling thread.
+#![forbid(unsafe_code)]
+
+pub mod ids;

@@ -1,0 +1,12 @@
+//! The gRPC contract between `host-shim` on the server and `nic-agent` on its SmartNIC, generated from
+//! `proto/nic_agent.proto`.
+#![forbid(unsafe_code)]
+
+/// Version 1 of the contract.
+pub mod v1 {
+    #![allow(clippy::all, clippy::pedantic, missing_docs)]
+    tonic::include_proto!("drawbridge.nic.v1");
+}
+
+/// Metadata key of an error status: the refusal's stable, machine-readable reason (`unknown-pod`, `vf-held`, ...).
+pub const REASON_KEY: &str = "drawbridge-reason";
