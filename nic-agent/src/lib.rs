@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod claim;
+pub mod config;
+mod names;

@@ -1,0 +1,403 @@
+//! The agent's configuration: one TOML file, checked as a whole before anything uses it.
+//!
+//! Owns the file's format, its defaults and its checks; `nic-agent.toml(5)` and `packaging/nic-agent.example.toml`
+//! describe it to people. It never reads anything but that one file and never applies a value.
+//!
+//! Failure: every mistake is reported at once, each with its key, the value that stands there and what to write
+//! instead. A [`Source`] whose file turns bad reports that and the last good configuration stays in force.
+
+mod defaults;
+mod read;
+mod restart;
+mod section;
+mod source;
+mod template;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use offload::ids::CtZone;
+
+pub use section::Problem;
+pub use source::Source;
+pub use template::{Fields, Template};
+
+/// A configuration file that was read in full and found to be in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub node: Node,
+    pub server: Server,
+    pub ovs: Ovs,
+    pub chassis: Chassis,
+    pub southbound: Southbound,
+    pub edge: Edge,
+    pub eswitch: Eswitch,
+    pub profile: Profile,
+    pub directory: Directory,
+    pub state: State,
+    pub metrics: Metrics,
+    pub log: Log,
+}
+
+/// Whom this NIC serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The Kubernetes node's name.
+    pub name: String,
+    /// DNS name that the host-shim's certificate must hold.
+    pub host_identity: String,
+}
+
+/// The gRPC server that the host-shim talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// At least one. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: PathBuf,
+    pub attach_timeout: Duration,
+    pub max_connections: usize,
+}
+
+/// Where this NIC's Open vSwitch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ovs {
+    /// Never `Remote::Ssl`.
+    pub db: Remote,
+    /// Holds `<bridge>.mgmt`, the OpenFlow sockets.
+    pub run_dir: PathBuf,
+}
+
+/// What `ovn-controller` reads from the Open_vSwitch table, and OVS's own settings there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chassis {
+    pub system_id: String,
+    /// `None`: the system's.
+    pub hostname: Option<String>,
+    /// At least one.
+    pub ovn_remote: Vec<Remote>,
+    /// At least one.
+    pub ovn_encap_type: Vec<EncapType>,
+    /// At least one.
+    pub ovn_encap_ip: Vec<IpAddr>,
+    pub ovn_bridge: String,
+    pub ovn_bridge_mappings: Vec<BridgeMapping>,
+    pub ovn_transport_zones: Vec<String>,
+    pub ct_zone_range: ZoneRange,
+    pub hw_offload: bool,
+    pub tc_policy: TcPolicy,
+    pub datapath_type: DatapathType,
+}
+
+/// How to reach OVN's southbound database, whose addresses are [`Chassis::ovn_remote`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Southbound {
+    /// Always there when a remote is `ssl:`.
+    pub tls: Option<SouthboundTls>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SouthboundTls {
+    pub private_key: PathBuf,
+    pub certificate: PathBuf,
+    pub ca_cert: PathBuf,
+}
+
+/// The boundary bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    pub bridge: String,
+    /// At most [`Edge::MAX_ZONES`], none of them OVN's.
+    pub ct_zones: ZoneRange,
+    /// The pods' MTU; `None` leaves it as it is.
+    pub mtu: Option<u32>,
+}
+
+impl Edge {
+    /// mlx5 restores a zone from eight bits, so an eSwitch has 255 of them at a time
+    /// (drivers/net/ethernet/mellanox/mlx5/core/en/tc_ct.c, `ESW_ZONE_ID_BITS`).
+    pub const MAX_ZONES: u32 = 255;
+}
+
+/// Which of the NIC's devices is the eSwitch; what is not given is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eswitch {
+    pub device: Option<DevlinkHandle>,
+    /// devlink's number of the server that this NIC serves.
+    pub controller: Option<u32>,
+}
+
+/// Where a pod's logical port is found, and what the pod is told that the port does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    pub kind: ProfileKind,
+    /// The pods ask OVN's DHCP for their addresses.
+    pub dhcp: bool,
+    pub ipv4: Family<Ipv4Addr>,
+    pub ipv6: Family<Ipv6Addr>,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProfileKind {
+    Plain { template: Template },
+    OvnKubernetes,
+    KubeOvn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family<A> {
+    pub prefix_length: u8,
+    /// The pods' default gateway, if they get one.
+    pub gateway: Option<A>,
+}
+
+/// A route beyond the default ones. Destination and gateway are of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub destination: IpNet,
+    /// `None`: on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Which pods exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// `None`: off.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+/// Levels as `tracing_subscriber::filter::Targets` takes them: `info`, or `info,nic_agent::server=debug`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLevel(pub(crate) String);
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal when we are a service of systemd's, else text.
+    Auto,
+    Text,
+    Json,
+    Journal,
+}
+
+/// An OVSDB server's address in OVN's own notation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Remote {
+    Unix(PathBuf),
+    /// `host` is an address without brackets, or a DNS name.
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Ssl {
+        host: String,
+        port: u16,
+    },
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, host, port) = match self {
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Tcp { host, port } => ("tcp", host, port),
+            Self::Ssl { host, port } => ("ssl", host, port),
+        };
+        if host.contains(':') {
+            write!(f, "{method}:[{host}]:{port}")
+        } else {
+            write!(f, "{method}:{host}:{port}")
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EncapType {
+    Geneve,
+    Vxlan,
+}
+
+impl EncapType {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Geneve => "geneve",
+            Self::Vxlan => "vxlan",
+        }
+    }
+}
+
+/// Where OVS puts the flows that it offloads (`other_config:tc-policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcPolicy {
+    None,
+    SkipSw,
+    SkipHw,
+}
+
+impl TcPolicy {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SkipSw => "skip_sw",
+            Self::SkipHw => "skip_hw",
+        }
+    }
+}
+
+/// `Bridge.datapath_type` of the bridges that we make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatapathType {
+    System,
+    Netdev,
+}
+
+impl DatapathType {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Netdev => "netdev",
+        }
+    }
+}
+
+/// `physical network:bridge`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BridgeMapping {
+    pub network: String,
+    pub bridge: String,
+}
+
+impl fmt::Display for BridgeMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.network, self.bridge)
+    }
+}
+
+/// Conntrack zones from `first` to `last`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZoneRange {
+    first: CtZone,
+    last: CtZone,
+}
+
+impl ZoneRange {
+    /// `None` when `first` is above `last`.
+    pub fn new(first: CtZone, last: CtZone) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    pub const fn first(self) -> CtZone {
+        self.first
+    }
+
+    pub const fn last(self) -> CtZone {
+        self.last
+    }
+
+    pub fn contains(self, zone: CtZone) -> bool {
+        self.first <= zone && zone <= self.last
+    }
+
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// How many zones; never zero.
+    pub fn size(self) -> u32 {
+        u32::from(self.last.get()) - u32::from(self.first.get()) + 1
+    }
+
+    /// From the lowest zone up.
+    pub fn iter(self) -> impl Iterator<Item = CtZone> {
+        (self.first.get()..=self.last.get()).filter_map(CtZone::new)
+    }
+}
+
+impl fmt::Display for ZoneRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// A devlink device: `pci/0000:03:00.0`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevlinkHandle {
+    pub bus: String,
+    pub name: String,
+}
+
+impl fmt::Display for DevlinkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bus, self.name)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: cannot be read: {source}; name another file with --config or make this one", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The parser's text shows the line.
+    #[error("not TOML: {0}")]
+    Syntax(String),
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        read::config(table).map_err(ConfigError::Invalid)
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        source::read(path).and_then(|text| text.parse())
+    }
+
+    /// The keys in which `other` differs from us and that only a new start takes over.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        restart::keys(self, other)
+    }
+}

@@ -1,0 +1,29 @@
+//! Every default of the configuration, as it would stand in the file. `packaging/nic-agent.example.toml` documents
+//! them, and a test compares the two.
+
+pub(super) const LISTEN: &str = "192.168.100.2:8443";
+pub(super) const SERVER_CERT: &str = "/etc/nic-agent/tls/server.crt";
+pub(super) const SERVER_KEY: &str = "/etc/nic-agent/tls/server.key";
+pub(super) const CLIENT_CA: &str = "/etc/nic-agent/tls/client-ca.crt";
+pub(super) const ATTACH_TIMEOUT_SECONDS: u32 = 60;
+pub(super) const MAX_CONNECTIONS: u32 = 64;
+pub(super) const OVS_DB: &str = "unix:/run/openvswitch/db.sock";
+pub(super) const OVS_RUN_DIR: &str = "/run/openvswitch";
+pub(super) const ENCAP_TYPE: &str = "geneve";
+pub(super) const OVN_BRIDGE: &str = "br-int";
+pub(super) const CHASSIS_ZONES: &str = "1-59999";
+pub(super) const HW_OFFLOAD: bool = true;
+pub(super) const TC_POLICY: &str = "none";
+pub(super) const DATAPATH_TYPE: &str = "system";
+pub(super) const EDGE_BRIDGE: &str = "br-edge";
+pub(super) const EDGE_ZONES: &str = "61000-61254";
+pub(super) const PROFILE_KIND: &str = "plain";
+pub(super) const TEMPLATE: &str = "{namespace}_{name}";
+pub(super) const DHCP: bool = false;
+pub(super) const PREFIX_LENGTH_V4: u8 = 24;
+pub(super) const PREFIX_LENGTH_V6: u8 = 64;
+pub(super) const DIRECTORY_FILE: &str = "/etc/nic-agent/pods.json";
+pub(super) const STATE_DIR: &str = "/var/lib/nic-agent";
+pub(super) const METRICS_LISTEN: &str = "127.0.0.1:9464";
+pub(super) const LOG_LEVEL: &str = "info";
+pub(super) const LOG_FORMAT: &str = "auto";

@@ -1,0 +1,32 @@
+//! Which keys only a new start takes over: what is bound, opened or identified once.
+
+use super::Config;
+
+pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (old_chassis, new_chassis) = (&old.chassis, &new.chassis);
+    let changed = [
+        ("node.name", old.node.name != new.node.name),
+        ("node.host-identity", old.node.host_identity != new.node.host_identity),
+        ("server.listen", old.server.listen != new.server.listen),
+        ("server.cert", old.server.cert != new.server.cert),
+        ("server.key", old.server.key != new.server.key),
+        ("server.client-ca", old.server.client_ca != new.server.client_ca),
+        ("server.attach-timeout-seconds", old.server.attach_timeout != new.server.attach_timeout),
+        ("server.max-connections", old.server.max_connections != new.server.max_connections),
+        ("ovs.db", old.ovs.db != new.ovs.db),
+        ("ovs.run-dir", old.ovs.run_dir != new.ovs.run_dir),
+        // A chassis under a new name is a new chassis: OVN would have two, and every port would move.
+        ("chassis.system-id", old_chassis.system_id != new_chassis.system_id),
+        ("chassis.ovn-remote", old_chassis.ovn_remote != new_chassis.ovn_remote),
+        ("chassis.ovn-bridge", old_chassis.ovn_bridge != new_chassis.ovn_bridge),
+        ("chassis.datapath-type", old_chassis.datapath_type != new_chassis.datapath_type),
+        ("southbound", old.southbound != new.southbound),
+        ("edge.bridge", old.edge.bridge != new.edge.bridge),
+        ("edge.ct-zones", old.edge.ct_zones != new.edge.ct_zones),
+        ("eswitch", old.eswitch != new.eswitch),
+        ("state.dir", old.state.dir != new.state.dir),
+        ("metrics.listen", old.metrics.listen != new.metrics.listen),
+        ("log.format", old.log.format != new.log.format),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
