@@ -5,3 +5,5 @@
 pub mod claim;
 pub mod config;
 mod names;
+pub mod metrics;
+pub mod service_manager;

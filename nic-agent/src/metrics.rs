@@ -1,0 +1,169 @@
+//! What the agent counts, and the loopback HTTP listener that shows it: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Owns the registry and every family in it: nothing is global, so two agents in one process (in a test) count apart.
+//! To add a family: a public field, and one line in [`Metrics::new`]. Labels take few, known values; names of pods and
+//! ports belong in the log.
+//!
+//! Failure: a listener that cannot be bound is an error at the start; a scrape never waits for anything.
+
+mod endpoint;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+pub use endpoint::{Endpoint, Readiness};
+
+/// A gRPC request's method and what became of it: `ok`, or the refusal's reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    pub method: &'static str,
+    pub reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    pub cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StageLabel {
+    pub stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    pub outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerLabel {
+    pub peer: &'static str,
+}
+
+type HistogramFamily<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// From a millisecond to a minute: an attach within our own steps, or one that waited for its port.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+/// All families. A clone counts into the same ones.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pub requests: Family<RequestLabels, Counter>,
+    /// Connections that did not become one: by cause.
+    pub tls_failures: Family<CauseLabel, Counter>,
+    /// Connections that were turned away because `server.max-connections` were open.
+    pub connections_refused: Counter,
+    pub connections: Gauge,
+    /// Where an attach spent its time.
+    pub attach_seconds: HistogramFamily<StageLabel>,
+    pub reconciles: Family<OutcomeLabel, Counter>,
+    pub reconcile_seconds: Histogram,
+    /// Steps that reconciling took; none when everything is as it should be.
+    pub steps: Family<OutcomeLabel, Counter>,
+    pub attachments: Gauge,
+    pub closed_representors: Gauge,
+    /// 1 when there is a session with that peer.
+    pub connected: Family<PeerLabel, Gauge>,
+    pub zones_free: Gauge,
+    /// Configuration files that were turned down while we ran.
+    pub config_rejected: Counter,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("nic_agent");
+        registry.register(
+            "build",
+            "What is running",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let mut all = Registrar(&mut registry);
+        let requests = all.add("requests", "gRPC requests, by method and result", Family::default());
+        let tls_failures = all.add("tls_failures", "TLS handshakes that failed, by cause", Family::default());
+        let connections_refused =
+            all.add("connections_refused", "Connections closed for being too many", Counter::default());
+        let connections = all.add("connections", "Open gRPC connections", Gauge::default());
+        let attach_seconds = all.add(
+            "attach_seconds",
+            "Time that an attach spent, by stage",
+            HistogramFamily::new_with_constructor(seconds as fn() -> Histogram),
+        );
+        let reconciles = all.add("reconciles", "Passes of the reconcile loop, by outcome", Family::default());
+        let reconcile_seconds = all.add("reconcile_seconds", "Time that a pass took", seconds());
+        let steps = all.add("steps", "Changes that passes made, by outcome", Family::default());
+        let attachments = all.add("attachments", "Attachments in the ledger", Gauge::default());
+        let closed_representors = all.add(
+            "closed_representors",
+            "Representors that reach nothing, as nobody holds them",
+            Gauge::default(),
+        );
+        let connected = all.add("connected", "Whether there is a session, by peer", Family::default());
+        let zones_free = all.add("zones_free", "Conntrack zones that no attachment has", Gauge::default());
+        let config_rejected =
+            all.add("config_rejected", "Configuration files turned down while running", Counter::default());
+        Self {
+            registry: Arc::new(registry),
+            requests,
+            tls_failures,
+            connections_refused,
+            connections,
+            attach_seconds,
+            reconciles,
+            reconcile_seconds,
+            steps,
+            attachments,
+            closed_representors,
+            connected,
+            zones_free,
+            config_rejected,
+        }
+    }
+
+    pub fn request(&self, method: &'static str, reason: &'static str) {
+        self.requests.get_or_create(&RequestLabels { method, reason }).inc();
+    }
+
+    pub fn tls_failure(&self, cause: &'static str) {
+        self.tls_failures.get_or_create(&CauseLabel { cause }).inc();
+    }
+
+    pub fn set_connected(&self, peer: &'static str, connected: bool) {
+        self.connected.get_or_create(&PeerLabel { peer }).set(i64::from(connected));
+    }
+
+    /// In OpenMetrics' text format.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Registrar<'a>(&'a mut Registry);
+
+impl Registrar<'_> {
+    /// The registry keeps one handle, the caller the other.
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}

@@ -1,0 +1,100 @@
+//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Metrics;
+use crate::service_manager::Heartbeat;
+
+/// `Err` says why an attach could not succeed now.
+pub type Readiness = Result<(), String>;
+
+/// How long a scrape that is under way may go on once we stop.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The bound listener.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+struct Shown {
+    metrics: Metrics,
+    heartbeat: Heartbeat,
+    readiness: watch::Receiver<Readiness>,
+}
+
+impl Endpoint {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let local_addr = listener.local_addr()?;
+        Ok(Self { listener, local_addr })
+    }
+
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `cancel`.
+    pub async fn run(
+        self,
+        metrics: Metrics,
+        heartbeat: Heartbeat,
+        readiness: watch::Receiver<Readiness>,
+        cancel: CancellationToken,
+    ) -> io::Result<()> {
+        let router = Router::new()
+            .route("/metrics", get(show_metrics))
+            .route("/healthz", get(show_health))
+            .route("/readyz", get(show_readiness))
+            .with_state(Shown { metrics, heartbeat, readiness });
+        let drained = {
+            let cancel = cancel.clone();
+            async move {
+                cancel.cancelled().await;
+                tokio::time::sleep(DRAIN).await;
+            }
+        };
+        let serve = axum::serve(self.listener, router).with_graceful_shutdown(cancel.cancelled_owned());
+        tokio::select! {
+            served = serve.into_future() => served,
+            () = drained => Ok(()),
+        }
+    }
+}
+
+async fn show_metrics(State(shown): State<Shown>) -> axum::response::Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match shown.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn show_health(State(shown): State<Shown>) -> (StatusCode, String) {
+    if shown.heartbeat.is_fresh() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        let age = shown.heartbeat.age().as_secs();
+        (StatusCode::SERVICE_UNAVAILABLE, format!("the reconcile loop has not moved for {age} s\n"))
+    }
+}
+
+async fn show_readiness(State(shown): State<Shown>) -> (StatusCode, String) {
+    match &*shown.readiness.borrow() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}

@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::service_manager::Heartbeat;
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[test]
+fn every_family_is_shown_under_its_name() {
+    let metrics = Metrics::new();
+    metrics.request("Attach", "ok");
+    metrics.request("Attach", "unknown-pod");
+    metrics.request("Attach", "unknown-pod");
+    metrics.tls_failure("no-certificate");
+    metrics.set_connected("ovsdb", true);
+    metrics.attach_seconds.get_or_create(&StageLabel { stage: "flows" }).observe(0.01);
+    metrics.closed_representors.set(3);
+    let text = metrics.encode().unwrap();
+    for line in [
+        "nic_agent_requests_total{method=\"Attach\",reason=\"ok\"} 1",
+        "nic_agent_requests_total{method=\"Attach\",reason=\"unknown-pod\"} 2",
+        "nic_agent_tls_failures_total{cause=\"no-certificate\"} 1",
+        "nic_agent_connected{peer=\"ovsdb\"} 1",
+        "nic_agent_attach_seconds_count{stage=\"flows\"} 1",
+        "nic_agent_closed_representors 3",
+        concat!("nic_agent_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn two_agents_count_apart() {
+    let (one, two) = (Metrics::new(), Metrics::new());
+    one.attachments.set(7);
+    assert!(two.encode().unwrap().contains("nic_agent_attachments 0"));
+    assert!(one.clone().encode().unwrap().contains("nic_agent_attachments 7"), "a clone is the same metrics");
+}
+
+#[tokio::test]
+async fn endpoint_shows_metrics_health_and_readiness() {
+    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = endpoint.local_addr();
+    let (ready, readiness) = watch::channel(Err("no OVSDB yet".to_owned()));
+    let cancel = CancellationToken::new();
+    let heartbeat = Heartbeat::new(Duration::from_hours(1));
+    let server = tokio::spawn(endpoint.run(Metrics::new(), heartbeat, readiness, cancel.clone()));
+
+    let answer = get(address, "/metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("openmetrics-text"), "{answer}");
+    assert!(answer.contains("nic_agent_attachments 0") && answer.contains("# EOF"), "{answer}");
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let answer = get(address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no OVSDB yet"), "{answer}");
+    ready.send(Ok(())).unwrap();
+    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/etc/passwd").await.starts_with("HTTP/1.1 404"));
+
+    // A client that says nothing does not hold the stop up for ever.
+    let _silent = TcpStream::connect(address).await.unwrap();
+    cancel.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stuck_loop_is_not_healthy() {
+    let endpoint = Endpoint::bind("[::1]:0".parse().unwrap()).await.unwrap();
+    let address = endpoint.local_addr();
+    let (_ready, readiness) = watch::channel(Ok(()));
+    let cancel = CancellationToken::new();
+    let server =
+        tokio::spawn(endpoint.run(Metrics::new(), Heartbeat::new(Duration::ZERO), readiness, cancel.clone()));
+    let answer = get(address, "/healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("reconcile loop"), "{answer}");
+    cancel.cancel();
+    server.await.unwrap().unwrap();
+}
