@@ -1,0 +1,159 @@
+//! Addresses as the CNI writes them: MACs, prefixes, routes.
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use thiserror::Error;
+
+/// Text that is no address.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum AddrError {
+    #[error("{0:?} is not a MAC address such as 0a:58:0a:f4:00:0a")]
+    Mac(String),
+    #[error("{0:?} is not a prefix such as 10.244.0.10/24 or fd00::a/64")]
+    Prefix(String),
+    #[error("{0:?} is not an IP address")]
+    Ip(String),
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Can an interface have it: neither a group's nor all zeroes?
+    pub fn is_unicast(self) -> bool {
+        let [first, ..] = self.0;
+        first & 1 == 0 && self.0 != [0; 6]
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = AddrError;
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let error = || AddrError::Mac(text.to_owned());
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
+            if !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(error());
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An address with the length of its prefix; host bits are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub addr: IpAddr,
+    pub len: u8,
+}
+
+impl Prefix {
+    pub fn is_ipv6(&self) -> bool {
+        self.addr.is_ipv6()
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let other = Self { addr, len: self.len };
+        self.addr.is_ipv4() == addr.is_ipv4() && self.network() == other.network()
+    }
+
+    /// The same prefix with its host bits cleared, as routes have it.
+    #[must_use]
+    pub fn network(&self) -> Self {
+        let addr = match self.addr {
+            IpAddr::V4(addr) => {
+                let mask = u32::MAX.checked_shl(32_u32.saturating_sub(self.len.into())).unwrap_or(0);
+                Ipv4Addr::from(u32::from(addr) & mask).into()
+            }
+            IpAddr::V6(addr) => {
+                let mask = u128::MAX.checked_shl(128_u32.saturating_sub(self.len.into())).unwrap_or(0);
+                Ipv6Addr::from(u128::from(addr) & mask).into()
+            }
+        };
+        Self { addr, len: self.len }
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = AddrError;
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let error = || AddrError::Prefix(text.to_owned());
+        let (addr, len) = text.split_once('/').ok_or_else(error)?;
+        let addr: IpAddr = addr.parse().map_err(|_| error())?;
+        let max = if addr.is_ipv4() { 32 } else { 128 };
+        if !len.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(error());
+        }
+        let len = len.parse().ok().filter(|len| *len <= max).ok_or_else(error)?;
+        Ok(Self { addr, len })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A route of the pod's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Without host bits.
+    pub destination: Prefix,
+    /// None: on link.
+    pub gateway: Option<IpAddr>,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gateway {
+            Some(gateway) => write!(f, "{} via {gateway}", self.destination),
+            None => write!(f, "{} on link", self.destination),
+        }
+    }
+}
+
+/// An address that may be absent, which the contract writes as an empty string.
+pub fn parse_optional_ip(text: &str) -> Result<Option<IpAddr>, AddrError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| AddrError::Ip(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! The CNI commands, one module each.
+pub mod add;
+pub mod check;
+pub mod del;
+pub mod gc;
+pub mod status;
+pub mod version;
+
+use serde_json::Value;
+
+use crate::{
+    args::{Command, Environment},
+    config::Config,
+    error::{CniError, Code},
+    version::CniVersion,
+};
+
+/// Runs the command that the environment names. None: success without anything to say.
+pub async fn run(environment: &Environment, stdin: &[u8]) -> Result<Option<Value>, CniError> {
+    let command = environment.command()?;
+    if command == Command::Version {
+        return version::run(stdin).map(Some);
+    }
+    let config = Config::parse(stdin)?;
+    if matches!(command, Command::Status | Command::Gc) && config.version < CniVersion::V1_1_0 {
+        let msg = format!("cniVersion {} has no STATUS and no GC; write \"1.1.0\"", config.version);
+        return Err(CniError::new(Code::IncompatibleVersion, msg));
+    }
+    match command {
+        Command::Add => add::run(environment, &config).await.map(Some),
+        Command::Del => del::run(environment, &config).await.map(|()| None),
+        Command::Check => check::run(environment, &config).await.map(|()| None),
+        Command::Status => status::run(&config).await.map(|()| None),
+        Command::Gc => gc::run(&config).await.map(|()| None),
+        Command::Version => Ok(None),
+    }
+}

@@ -1,0 +1,94 @@
+//! DEL: brings the VF home, tells the NIC, forgets.
+//!
+//! Succeeds when nothing is left, as often as it is called, and needs no namespace: a VF whose pod's namespace is gone is
+//! looked for by its PCI address. One that is nowhere (destroyed, or in a namespace we cannot see) is said on stderr and
+//! no error.
+//!
+//! The VF comes home whatever the NIC says. If the NIC then cannot be reached and may still hold the attachment, DEL
+//! fails with code 11 and the record stays. kubelet then keeps the pod, with its device, and tries again: so the VF is
+//! not handed to the next pod while the NIC still takes it for the old one's. Without a record (after a reboot of the
+//! server, or after a DEL that went through) there is nothing to protect: the NIC is told if it listens, GC and the
+//! agent's own view of the API do the rest, and DEL succeeds.
+use std::{path::Path, time::Duration};
+
+use crate::{
+    agent::Agent,
+    args::{Environment, Sandbox},
+    config::Config,
+    device::Sysfs,
+    error::CniError,
+    note,
+    state::{Record, StateDir},
+    vf::{self, VfError},
+};
+
+/// kubelet gives a sandbox's end two minutes in all, and comes again.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE_UNKNOWN: Duration = Duration::from_secs(3);
+
+pub async fn run(environment: &Environment, config: &Config) -> Result<(), CniError> {
+    let sandbox = environment.sandbox()?;
+    let netns = environment.netns();
+    let state = StateDir::new(&config.state_dir);
+    match state.load(&sandbox)? {
+        Some(record) => undo(config, &state, &record, netns.as_deref()).await,
+        None => {
+            forget(config, &sandbox).await;
+            Ok(())
+        }
+    }
+}
+
+/// Undoes a recorded attachment: all of it that can be, with every error said.
+pub async fn undo(
+    config: &Config,
+    state: &StateDir,
+    record: &Record,
+    netns: Option<&Path>,
+) -> Result<(), CniError> {
+    let home = bring_home(config, record, netns).await;
+    let detached = detach(config, &record.key(), PATIENCE.min(config.timeout)).await;
+    match (home, detached) {
+        (Ok(()), Ok(_)) => Ok(state.remove(&record.key())?),
+        (Ok(()), Err(error)) => Err(error),
+        (Err(error), Ok(_)) => Err(error.into()),
+        (Err(error), Err(other)) => Err(CniError::from(error).with_details(other)),
+    }
+}
+
+/// Gives the VF back to the host, from wherever it is.
+async fn bring_home(config: &Config, record: &Record, netns: Option<&Path>) -> Result<(), VfError> {
+    let Some(home) = &record.vf else { return Ok(()) };
+    let found = match vf::find_away(record, netns).await? {
+        Some(found) => Some(found),
+        None => vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs)).await?,
+    };
+    match found {
+        Some(found) => vf::bring_home(&found, home).await.map(|_| ()),
+        None => {
+            note(format_args!(
+                "VF {} is neither in {} nor on the host: nothing to bring home",
+                record.pci,
+                record.netns.display()
+            ));
+            Ok(())
+        }
+    }
+}
+
+async fn detach(config: &Config, sandbox: &Sandbox, patience: Duration) -> Result<bool, CniError> {
+    Ok(Agent::new(config)?.detach(sandbox, patience).await?)
+}
+
+/// Tells the NIC about a sandbox that we know nothing of.
+async fn forget(config: &Config, sandbox: &Sandbox) {
+    match detach(config, sandbox, PATIENCE_UNKNOWN.min(config.timeout)).await {
+        Ok(true) => {
+            note(format_args!("the NIC still knew {} of {}, which we did not", sandbox.interface, sandbox.id))
+        }
+        Ok(false) => {}
+        Err(error) => {
+            note(format_args!("nothing is recorded for this sandbox, and the NIC was not told: {error}"))
+        }
+    }
+}

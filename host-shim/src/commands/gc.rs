@@ -1,0 +1,70 @@
+//! GC: detaches what the runtime no longer knows.
+//!
+//! Kept: what the runtime calls valid, and what a record here says belongs to another network, whose GC has its own
+//! list. What the NIC holds without a record here was attached before the last boot, or its DEL could not tell.
+use std::time::Duration;
+
+use crate::{
+    agent::Agent,
+    args::Sandbox,
+    commands::del,
+    config::Config,
+    error::{CniError, Code},
+    note,
+    state::{Record, StateDir},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub async fn run(config: &Config) -> Result<(), CniError> {
+    let Some(valid) = &config.valid_attachments else {
+        let msg = "cni.dev/valid-attachments: missing; without the runtime's list GC would detach every pod";
+        return Err(CniError::new(Code::InvalidConfig, msg));
+    };
+    let state = StateDir::new(&config.state_dir);
+    let records = state.list()?;
+    let mut errors = Vec::new();
+    for record in stale(&records, valid, &config.name) {
+        note(format_args!("GC: {} of sandbox {} is not valid any more", record.interface, record.sandbox));
+        if let Err(error) = del::undo(config, &state, record, None).await {
+            errors.push(error);
+        }
+    }
+    let patience = PATIENCE.min(config.timeout);
+    let agent = Agent::new(config)?;
+    let held: Vec<Sandbox> = agent
+        .list(patience)
+        .await?
+        .into_iter()
+        .filter_map(|item| item.sandbox)
+        .map(|sandbox| Sandbox { id: sandbox.id, interface: sandbox.interface })
+        .collect();
+    for sandbox in unknown(&held, valid, &records) {
+        note(format_args!(
+            "GC: the NIC holds {} of sandbox {}, which is not ours",
+            sandbox.interface, sandbox.id
+        ));
+        if let Err(error) = agent.detach(sandbox, patience).await {
+            errors.push(error.into());
+        }
+    }
+    let mut errors = errors.into_iter();
+    match errors.next() {
+        None => Ok(()),
+        Some(first) => Err(errors.fold(first, CniError::with_details)),
+    }
+}
+
+/// Records of this network that the runtime does not call valid.
+fn stale<'a>(records: &'a [Record], valid: &[Sandbox], network: &str) -> Vec<&'a Record> {
+    records.iter().filter(|record| record.network == network && !valid.contains(&record.key())).collect()
+}
+
+/// What the NIC holds and neither the runtime nor any record knows.
+fn unknown<'a>(held: &'a [Sandbox], valid: &[Sandbox], records: &[Record]) -> Vec<&'a Sandbox> {
+    let recorded = |sandbox: &Sandbox| records.iter().any(|record| record.key() == *sandbox);
+    held.iter().filter(|sandbox| !valid.contains(sandbox) && !recorded(sandbox)).collect()
+}
+
+#[cfg(test)]
+mod tests;

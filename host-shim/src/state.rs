@@ -1,0 +1,192 @@
+//! What ADD leaves behind for DEL: one small file per interface of a sandbox.
+//!
+//! In `/run`, so a reboot forgets it, as it forgets the namespaces. A record is written before the agent is asked:
+//! whatever a killed ADD has left, DEL finds. A file that cannot be read is said so on stderr and taken as absent: it
+//! must not keep a pod from being deleted.
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{args::Sandbox, device::PciAddress, note};
+
+/// The directory cannot be used.
+#[derive(Debug, Error)]
+#[error("cannot {op} {path}: {source}")]
+pub struct StateError {
+    op: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What the VF was before we took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfRecord {
+    pub pci: PciAddress,
+    /// Its interface's name on the host.
+    pub name: String,
+    /// Its own MAC and MTU; none when they could not be known.
+    pub mac: Option<String>,
+    pub mtu: Option<u32>,
+}
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub sandbox: String,
+    pub interface: String,
+    pub network: String,
+    pub pod_uid: String,
+    /// Path of the pod's network namespace.
+    pub netns: PathBuf,
+    /// None: another plugin of the chain owns the interface, we only relayed.
+    pub vf: Option<VfRecord>,
+    /// The PCI address, also of an interface that we do not own: it must not be given out twice.
+    pub pci: PciAddress,
+    /// The MAC that the NIC gave to the pod's interface, once it did.
+    pub assigned_mac: Option<String>,
+}
+
+const VERSION: u32 = 1;
+
+impl Record {
+    pub fn new(sandbox: &Sandbox, network: &str, pod_uid: &str, netns: &Path, pci: PciAddress) -> Self {
+        Self {
+            version: VERSION,
+            sandbox: sandbox.id.clone(),
+            interface: sandbox.interface.clone(),
+            network: network.to_owned(),
+            pod_uid: pod_uid.to_owned(),
+            netns: netns.to_owned(),
+            vf: None,
+            pci,
+            assigned_mac: None,
+        }
+    }
+
+    pub fn key(&self) -> Sandbox {
+        Sandbox { id: self.sandbox.clone(), interface: self.interface.clone() }
+    }
+}
+
+/// The directory of records.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    fn file(&self, key: &Sandbox) -> PathBuf {
+        // Neither a container's id nor an interface's name holds a colon.
+        self.0.join(format!("{}:{}.json", key.id, key.interface))
+    }
+
+    fn create(&self) -> Result<(), StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(self.fail("create", &self.0))
+    }
+
+    fn fail(&self, op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
+        let path = path.to_owned();
+        move |source| StateError { op, path, source }
+    }
+
+    /// Keeps other host-shims from choosing a VF at the same time; until the guard is dropped.
+    pub fn lock(&self) -> Result<Flock<File>, StateError> {
+        self.create()?;
+        let path = self.0.join("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(self.fail("open", &path))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| self.fail("lock", &path)(errno.into()))
+    }
+
+    pub fn load(&self, key: &Sandbox) -> Result<Option<Record>, StateError> {
+        let path = self.file(key);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.fail("read", &path)(source)),
+        };
+        Ok(parse(&path, &text).filter(|record| record.key() == *key))
+    }
+
+    pub fn list(&self) -> Result<Vec<Record>, StateError> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.fail("list", &self.0)(source)),
+        };
+        let mut records = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "json") {
+                // A DEL may remove it between the listing and here.
+                let Ok(text) = fs::read(&path) else { continue };
+                records.extend(parse(&path, &text));
+            }
+        }
+        records.sort_by_key(Record::key);
+        Ok(records)
+    }
+
+    pub fn save(&self, record: &Record) -> Result<(), StateError> {
+        self.create()?;
+        let path = self.file(&record.key());
+        let scratch = path.with_extension("new");
+        let write = || {
+            let mut text = serde_json::to_vec(record)?;
+            text.push(b'\n');
+            let mut file =
+                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&scratch)?;
+            file.write_all(&text)?;
+            fs::rename(&scratch, &path)
+        };
+        write().map_err(self.fail("write", &path))
+    }
+
+    pub fn remove(&self, key: &Sandbox) -> Result<(), StateError> {
+        let path = self.file(key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.fail("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parse(path: &Path, text: &[u8]) -> Option<Record> {
+    match serde_json::from_slice::<Record>(text) {
+        Ok(record) if record.version == VERSION => Some(record),
+        Ok(record) => {
+            note(format_args!(
+                "{}: version {} is not known, taken as absent",
+                path.display(),
+                record.version
+            ));
+            None
+        }
+        Err(error) => {
+            note(format_args!("{}: {error}, taken as absent", path.display()));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
