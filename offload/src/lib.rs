@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod ids;
+pub mod netlink;
+pub mod representor;

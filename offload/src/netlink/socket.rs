@@ -1,0 +1,381 @@
+//! One blocking netlink socket: request and acknowledgement, dump, batch.
+
+use std::fmt::Arguments;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_packet_core::Emitable;
+use netlink_sys::SocketAddr;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::error::{Errno, Error, Result};
+use super::extack::Ack;
+use super::frame::{DUMP_INTERRUPTED, Frame, Frames};
+use super::wire::Malformed;
+
+/// How long an answer of the kernel may take. It answers in the same call, so this only ends what would hang.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The receive buffer that is asked for. The default (208 KiB) loses acknowledgements of a few hundred requests.
+const RECEIVE_BUFFER: usize = 4 << 20;
+const SEND_BUFFER: usize = 1 << 20;
+/// The kernel builds dump datagrams of at most 32 KiB; answers to a single request can be larger.
+const DATAGRAM: usize = 256 << 10;
+/// Most requests of a batch in one datagram: their errors must fit the receive buffer even where it cannot be raised.
+const BATCH_MESSAGES: usize = 128;
+const BATCH_BYTES: usize = 128 << 10;
+const DUMP_TRIES: u32 = 8;
+
+const NLMSG_NOOP: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSG_OVERRUN: u16 = 4;
+
+/// Flags of a request.
+pub mod flags {
+    pub const REQUEST: u16 = 0x1;
+    pub const ACK: u16 = 0x4;
+    pub const DUMP: u16 = 0x300;
+    pub const REPLACE: u16 = 0x100;
+    pub const EXCL: u16 = 0x200;
+    pub const CREATE: u16 = 0x400;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Route,
+    Generic,
+}
+
+/// A request before it has a sequence number: its type, flags beyond REQUEST and ACK, and what follows the header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub kind: u16,
+    pub flags: u16,
+    pub payload: Vec<u8>,
+}
+
+impl Request {
+    pub fn new(kind: u16, flags: u16, payload: Vec<u8>) -> Self {
+        Self { kind, flags, payload }
+    }
+
+    /// From a message of netlink-packet-route.
+    pub fn emit(kind: u16, flags: u16, message: &impl Emitable) -> Self {
+        let mut payload = vec![0; message.buffer_len()];
+        message.emit(&mut payload);
+        Self { kind, flags, payload }
+    }
+
+    fn append_to(&self, datagram: &mut Vec<u8>, flags: u16, sequence: u32, port: u32) {
+        let length = u32::try_from(16 + self.payload.len()).unwrap_or(u32::MAX);
+        datagram.extend_from_slice(&length.to_ne_bytes());
+        datagram.extend_from_slice(&self.kind.to_ne_bytes());
+        datagram.extend_from_slice(&(self.flags | flags | self::flags::REQUEST).to_ne_bytes());
+        datagram.extend_from_slice(&sequence.to_ne_bytes());
+        datagram.extend_from_slice(&port.to_ne_bytes());
+        datagram.extend_from_slice(&self.payload);
+        datagram.resize(datagram.len().div_ceil(4) * 4, 0);
+    }
+}
+
+/// What a request brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The payloads of the messages in front of the acknowledgement.
+    pub payloads: Vec<Vec<u8>>,
+    /// The text of an acknowledgement that reports success: why, for instance, the hardware would not have a filter.
+    pub warning: Option<String>,
+}
+
+/// Which requests of a batch the kernel acknowledges. Errors it always reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Only the last one of each datagram: fastest, but the warnings of the others are lost.
+    Last,
+    /// Every one, so that every warning arrives.
+    Each,
+}
+
+/// What became of one request of a batch that is worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done { warning: Option<String> },
+    Refused { errno: Errno, extack: Option<String> },
+}
+
+/// A bound, connected-to-the-kernel socket. One request is in flight at a time.
+pub struct NetlinkSocket {
+    socket: netlink_sys::Socket,
+    port: u32,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl AsFd for NetlinkSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn socket_error(operation: Arguments<'_>, source: io::Error) -> Error {
+    let operation = operation.to_string();
+    match source.raw_os_error() {
+        Some(libc::EAGAIN) => Error::TimedOut { operation, seconds: REPLY_TIMEOUT.as_secs() },
+        Some(libc::ENOBUFS) => Error::Overrun { operation },
+        _ => Error::Socket { operation, source },
+    }
+}
+
+fn malformed(operation: Arguments<'_>) -> impl FnOnce(Malformed) -> Error {
+    let operation = operation.to_string();
+    move |source| Error::Malformed { operation, source }
+}
+
+fn refused(operation: Arguments<'_>, code: i32, extack: Option<String>) -> Error {
+    Error::Refused { operation: operation.to_string(), errno: Errno(code.saturating_neg()), extack }
+}
+
+impl NetlinkSocket {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open(protocol: Protocol) -> Result<Self> {
+        let (number, name) = match protocol {
+            Protocol::Route => (NETLINK_ROUTE, "open a route netlink socket"),
+            Protocol::Generic => (NETLINK_GENERIC, "open a generic netlink socket"),
+        };
+        Self::open_bound(number).map_err(|source| Error::Socket { operation: name.to_owned(), source })
+    }
+
+    fn open_bound(protocol: isize) -> io::Result<Self> {
+        let mut socket = netlink_sys::Socket::new(protocol)?;
+        let port = socket.bind_auto()?.port_number();
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        socket.set_netlink_get_strict_chk(true)?;
+        let seconds = i64::try_from(REPLY_TIMEOUT.as_secs()).unwrap_or(i64::MAX);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(seconds))?;
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(seconds))?;
+        // Beyond rmem_max only with CAP_NET_ADMIN; without it, as much as is allowed.
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER))?;
+        setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)
+            .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER))?;
+        Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// Listens to a multicast group.
+    pub fn join(&self, group: u32) -> Result<()> {
+        self.socket.add_membership(group).map_err(|source| Error::Socket {
+            operation: format!("listen to netlink multicast group {group}"),
+            source,
+        })
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        // 0 is what notifications carry.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.sequence
+    }
+
+    fn send(&self, operation: Arguments<'_>, datagram: &[u8]) -> Result<()> {
+        let kernel = SocketAddr::new(0, 0);
+        loop {
+            match self.socket.send_to(datagram, &kernel, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(socket_error(operation, error)),
+            }
+        }
+    }
+
+    /// The next datagram from the kernel. Another process may send to our port, too: such is skipped.
+    pub(super) fn receive(&mut self, operation: Arguments<'_>) -> Result<&[u8]> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC) {
+                Ok((length, from)) if from.port_number() == 0 => {
+                    if length > self.buffer.len() {
+                        return Err(malformed(operation)(Malformed::new(format!(
+                            "a datagram of {length} bytes is larger than the buffer of {}",
+                            self.buffer.len()
+                        ))));
+                    }
+                    return Ok(&self.buffer);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(socket_error(operation, error)),
+            }
+        }
+    }
+
+    /// Receives datagrams and hands `each` the messages whose sequence numbers are in `first..=last`, until it breaks.
+    fn replies(
+        &mut self,
+        operation: Arguments<'_>,
+        first: u32,
+        last: u32,
+        mut each: impl FnMut(Frame<'_>) -> Result<std::ops::ControlFlow<()>>,
+    ) -> Result<()> {
+        let port = self.port;
+        loop {
+            let datagram = self.receive(operation)?;
+            for frame in Frames::new(datagram) {
+                let frame = frame.map_err(malformed(operation))?;
+                // Late answers to a request that timed out have other numbers.
+                if frame.port != port || !(first..=last).contains(&frame.sequence) || frame.kind == NLMSG_NOOP
+                {
+                    continue;
+                }
+                if frame.kind == NLMSG_OVERRUN {
+                    return Err(Error::Overrun { operation: operation.to_string() });
+                }
+                if each(frame)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Sends one request and waits for its acknowledgement.
+    pub fn request(&mut self, operation: Arguments<'_>, request: &Request) -> Result<Answer> {
+        let sequence = self.next_sequence();
+        let mut datagram = Vec::new();
+        request.append_to(&mut datagram, flags::ACK, sequence, self.port);
+        self.send(operation, &datagram)?;
+        let mut answer = Answer::default();
+        self.replies(operation, sequence, sequence, |frame| {
+            if frame.kind != NLMSG_ERROR {
+                answer.payloads.push(frame.payload.to_vec());
+                return Ok(std::ops::ControlFlow::Continue(()));
+            }
+            let ack = Ack::from_error(frame.flags, frame.payload).map_err(malformed(operation))?;
+            if ack.code != 0 {
+                return Err(refused(operation, ack.code, ack.text));
+            }
+            answer.warning = ack.text;
+            Ok(std::ops::ControlFlow::Break(()))
+        })?;
+        Ok(answer)
+    }
+
+    /// Dumps, and decodes every message. `decode` returns `None` for what the caller did not ask for. A dump that the
+    /// kernel marks as torn by a change is repeated.
+    pub fn dump<T>(
+        &mut self,
+        operation: Arguments<'_>,
+        request: &Request,
+        mut decode: impl FnMut(&[u8]) -> std::result::Result<Option<T>, Malformed>,
+    ) -> Result<Vec<T>> {
+        for _ in 0..DUMP_TRIES {
+            let sequence = self.next_sequence();
+            let mut datagram = Vec::new();
+            request.append_to(&mut datagram, flags::DUMP, sequence, self.port);
+            self.send(operation, &datagram)?;
+            let mut found = Vec::new();
+            let mut torn = false;
+            self.replies(operation, sequence, sequence, |frame| {
+                torn |= frame.flags & DUMP_INTERRUPTED != 0;
+                let ack = match frame.kind {
+                    NLMSG_DONE => Ack::from_done(frame.flags, frame.payload),
+                    NLMSG_ERROR => Ack::from_error(frame.flags, frame.payload),
+                    _ => {
+                        found.extend(decode(frame.payload).map_err(malformed(operation))?);
+                        return Ok(std::ops::ControlFlow::Continue(()));
+                    }
+                }
+                .map_err(malformed(operation))?;
+                if ack.code != 0 {
+                    return Err(refused(operation, ack.code, ack.text));
+                }
+                Ok(std::ops::ControlFlow::Break(()))
+            })?;
+            if !torn {
+                return Ok(found);
+            }
+        }
+        Err(Error::Interrupted { operation: operation.to_string(), tries: DUMP_TRIES })
+    }
+
+    /// Sends many requests in few datagrams. The kernel executes them in order and goes on after an error, so the answer
+    /// has one outcome per request, in the same order.
+    ///
+    /// After an error of this function itself it is unknown which requests were executed: dump and compare.
+    pub fn batch(
+        &mut self,
+        operation: Arguments<'_>,
+        requests: &[Request],
+        acknowledge: Acknowledge,
+    ) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(batch_length(rest));
+            self.batch_datagram(operation, now, acknowledge, &mut outcomes)?;
+            rest = later;
+        }
+        Ok(outcomes)
+    }
+
+    fn batch_datagram(
+        &mut self,
+        operation: Arguments<'_>,
+        requests: &[Request],
+        acknowledge: Acknowledge,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
+        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
+        if self.sequence.checked_add(count).is_none() {
+            self.sequence = 0;
+        }
+        let (first, last) = (self.sequence + 1, self.sequence + count);
+        self.sequence = last;
+        let mut datagram = Vec::with_capacity(requests.iter().map(|r| r.payload.len() + 20).sum());
+        for (sequence, request) in (first..=last).zip(requests) {
+            let ack = if sequence == last || acknowledge == Acknowledge::Each { flags::ACK } else { 0 };
+            request.append_to(&mut datagram, ack, sequence, self.port);
+        }
+        self.send(operation, &datagram)?;
+        let offset = outcomes.len();
+        outcomes.resize(offset + requests.len(), Outcome::Done { warning: None });
+        self.replies(operation, first, last, |frame| {
+            if frame.kind != NLMSG_ERROR {
+                return Ok(std::ops::ControlFlow::Continue(()));
+            }
+            let ack = Ack::from_error(frame.flags, frame.payload).map_err(malformed(operation))?;
+            let index = offset + (frame.sequence - first) as usize;
+            if let Some(outcome) = outcomes.get_mut(index) {
+                *outcome = if ack.code == 0 {
+                    Outcome::Done { warning: ack.text }
+                } else {
+                    Outcome::Refused { errno: Errno(ack.code.saturating_neg()), extack: ack.text }
+                };
+            }
+            Ok(if frame.sequence == last {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            })
+        })
+    }
+}
+
+/// How many of these requests go into the next datagram: at least one.
+fn batch_length(requests: &[Request]) -> usize {
+    let mut bytes = 0;
+    requests
+        .iter()
+        .take(BATCH_MESSAGES)
+        .take_while(|request| {
+            bytes += request.payload.len() + 20;
+            bytes <= BATCH_BYTES
+        })
+        .count()
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests;

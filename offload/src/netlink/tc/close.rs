@@ -1,0 +1,135 @@
+//! Closing a port: everything that enters it is dropped, in hardware where the hardware will.
+
+use super::action::{ActionSpec, Cookie, Verdict};
+use super::filter::{ChainIndex, Filter, FilterSpec, PROTOCOL_ALL, Pref, filters, remove_filter};
+use super::flower::{FlowerSpec, Skip};
+use super::qdisc::ensure_request;
+use crate::ids::IfIndex;
+use crate::netlink::error::{Errno, Error, Result};
+use crate::netlink::socket::{Acknowledge, NetlinkSocket, Outcome};
+
+/// What closing a port did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// It was closed before.
+    Already,
+    /// It is closed now. The warning is the hardware's reason to leave it to software.
+    Now { warning: Option<String> },
+}
+
+fn spec(ifindex: IfIndex, mark: Cookie, skip: Skip) -> FilterSpec {
+    let drop = ActionSpec::Verdict { verdict: Verdict::Drop, cookie: Some(mark) };
+    FilterSpec {
+        ifindex,
+        chain: ChainIndex(0),
+        pref: Pref::FIRST,
+        protocol: PROTOCOL_ALL,
+        flower: FlowerSpec { skip, actions: vec![drop] },
+    }
+}
+
+fn is_ours(filter: &Filter, mark: &Cookie) -> bool {
+    filter.flower.as_ref().and_then(|flower| flower.actions.first()).is_some_and(|action| action.bears(mark))
+}
+
+/// Ours, first of all, for every packet, and a drop.
+fn closes(filter: &Filter, mark: &Cookie) -> bool {
+    is_ours(filter, mark)
+        && filter.block.is_none()
+        && (filter.chain, filter.pref, filter.protocol) == (ChainIndex(0), Pref::FIRST.0.get(), PROTOCOL_ALL)
+        && filter.flower.as_ref().is_some_and(|flower| {
+            flower.keys.is_empty() && flower.actions.first().is_some_and(|a| a.verdict == Some(Verdict::Drop))
+        })
+}
+
+/// Whether our closing filter stands on the device.
+pub fn is_closed(socket: &mut NetlinkSocket, ifindex: IfIndex, mark: &Cookie) -> Result<bool> {
+    Ok(filters(socket, ifindex)?.iter().any(|filter| closes(filter, mark)))
+}
+
+/// Closes one port; see [`close_many`].
+pub fn close(socket: &mut NetlinkSocket, ifindex: IfIndex, mark: Cookie, skip: Skip) -> Result<Closed> {
+    let mut results = close_many(socket, &[ifindex], mark, skip)?;
+    results.pop().map_or_else(
+        || Err(Error::Foreign { operation: operation(ifindex), found: "no outcome".to_owned() }),
+        |(_, result)| result,
+    )
+}
+
+fn operation(ifindex: IfIndex) -> String {
+    format!("close network device {ifindex}")
+}
+
+/// Closes ports with few system calls: an ingress hook where there is none, and the filter that drops. One result per
+/// port, in the same order. Ports that are closed stay as they are.
+pub fn close_many(
+    socket: &mut NetlinkSocket,
+    ports: &[IfIndex],
+    mark: Cookie,
+    skip: Skip,
+) -> Result<Vec<(IfIndex, Result<Closed>)>> {
+    let requests: Vec<_> =
+        ports.iter().flat_map(|port| [ensure_request(*port), spec(*port, mark, skip).create()]).collect();
+    let outcomes = socket.batch(format_args!("close {} ports", ports.len()), &requests, Acknowledge::Each)?;
+    let mut results = Vec::with_capacity(ports.len());
+    for (port, pair) in ports.iter().zip(outcomes.chunks_exact(2)) {
+        let result = match pair {
+            [hook, filter] => judge(socket, *port, hook, filter, &mark),
+            _ => continue,
+        };
+        results.push((*port, result));
+    }
+    Ok(results)
+}
+
+fn judge(
+    socket: &mut NetlinkSocket,
+    port: IfIndex,
+    hook: &Outcome,
+    filter: &Outcome,
+    mark: &Cookie,
+) -> Result<Closed> {
+    let refused = |errno: &Errno, extack: &Option<String>| Error::Refused {
+        operation: operation(port),
+        errno: *errno,
+        extack: extack.clone(),
+    };
+    match (hook, filter) {
+        (_, Outcome::Done { warning }) => Ok(Closed::Now { warning: warning.clone() }),
+        // The filter's failure only follows from the hook's.
+        (Outcome::Refused { errno, extack }, Outcome::Refused { .. }) if *errno != Errno::EEXIST => {
+            Err(refused(errno, extack))
+        }
+        // The kernel says EEXIST for a twin, EINVAL or EEXIST for a stranger in our place.
+        (_, Outcome::Refused { errno, extack }) => {
+            let found = filters(socket, port)?;
+            if found.iter().any(|filter| closes(filter, mark)) {
+                return Ok(Closed::Already);
+            }
+            let stranger = found
+                .iter()
+                .find(|filter| filter.chain == ChainIndex(0) && filter.pref == Pref::FIRST.0.get());
+            match stranger {
+                Some(filter) => Err(Error::Foreign {
+                    operation: operation(port),
+                    found: format!(
+                        "chain 0 pref 1 is taken by a filter that is not ours ({}, protocol {:#06x}, handle {:#x})",
+                        filter.kind, filter.protocol, filter.handle
+                    ),
+                }),
+                None => Err(refused(errno, extack)),
+            }
+        }
+    }
+}
+
+/// Removes our closing filter and nothing else. Returns whether there was one.
+///
+/// The ingress hook stays, even if empty: it bears no mark, and OVS, which may have made it, does not expect it to go.
+pub fn open(socket: &mut NetlinkSocket, ifindex: IfIndex, mark: &Cookie) -> Result<bool> {
+    let mut removed = false;
+    for filter in filters(socket, ifindex)?.iter().filter(|filter| is_ours(filter, mark)) {
+        removed |= remove_filter(socket, filter)?;
+    }
+    Ok(removed)
+}
