@@ -225,7 +225,7 @@ fn profile(s: &mut Section<'_>) -> Option<Profile> {
     let kinds =
         [("plain", Kind::Plain), ("ovn-kubernetes", Kind::OvnKubernetes), ("kube-ovn", Kind::KubeOvn)];
     let kind = s.value("kind", defaults::PROFILE_KIND, |v| word(v, &kinds));
-    let template = if kind == Some(Kind::Plain) {
+    let template = if matches!(kind, None | Some(Kind::Plain)) {
         s.value("template", defaults::TEMPLATE, |v| string(v)?.parse::<Template>()).map(Some)
     } else {
         s.value("template", "", |v| {
