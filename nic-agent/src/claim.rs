@@ -75,12 +75,16 @@ pub enum Refusal {
     VfHeld { vf: VfId, holder: String },
     #[error("{vf} has no representor on this NIC; it has: {candidates}")]
     NoSuchVf { vf: VfId, candidates: String },
+    #[error("sandbox {key} holds {vf} for pod {pod} already")]
+    SandboxInUse { key: SandboxKey, vf: VfId, pod: String },
+    #[error("logical port {logical_port} is that of {vf} already: profile.template must tell interfaces apart")]
+    LogicalPortHeld { logical_port: String, vf: VfId },
     #[error("sandbox {key} was detached already")]
     SandboxReplayed { key: SandboxKey },
     #[error("sandbox {key} has no attachment")]
     NotAttached { key: SandboxKey },
-    #[error("no free conntrack zone: all {size} of [edge] zones are in use")]
-    NoZone { size: usize },
+    #[error("no free conntrack zone: all {size} of edge.ct-zones are in use")]
+    NoZone { size: u32 },
     /// The claim is good, but what it asks for was not in place in time. Worth another try.
     #[error("not ready within the deadline: {stage}")]
     NotReady { stage: String },
@@ -102,6 +106,8 @@ impl Refusal {
             Self::DirectoryUnavailable { .. } => "directory-unavailable",
             Self::VfHeld { .. } => "vf-held",
             Self::NoSuchVf { .. } => "no-such-vf",
+            Self::SandboxInUse { .. } => "sandbox-in-use",
+            Self::LogicalPortHeld { .. } => "logical-port-held",
             Self::SandboxReplayed { .. } => "sandbox-replayed",
             Self::NotAttached { .. } => "not-attached",
             Self::NoZone { .. } => "no-zone",

@@ -61,7 +61,10 @@ impl FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit())).ok_or_else(error)?;
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+                .ok_or_else(error)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         if parts.next().is_some() { Err(error()) } else { Ok(Self(octets)) }
@@ -161,7 +164,14 @@ mod tests {
         let mac: MacAddr = "0A:00:00:00:00:0b".parse().unwrap();
         assert_eq!(mac.to_string(), "0a:00:00:00:00:0b");
         assert_eq!(mac.link_local().to_string(), "fe80::800:ff:fe00:b");
-        for bad in ["", "0a:00:00:00:00", "0a:00:00:00:00:0b:0c", "0a:00:00:00:00:g0", "a:0:0:0:0:b", "+a:00:00:00:00:0b"] {
+        for bad in [
+            "",
+            "0a:00:00:00:00",
+            "0a:00:00:00:00:0b:0c",
+            "0a:00:00:00:00:g0",
+            "a:0:0:0:0:b",
+            "+a:00:00:00:00:0b",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }

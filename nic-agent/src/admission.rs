@@ -1,0 +1,216 @@
+//! Whether a claim is believed: a pure function of what the cluster, the NIC and the ledger know (DESIGN section 7).
+
+use offload::ids::VfId;
+
+use crate::attachment::{self, Attachment};
+use crate::claim::{Claim, Refusal, SandboxKey};
+use crate::config::ZoneRange;
+use crate::directory::Directory;
+use crate::ledger::Ledger;
+
+/// What claims are held against.
+pub struct Grounds<'a> {
+    pub directory: &'a Directory,
+    pub ledger: &'a Ledger,
+    /// `node.name`: the server that this NIC sits in.
+    pub served: &'a str,
+    pub zones: ZoneRange,
+    /// Why this VF has no representor here, or that it has one.
+    pub representor: &'a dyn Fn(VfId) -> Result<(), String>,
+    pub logical_port: &'a dyn Fn(&Claim) -> String,
+}
+
+/// A believed claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The same claim as before: nothing changes.
+    Known,
+    New {
+        attachment: Box<Attachment>,
+        /// Attachments that it takes the place of: older sandboxes of the same pod, and pods that are no more.
+        supersedes: Vec<SandboxKey>,
+    },
+}
+
+pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
+    if on.ledger.is_detached(&claim.key) {
+        return Err(Refusal::SandboxReplayed { key: claim.key.clone() });
+    }
+    on.directory.judge(&claim.pod, on.served)?;
+    let no_vf = |candidates| Refusal::NoSuchVf { vf: claim.vf, candidates };
+    if attachment::of_ports(claim.vf).is_none() {
+        return Err(no_vf("PFs 0 to 15 with VFs 0 to 1023 at most".to_owned()));
+    }
+    (on.representor)(claim.vf).map_err(no_vf)?;
+    if let Some(same) = on.ledger.get(&claim.key) {
+        // The PCI address is only for the log.
+        let known = (&same.claim.pod, same.claim.vf, &same.claim.network);
+        if known == (&claim.pod, claim.vf, &claim.network) {
+            return Ok(Admission::Known);
+        }
+        return Err(Refusal::SandboxInUse {
+            key: claim.key.clone(),
+            vf: same.claim.vf,
+            pod: same.claim.pod.to_string(),
+        });
+    }
+    let logical_port = (on.logical_port)(claim);
+    let mut supersedes = Vec::new();
+    for other in on.ledger.attachments() {
+        let same_vf = other.claim.vf == claim.vf;
+        let same_interface =
+            other.claim.pod.uid == claim.pod.uid && other.claim.key.interface == claim.key.interface;
+        let same_logical_port = other.logical_port == logical_port;
+        if !(same_vf || same_interface || same_logical_port) {
+            continue;
+        }
+        // A pod has one sandbox at a time: a new one of the same pod means that the old one is gone.
+        let newer_sandbox = same_interface && other.claim.key.sandbox != claim.key.sandbox;
+        let dead = is_dead(other, on.directory, on.served);
+        if newer_sandbox || dead {
+            supersedes.push(other.claim.key.clone());
+        } else if same_vf {
+            return Err(Refusal::VfHeld { vf: claim.vf, holder: other.claim.pod.to_string() });
+        } else {
+            return Err(Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf });
+        }
+    }
+    // Zones of what it supersedes are not free yet: the old boundary is taken down in the pass that builds the new one.
+    let zone = on.ledger.free_zone(on.zones).ok_or(Refusal::NoZone { size: on.zones.size() })?;
+    let attachment = Box::new(Attachment {
+        claim: claim.clone(),
+        zone,
+        zone_dirty: true,
+        logical_port,
+        binding: None,
+    });
+    Ok(Admission::New { attachment, supersedes })
+}
+
+/// Does the cluster say that this attachment's pod may hold a VF here no longer? A directory that is not known says
+/// nothing.
+pub fn is_dead(attachment: &Attachment, directory: &Directory, served: &str) -> bool {
+    match directory.judge(&attachment.claim.pod, served) {
+        Ok(()) | Err(Refusal::DirectoryUnavailable { .. }) => false,
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::claim::PodRef;
+    use crate::directory::PodRecord;
+
+    fn zone(number: u16) -> offload::ids::CtZone {
+        offload::ids::CtZone::new(number).unwrap()
+    }
+
+    fn claim(sandbox: &str, uid: &str, vf: u16) -> Claim {
+        Claim {
+            key: SandboxKey { sandbox: sandbox.into(), interface: "eth0".into() },
+            pod: PodRef { namespace: "default".into(), name: format!("pod-{uid}"), uid: uid.into() },
+            network: "drawbridge".into(),
+            pci_address: String::new(),
+            vf: VfId { pf: 0, vf },
+        }
+    }
+
+    fn directory(uids: &[&str]) -> Directory {
+        let pod = |uid: &&str| PodRecord {
+            uid: (*uid).into(),
+            namespace: "default".into(),
+            name: format!("pod-{uid}"),
+            node: "server1".into(),
+            host_network: false,
+            phase: "Running".into(),
+        };
+        Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
+    }
+
+    fn try_admit(ledger: &Ledger, directory: &Directory, claim: &Claim) -> Result<Admission, Refusal> {
+        let grounds = Grounds {
+            directory,
+            ledger,
+            served: "server1",
+            zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
+            representor: &|vf| if vf.vf < 8 { Ok(()) } else { Err("pf0vf0-7".to_owned()) },
+            logical_port: &|claim| format!("{}_{}", claim.pod.namespace, claim.pod.name),
+        };
+        admit(claim, &grounds)
+    }
+
+    fn put(ledger: &mut Ledger, directory: &Directory, claim: &Claim) -> Vec<SandboxKey> {
+        match try_admit(ledger, directory, claim).unwrap() {
+            Admission::Known => panic!("known"),
+            Admission::New { attachment, supersedes } => {
+                for key in &supersedes {
+                    ledger.detach(key).unwrap();
+                }
+                ledger.insert(*attachment);
+                supersedes
+            }
+        }
+    }
+
+    #[test]
+    fn each_lie_has_its_reason() {
+        let all = directory(&["a", "b"]);
+        let mut ledger = Ledger::default();
+        put(&mut ledger, &all, &claim("s1", "a", 0));
+        let refused = |c: &Claim| try_admit(&ledger, &all, c).unwrap_err();
+        assert_eq!(refused(&claim("s2", "b", 0)), Refusal::VfHeld { vf: VfId { pf: 0, vf: 0 }, holder: "default/pod-a".into() });
+        assert_eq!(refused(&claim("s2", "b", 8)).reason(), "no-such-vf");
+        assert_eq!(refused(&claim("s2", "c", 1)).reason(), "unknown-pod");
+        assert_eq!(refused(&claim("s1", "b", 1)).reason(), "sandbox-in-use");
+        assert_eq!(refused(&claim("s1", "a", 1)).reason(), "sandbox-in-use");
+        let huge = Claim { vf: VfId { pf: 99, vf: 0 }, ..claim("s2", "b", 0) };
+        assert_eq!(refused(&huge).reason(), "no-such-vf");
+        assert_eq!(try_admit(&ledger, &all, &claim("s1", "a", 0)), Ok(Admission::Known));
+        // Another interface of the same pod would be the same logical port.
+        let mut second = claim("s1", "a", 1);
+        second.key.interface = "net1".into();
+        assert_eq!(refused(&second).reason(), "logical-port-held");
+    }
+
+    #[test]
+    fn a_sandbox_that_is_over_stays_over() {
+        let all = directory(&["a"]);
+        let mut ledger = Ledger::default();
+        put(&mut ledger, &all, &claim("s1", "a", 0));
+        ledger.detach(&claim("s1", "a", 0).key);
+        assert_eq!(try_admit(&ledger, &all, &claim("s1", "a", 0)).unwrap_err().reason(), "sandbox-replayed");
+        put(&mut ledger, &all, &claim("s2", "a", 0));
+    }
+
+    #[test]
+    fn a_new_sandbox_and_a_dead_pod_give_way() {
+        let all = directory(&["a", "b"]);
+        let mut ledger = Ledger::default();
+        put(&mut ledger, &all, &claim("s1", "a", 0));
+        let old = vec![claim("s1", "a", 0).key];
+        assert_eq!(put(&mut ledger, &all, &claim("s2", "a", 0)), old);
+        let old = vec![claim("s2", "a", 0).key];
+        assert_eq!(put(&mut ledger, &all, &claim("s3", "a", 5)), old);
+        // a is deleted, its VF goes to b.
+        let old = vec![claim("s3", "a", 5).key];
+        assert_eq!(put(&mut ledger, &directory(&["b"]), &claim("s4", "b", 5)), old);
+        // An unreadable directory kills nobody.
+        let unknown = Directory::Unknown { why: "gone".into() };
+        assert!(!is_dead(ledger.get(&claim("s4", "b", 5).key).unwrap(), &unknown, "server1"));
+        assert_eq!(try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(), "directory-unavailable");
+    }
+
+    #[test]
+    fn zones_run_out_loudly() {
+        let all = directory(&["a", "b", "c", "d", "e"]);
+        let mut ledger = Ledger::default();
+        for (n, uid) in ["a", "b", "c", "d"].iter().enumerate() {
+            put(&mut ledger, &all, &claim(uid, uid, u16::try_from(n).unwrap()));
+        }
+        assert_eq!(try_admit(&ledger, &all, &claim("e", "e", 7)).unwrap_err(), Refusal::NoZone { size: 4 });
+    }
+}

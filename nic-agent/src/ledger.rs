@@ -1,0 +1,151 @@
+//! What the agent must still know after a restart: the believed attachments and the sandboxes that are over.
+//!
+//! One JSON file with a version, written beside itself, synced and renamed: a crash leaves the old state or the new one.
+//! Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is never
+//! overwritten silently: the caller moves it aside.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use offload::ids::{CtZone, VfId};
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::Attachment;
+use crate::claim::SandboxKey;
+use crate::config::ZoneRange;
+
+const VERSION: u32 = 1;
+/// Sandboxes that are over are remembered this far back. A runtime never uses an id twice; a replay is hostile.
+const REMEMBERED: usize = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} is damaged: {source}")]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} was written by a newer nic-agent: it has version {found}, this one knows {VERSION}")]
+    Newer { path: PathBuf, found: u32 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    /// Grows by one with each write.
+    generation: u64,
+    attachments: Vec<Attachment>,
+    detached: VecDeque<SandboxKey>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// The ledger in memory. Changes are kept by [`Ledger::save`], which the one task that owns it calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    generation: u64,
+    attachments: BTreeMap<SandboxKey, Attachment>,
+    detached: VecDeque<SandboxKey>,
+}
+
+impl Ledger {
+    /// Reads the ledger; a file that is not there is an empty ledger, and `None` says so.
+    pub fn load(path: &Path) -> Result<Option<Self>, LedgerError> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LedgerError::Io { path: path.to_owned(), source }),
+        };
+        let damaged = |source| LedgerError::Damaged { path: path.to_owned(), source };
+        let header: Header = serde_json::from_slice(&text).map_err(damaged)?;
+        if header.version > VERSION {
+            return Err(LedgerError::Newer { path: path.to_owned(), found: header.version });
+        }
+        let stored: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+        let mut ledger =
+            Self { generation: stored.generation, attachments: BTreeMap::new(), detached: stored.detached };
+        for attachment in stored.attachments {
+            ledger.insert(attachment);
+        }
+        Ok(Some(ledger))
+    }
+
+    /// Writes the ledger so that a crash leaves either the old file or the new one.
+    pub fn save(&mut self, path: &Path) -> Result<(), LedgerError> {
+        self.generation += 1;
+        let stored = Stored {
+            version: VERSION,
+            generation: self.generation,
+            attachments: self.attachments.values().cloned().collect(),
+            detached: self.detached.clone(),
+        };
+        let temporary = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, &stored)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            if let Some(directory) = path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+            Ok(())
+        };
+        write().map_err(|source| LedgerError::Io { path: path.to_owned(), source })
+    }
+
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments.values()
+    }
+
+    pub fn attachments_mut(&mut self) -> impl Iterator<Item = &mut Attachment> {
+        self.attachments.values_mut()
+    }
+
+    pub fn get(&self, key: &SandboxKey) -> Option<&Attachment> {
+        self.attachments.get(key)
+    }
+
+    pub fn holder(&self, vf: VfId) -> Option<&Attachment> {
+        self.attachments.values().find(|a| a.claim.vf == vf)
+    }
+
+    pub fn insert(&mut self, attachment: Attachment) {
+        self.attachments.insert(attachment.claim.key.clone(), attachment);
+    }
+
+    /// Takes an attachment out without a trace: it never became ready, so its sandbox may ask again.
+    pub fn withdraw(&mut self, key: &SandboxKey) -> Option<Attachment> {
+        self.attachments.remove(key)
+    }
+
+    /// Takes an attachment out for good: its sandbox does not come back.
+    pub fn detach(&mut self, key: &SandboxKey) -> Option<Attachment> {
+        let attachment = self.attachments.remove(key);
+        if attachment.is_some() {
+            self.detached.push_back(key.clone());
+            while self.detached.len() > REMEMBERED {
+                self.detached.pop_front();
+            }
+        }
+        attachment
+    }
+
+    pub fn is_detached(&self, key: &SandboxKey) -> bool {
+        self.detached.contains(key)
+    }
+
+    /// The lowest zone of `range` that no attachment has.
+    pub fn free_zone(&self, range: ZoneRange) -> Option<CtZone> {
+        let used: BTreeSet<CtZone> = self.attachments.values().map(|a| a.zone).collect();
+        range.iter().find(|zone| !used.contains(zone))
+    }
+}
+
+#[cfg(test)]
+mod tests;
