@@ -1,0 +1,251 @@
+//! The agent put together: [`App::build`] binds and reads what can fail at a start, [`App::run`] runs until told to
+//! stop. Tests start the same `App`.
+//!
+//! ```text
+//!  config file ─► watch<Config> ─┬─► reconciler ─► Published ─┬─► gRPC server (Attach waits for it)
+//!  pods file ──► watch<Directory>┤   (owns the ledger)        └─► /readyz, systemd's status line
+//!  kernel thread ─► events ──────┘
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::config::{self, Config, Source};
+use crate::directory;
+use crate::edge::Edge;
+use crate::kernel::{self, Kernel, Watched};
+use crate::log::Logging;
+use crate::metrics::{Endpoint, Metrics, Readiness};
+use crate::ovs::link::OvsLink;
+use crate::reconcile::handle::Handle;
+use crate::reconcile::published::Published;
+use crate::reconcile::{Parts, Reconciler};
+use crate::server::Server;
+use crate::service_manager::{Heartbeat, ServiceManager};
+use crate::southbound::link::SouthboundLink;
+
+/// The reconcile loop looks at everything every ten seconds; one that did not for a minute hangs.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// How long a stop waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub struct App {
+    source: Source,
+    config: watch::Sender<Arc<Config>>,
+    logging: Logging,
+    reconciler: Reconciler,
+    handle: Handle,
+    server: Server<Handle>,
+    endpoint: Option<Endpoint>,
+    metrics: Metrics,
+    heartbeat: Heartbeat,
+    manager: ServiceManager,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// `source` and `first` are the configuration file and what it held.
+    pub async fn build(source: Source, first: Config, logging: Logging) -> anyhow::Result<Self> {
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let metrics = Metrics::new();
+        let heartbeat = Heartbeat::new(HEARTBEAT);
+        let (directories, follow) = directory::file::start(first.directory.file.clone(), cancel.clone());
+        tasks.spawn(follow);
+        let hostname = match &first.chassis.hostname {
+            Some(hostname) => hostname.clone(),
+            None => system_hostname().context("the system's hostname (or set chassis.hostname)")?,
+        };
+        std::fs::create_dir_all(&first.state.dir)
+            .with_context(|| format!("state.dir {}", first.state.dir.display()))?;
+        let kernel = Kernel::new(&first.eswitch);
+        let (config, configs) = watch::channel(Arc::new(first.clone()));
+        let (reconciler, handle) = Reconciler::new(Parts {
+            config: configs,
+            directories,
+            kernel_events: kernel_events(kernel.watched(), cancel.clone()),
+            kernel,
+            ovs: OvsLink::start(first.ovs.db.clone()),
+            southbound: SouthboundLink::start(first.chassis.ovn_remote.clone(), first.southbound.tls.as_ref().map(tls_files)),
+            edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, hostname, metrics.clone()),
+            metrics: metrics.clone(),
+            heartbeat: heartbeat.clone(),
+        })
+        .context("ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)")?;
+        let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
+            .await
+            .context("gRPC server")?;
+        let endpoint = match first.metrics.listen {
+            Some(address) => {
+                let bound = Endpoint::bind(address).await.with_context(|| format!("metrics.listen {address}"))?;
+                info!(address = %bound.local_addr(), "metrics");
+                Some(bound)
+            }
+            None => None,
+        };
+        Ok(Self {
+            source,
+            config,
+            logging,
+            reconciler,
+            handle,
+            server,
+            endpoint,
+            metrics,
+            heartbeat,
+            manager: ServiceManager::from_env(),
+            cancel,
+            tasks,
+        })
+    }
+
+    /// Stops the running app: what is installed stays installed.
+    pub fn canceller(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Where the gRPC server listens.
+    pub fn listeners(&self) -> Vec<std::net::SocketAddr> {
+        self.server.local_addrs().to_vec()
+    }
+
+    pub async fn run(self) {
+        let Self { source, config, logging, reconciler, handle, server, endpoint, metrics, heartbeat, manager, cancel, tasks } =
+            self;
+        let published = handle.published();
+        // Readiness for scrapers and the service manager follows what the reconciler publishes.
+        let (readiness, ready) = watch::channel::<Readiness>(Err("starting".to_owned()));
+        tasks.spawn(follow_readiness(published, readiness, manager.clone(), cancel.clone()));
+        tasks.spawn(follow_config(source, config, logging, metrics.clone(), manager.clone(), cancel.clone()));
+        if let Some(endpoint) = endpoint {
+            let (metrics, heartbeat, cancel) = (metrics.clone(), heartbeat.clone(), cancel.clone());
+            tasks.spawn(async move {
+                if let Err(e) = endpoint.run(metrics, heartbeat, ready, cancel).await {
+                    error!(error = %e, "metrics listener ended");
+                }
+            });
+        }
+        {
+            let (manager, cancel) = (manager.clone(), cancel.clone());
+            tasks.spawn(async move { manager.run_watchdog(heartbeat, cancel).await });
+        }
+        // Requests are drained before the reconciler that answers them goes.
+        let serving = CancellationToken::new();
+        let server = tasks.spawn(server.run(serving.clone()));
+        let reconciling = CancellationToken::new();
+        let reconciler = tasks.spawn(reconciler.run(reconciling.clone()));
+        cancel.cancelled().await;
+        manager.stopping();
+        info!("stopping, the data path stays");
+        serving.cancel();
+        if tokio::time::timeout(DRAIN, server).await.is_err() {
+            warn!("requests still under way at the deadline");
+        }
+        reconciling.cancel();
+        if tokio::time::timeout(DRAIN, reconciler).await.is_err() {
+            warn!("a pass was still under way at the deadline");
+        }
+        tasks.close();
+        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+            warn!("tasks still running at the deadline");
+        }
+    }
+}
+
+fn tls_files(tls: &config::SouthboundTls) -> ovsdb_session::TlsFiles {
+    ovsdb_session::TlsFiles {
+        key: PathBuf::clone(&tls.private_key),
+        certificate: tls.certificate.clone(),
+        ca: tls.ca_cert.clone(),
+    }
+}
+
+fn system_hostname() -> anyhow::Result<String> {
+    nix::unistd::gethostname()?.into_string().map_err(|name| anyhow::anyhow!("{} is no UTF-8", name.display()))
+}
+
+/// Kernel events from a thread of their own: the sockets block.
+fn kernel_events(watched: Watched, cancel: CancellationToken) -> mpsc::Receiver<()> {
+    // One slot: "something changed" said twice is said once.
+    let (send, receive) = mpsc::channel(1);
+    std::thread::spawn(move || kernel::watch(&send, &watched, &cancel));
+    receive
+}
+
+async fn follow_readiness(
+    mut published: watch::Receiver<Arc<Published>>,
+    readiness: watch::Sender<Readiness>,
+    manager: ServiceManager,
+    cancel: CancellationToken,
+) {
+    let mut notified = false;
+    loop {
+        let now = published.borrow_and_update().clone();
+        if now.passes > 0 {
+            let state = now.unready.clone().map_or(Ok(()), Err);
+            let status = match &state {
+                Ok(()) => format!("{} attachments", now.attachments.len()),
+                Err(why) => format!("{} attachments; {why}", now.attachments.len()),
+            };
+            if notified {
+                manager.status(&status);
+            } else {
+                // The first pass is done: what nobody holds is closed. The rest may take as long as OVS and OVN do.
+                manager.ready(&status);
+                notified = true;
+            }
+            readiness.send_if_modified(|current| {
+                let changed = *current != state;
+                *current = state;
+                changed
+            });
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = published.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn follow_config(
+    mut source: Source,
+    config: watch::Sender<Arc<Config>>,
+    logging: Logging,
+    metrics: Metrics,
+    manager: ServiceManager,
+    cancel: CancellationToken,
+) {
+    loop {
+        let change = tokio::select! {
+            () = cancel.cancelled() => return,
+            change = source.next_change() => change,
+        };
+        match change {
+            Ok(new) => {
+                manager.reloading();
+                let restart = config.borrow().needs_restart(&new);
+                if !restart.is_empty() {
+                    warn!(keys = restart.join(", "), "these keys wait for a restart of nic-agent");
+                }
+                if let Err(e) = logging.set_level(&new.log.level) {
+                    warn!(error = %e, "log level stays");
+                }
+                info!("configuration taken over");
+                config.send_replace(Arc::new(new));
+                manager.ready("configuration taken over");
+            }
+            Err(e) => {
+                metrics.config_rejected.inc();
+                error!(error = %e, "configuration refused, the last good one stays in force");
+            }
+        }
+    }
+}

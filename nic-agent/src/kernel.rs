@@ -1,0 +1,191 @@
+//! The kernel's side of the representors: what they are, whether they are open, and changing that.
+//!
+//! Netlink sockets block, so each call runs on a thread of its own that tokio keeps for such work.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use offload::ids::{IfIndex, VfId};
+use offload::netlink::devlink::{DeviceHandle, Devlink};
+use offload::netlink::link::{self, Link};
+use offload::netlink::monitor::{Event, Monitor};
+use offload::netlink::socket::{NetlinkSocket, Protocol};
+use offload::netlink::tc::{self, Cookie, Skip};
+use offload::netlink::Error;
+use offload::representor::{FindError, Representor, RepresentorTable, Selector};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::config::Eswitch;
+use crate::reconcile::links::{LinkStep, RepView};
+
+/// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
+const MARK: &[u8] = b"drawbridge:c";
+/// How long the watching thread sleeps without an event, and how long it takes to notice that we stop.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Representors of the server's functions, as of one look.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub reps: Vec<RepView>,
+    table: RepresentorTable,
+}
+
+impl Seen {
+    /// `Err` lists what there is instead.
+    pub fn representor(&self, vf: VfId) -> Result<(), String> {
+        match self.table.find(None, vf) {
+            Ok(_) => Ok(()),
+            Err(FindError::NotFound { candidates, .. }) => Err(candidates),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+}
+
+pub struct Kernel {
+    selector: Selector,
+    /// Devices whose TC rules are ours to watch: on those that OVS has, every offloaded flow is an event.
+    watched: Watched,
+}
+
+pub type Watched = Arc<Mutex<BTreeSet<IfIndex>>>;
+
+impl Kernel {
+    pub fn new(eswitch: &Eswitch) -> Self {
+        let device = eswitch
+            .device
+            .as_ref()
+            .map(|handle| DeviceHandle { bus: handle.bus.clone(), device: handle.name.clone() });
+        Self { selector: Selector { device, controller: eswitch.controller }, watched: Watched::default() }
+    }
+
+    pub fn watched(&self) -> Watched {
+        self.watched.clone()
+    }
+
+    pub async fn observe(&self) -> Result<Seen, String> {
+        let selector = self.selector.clone();
+        let seen = blocking(move || observe(selector)).await??;
+        let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        Ok(seen)
+    }
+
+    /// Returns what failed.
+    pub async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
+        match blocking(move || apply(&steps)).await {
+            Ok(failures) => failures,
+            Err(error) => vec![error],
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| format!("netlink task: {e}"))
+}
+
+fn mark() -> Result<Cookie, String> {
+    Cookie::new(MARK).ok_or_else(|| "the ownership mark is too long".to_owned())
+}
+
+fn observe(selector: Selector) -> Result<Seen, String> {
+    let words = |e: Error| e.to_string();
+    let mut route = NetlinkSocket::open(Protocol::Route).map_err(words)?;
+    let all = link::links(&mut route).map_err(words)?;
+    let ports = match Devlink::open() {
+        Ok(mut devlink) => devlink.ports().map_err(words)?,
+        // A kernel without devlink still names ports by phys_port_name.
+        Err(Error::NoFamily { .. }) => Vec::new(),
+        Err(error) => return Err(words(error)),
+    };
+    let table = RepresentorTable::new(&ports, &all, selector);
+    let mark = mark()?;
+    let mut reps = Vec::new();
+    for rep in table.pf_representors().into_iter().chain(table.all_vf_representors()) {
+        // Gone since the first dump: the next pass sees it so.
+        let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
+        reps.push(view(&mut route, &rep, link, &mark).map_err(words)?);
+    }
+    Ok(Seen { reps, table })
+}
+
+fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie) -> Result<RepView, Error> {
+    Ok(RepView {
+        ifindex: rep.ifindex,
+        name: rep.name.clone(),
+        vf: rep.vf(),
+        up: link.up,
+        mtu: link.mtu,
+        closed: tc::is_closed(route, rep.ifindex, mark)?,
+    })
+}
+
+fn apply(steps: &[LinkStep]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut attempt = || -> Result<(), String> {
+        let mut route = NetlinkSocket::open(Protocol::Route).map_err(|e| e.to_string())?;
+        let mark = mark()?;
+        for step in steps {
+            if let Err(error) = one(&mut route, step, &mark) {
+                failures.push(error.to_string());
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = attempt() {
+        failures.push(error);
+    }
+    failures
+}
+
+fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), Error> {
+    match step {
+        LinkStep::Close { ifindex, .. } => {
+            // Down first: that is what no hardware can refuse. Each half is tried whatever became of the other.
+            let down = link::set_down(route, *ifindex);
+            let dropped = tc::close(route, *ifindex, *mark, Skip::None);
+            let silent = link::silence(route, *ifindex);
+            let flushed = link::flush_addresses(route, *ifindex);
+            down.and(dropped.map(|_| ())).and(silent).and(flushed.map(|_| ()))
+        }
+        LinkStep::Open { ifindex, .. } => {
+            // Taken by OVS, it has no use for addresses of the NIC's own.
+            link::silence(route, *ifindex)?;
+            tc::open(route, *ifindex, mark)?;
+            link::set_up(route, *ifindex)
+        }
+        LinkStep::SetMtu { ifindex, mtu, .. } => link::set_mtu(route, *ifindex, *mtu),
+    }
+}
+
+/// Says on `wake` when devices changed, until cancelled. Blocks.
+pub fn watch(wake: &mpsc::Sender<()>, watched: &Watched, cancel: &CancellationToken) {
+    while !cancel.is_cancelled() {
+        if let Err(error) = follow(wake, watched, cancel) {
+            warn!(%error, "kernel events lost, listening anew");
+            std::thread::sleep(PATIENCE);
+        }
+        // Whatever was missed is seen by the pass that this causes. A full slot says the same.
+        let _ = wake.try_send(());
+    }
+}
+
+fn follow(wake: &mpsc::Sender<()>, watched: &Watched, cancel: &CancellationToken) -> Result<(), Error> {
+    let mut monitor = Monitor::open()?;
+    while !cancel.is_cancelled() {
+        let events = monitor.wait(PATIENCE)?;
+        let concerns_us = events.iter().any(|event| match event {
+            Event::Tc { ifindex } => {
+                watched.lock().unwrap_or_else(PoisonError::into_inner).contains(ifindex)
+            }
+            Event::TcBlock { .. } => false,
+            Event::Link { .. } | Event::Devlink { .. } | Event::Overrun => true,
+        });
+        if concerns_us {
+            let _ = wake.try_send(());
+        }
+    }
+    Ok(())
+}

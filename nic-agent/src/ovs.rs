@@ -1,0 +1,7 @@
+//! The Open_vSwitch database: what is wanted, what is seen, and the steps between.
+
+pub mod link;
+pub mod ops;
+pub mod plan;
+pub mod spec;
+pub mod view;

@@ -1,0 +1,95 @@
+//! Which of the server's representors are open, as a pure function: those of VFs whose boundary stands, and no other.
+//!
+//! A representor that OVS does not have is a plain device of the NIC's own kernel, which would answer the server for the
+//! NIC's addresses. Closed means: down, a TC rule that drops whatever comes in, and no address. Either half is enough;
+//! both are there because OVS flushes TC rules when it takes a port, and anyone may set a link up.
+
+use std::collections::BTreeSet;
+
+use offload::ids::{IfIndex, VfId};
+
+/// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepView {
+    pub ifindex: IfIndex,
+    pub name: String,
+    pub vf: Option<VfId>,
+    pub up: bool,
+    pub mtu: u32,
+    /// Our TC rule that drops all is there.
+    pub closed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkStep {
+    Close { ifindex: IfIndex, name: String },
+    Open { ifindex: IfIndex, name: String },
+    SetMtu { ifindex: IfIndex, name: String, mtu: u32 },
+}
+
+/// What nobody holds, or nobody holds any longer.
+pub fn close(reps: &[RepView], held: &BTreeSet<VfId>) -> Vec<LinkStep> {
+    reps.iter()
+        .filter(|rep| !rep.vf.is_some_and(|vf| held.contains(&vf)) && (rep.up || !rep.closed))
+        .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
+        .collect()
+}
+
+/// What is held and has its boundary.
+pub fn open(reps: &[RepView], ready: &BTreeSet<VfId>, mtu: Option<u32>) -> Vec<LinkStep> {
+    let mut steps = Vec::new();
+    for rep in reps.iter().filter(|rep| rep.vf.is_some_and(|vf| ready.contains(&vf))) {
+        if let Some(mtu) = mtu.filter(|mtu| rep.mtu != *mtu) {
+            steps.push(LinkStep::SetMtu { ifindex: rep.ifindex, name: rep.name.clone(), mtu });
+        }
+        if !rep.up || rep.closed {
+            steps.push(LinkStep::Open { ifindex: rep.ifindex, name: rep.name.clone() });
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rep(index: u32, vf: Option<u16>, up: bool, closed: bool) -> RepView {
+        RepView {
+            ifindex: IfIndex(index),
+            name: format!("rep{index}"),
+            vf: vf.map(|vf| VfId { pf: 0, vf }),
+            up,
+            mtu: 1500,
+            closed,
+        }
+    }
+
+    #[test]
+    fn all_is_closed_but_what_is_held() {
+        let reps = [
+            rep(1, None, true, false),
+            rep(2, Some(0), true, false),
+            rep(3, Some(1), false, false),
+            rep(4, Some(2), false, true),
+            rep(5, Some(3), true, true),
+        ];
+        let held = BTreeSet::from([VfId { pf: 0, vf: 0 }, VfId { pf: 0, vf: 3 }]);
+        let closed: Vec<_> = close(&reps, &held)
+            .into_iter()
+            .map(|step| match step {
+                LinkStep::Close { ifindex, .. } => ifindex.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(closed, [1, 3]);
+        assert_eq!(
+            open(&reps, &held, Some(1442)),
+            [
+                LinkStep::SetMtu { ifindex: IfIndex(2), name: "rep2".into(), mtu: 1442 },
+                LinkStep::SetMtu { ifindex: IfIndex(5), name: "rep5".into(), mtu: 1442 },
+                LinkStep::Open { ifindex: IfIndex(5), name: "rep5".into() },
+            ]
+        );
+        assert_eq!(open(&reps, &BTreeSet::from([VfId { pf: 1, vf: 0 }]), None), []);
+    }
+}

@@ -1,0 +1,354 @@
+//! One pass: observe, plan, apply, publish.
+//!
+//! The order is what makes it safe. Representors that nobody holds are closed before anything else is tried. A
+//! boundary's flows go in before its ports, and its representor opens when both are there; it closes before they go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use offload::ids::VfId;
+use tracing::{debug, info, warn};
+
+use super::links::{self, LinkStep, RepView};
+use super::published::{Entry, Published, State};
+use super::restore::Restore;
+use super::stage::{self, Facts, PortState};
+use super::{Reconciler, admission};
+use crate::attachment::{self, Attachment};
+use crate::config::Config;
+use crate::metrics::OutcomeLabel;
+use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
+use crate::ovs::spec::{self, BridgeSpec, OvsSpec};
+use crate::ovs::view::OvsView;
+use crate::profile;
+
+/// What a pass did, or could not do.
+#[derive(Default)]
+struct Outcome {
+    steps: usize,
+    errors: BTreeSet<String>,
+}
+
+impl Outcome {
+    fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
+        self.errors.insert(format!("{what}: {error}"));
+    }
+}
+
+impl Reconciler {
+    /// True when nothing failed and nothing is left to do.
+    pub(super) async fn pass(&mut self) -> bool {
+        let started = Instant::now();
+        let config = self.config.borrow_and_update().clone();
+        let mut outcome = Outcome::default();
+        self.drop_the_dead(&config);
+        let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
+
+        self.observe_kernel(&mut outcome).await;
+        if let Ok(seen) = &self.seen {
+            let steps = links::close(&seen.reps, &held);
+            self.apply_links(steps, &mut outcome).await;
+        }
+
+        let ports = self.learn_identities(&config);
+        let view = self.ovs.view();
+        let flows = self.sync_flows(view.as_ref().ok(), &mut outcome).await;
+        let conflicts = match &view {
+            Ok(view) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
+            Err(why) => {
+                outcome.failed("Open vSwitch", why);
+                Vec::new()
+            }
+        };
+        self.flush_zones(&mut outcome).await;
+
+        if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
+            let ready = with_boundary(self.ledger.attachments(), seen.reps.as_slice(), view);
+            let steps = links::open(&seen.reps, &ready, config.edge.mtu);
+            if !steps.is_empty() {
+                self.apply_links(steps, &mut outcome).await;
+                self.observe_kernel(&mut outcome).await;
+            }
+        }
+        self.publish(&config, view.as_ref().map_err(String::as_str), &ports, &conflicts, &flows, &outcome);
+        self.account(outcome, started)
+    }
+
+    /// Pods that the cluster says are no more, or not here.
+    fn drop_the_dead(&mut self, config: &Config) {
+        let directory = self.directories.borrow_and_update().clone();
+        let dead: Vec<_> = self
+            .ledger
+            .attachments()
+            .filter(|a| admission::is_dead(a, &directory, &config.node.name))
+            .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
+            .collect();
+        for (key, pod) in dead {
+            if let Some(attachment) = self.ledger.detach(&key) {
+                info!(%key, %pod, vf = %attachment.claim.vf, "pod is gone, VF taken back");
+                self.released(&key, attachment.zone);
+            }
+        }
+    }
+
+    async fn observe_kernel(&mut self, outcome: &mut Outcome) {
+        self.seen = self.kernel.observe().await;
+        match &self.seen {
+            Ok(seen) => {
+                for rep in &seen.reps {
+                    if let Some(vf) = rep.vf {
+                        self.rep_names.insert(vf, rep.name.clone());
+                    }
+                }
+                let closed = seen.reps.iter().filter(|r| r.closed && !r.up).count();
+                self.metrics.closed_representors.set(i64::try_from(closed).unwrap_or(i64::MAX));
+            }
+            Err(why) => outcome.failed("representors", why),
+        }
+    }
+
+    async fn apply_links(&self, steps: Vec<LinkStep>, outcome: &mut Outcome) {
+        outcome.steps += steps.len();
+        for step in &steps {
+            match step {
+                LinkStep::Close { name, .. } => info!(representor = name, "closing representor"),
+                LinkStep::Open { name, .. } => info!(representor = name, "opening representor"),
+                LinkStep::SetMtu { name, mtu, .. } => info!(representor = name, mtu, "setting MTU"),
+            }
+        }
+        if steps.is_empty() {
+            return;
+        }
+        for error in self.kernel.apply(steps).await {
+            outcome.failed("representors", error);
+        }
+    }
+
+    /// What the southbound says of each logical port; identities go into the ledger.
+    fn learn_identities(&mut self, config: &Config) -> BTreeMap<String, PortState> {
+        let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
+        self.southbound.ask_for(&names);
+        let answers = self.southbound.ports(&names, &config.chassis.system_id, config.profile.dhcp);
+        let mut learned = false;
+        for attachment in self.ledger.attachments_mut() {
+            if let Some((_, Some(binding))) = answers.get(&attachment.logical_port)
+                && attachment.binding.as_ref() != Some(binding)
+            {
+                info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity learned");
+                attachment.binding = Some(binding.clone());
+                learned = true;
+            }
+        }
+        if learned {
+            self.save();
+        }
+        answers.into_iter().map(|(name, (state, _))| (name, state)).collect()
+    }
+
+    /// Boundaries on `br-edge`. `Err` says why they are not in place.
+    async fn sync_flows(&mut self, view: Option<&OvsView>, outcome: &mut Outcome) -> Result<(), String> {
+        let bridge = self.edge.bridge().to_owned();
+        if !view.is_some_and(|v| v.bridges.get(&bridge).is_some_and(|b| spec::is_ours(&b.external_ids))) {
+            return Err(format!("bridge {bridge} is not there yet"));
+        }
+        // A zone that had another pod before is emptied before its first flow.
+        let dirty: Vec<_> = self.ledger.attachments().filter(|a| a.zone_dirty).map(|a| a.zone).collect();
+        for zone in dirty {
+            if let Err(e) = self.edge.flush_zone(zone).await {
+                outcome.failed("conntrack", &e);
+                return Err(e);
+            }
+            for attachment in self.ledger.attachments_mut().filter(|a| a.zone == zone) {
+                attachment.zone_dirty = false;
+            }
+            self.flush.remove(&zone);
+            self.save();
+        }
+        match self.edge.sync(self.ledger.attachments()).await {
+            Ok(changes) => {
+                outcome.steps += changes;
+                Ok(())
+            }
+            Err(e) => {
+                outcome.failed("flows", &e);
+                Err(e)
+            }
+        }
+    }
+
+    /// Chassis, bridges and ports, in one transaction.
+    async fn sync_ovs(
+        &mut self,
+        config: &Config,
+        view: &OvsView,
+        ports: &BTreeMap<String, PortState>,
+        flows_in: bool,
+        outcome: &mut Outcome,
+    ) -> Vec<Conflict> {
+        let before = self.edge.restore;
+        if flows_in {
+            self.edge.restore = before.advance(view.cur_cfg, view.next_cfg);
+        }
+        let bump = matches!((before, self.edge.restore), (Restore::Waiting, Restore::Releasing { .. }));
+        let (external_ids, other_config) =
+            spec::chassis(&config.chassis, &self.edge.hostname, self.edge.restore.value());
+        let mut wanted = Vec::new();
+        for attachment in self.ledger.attachments() {
+            let plugged = view
+                .interface(&attachment::int_patch(attachment.claim.vf))
+                .is_some_and(|row| row.external_ids.get("iface-id") == Some(&attachment.logical_port));
+            let may_plug = ports.get(&attachment.logical_port).is_some_and(PortState::may_plug);
+            let known = attachment.binding.is_some();
+            if let Some(name) = self.rep_names.get(&attachment.claim.vf)
+                && known
+                && (plugged || may_plug)
+            {
+                wanted.extend(spec::pod_ports(attachment, name));
+            }
+        }
+        let spec = OvsSpec {
+            external_ids,
+            other_config,
+            edge: BridgeSpec {
+                name: config.edge.bridge.clone(),
+                datapath_type: config.chassis.datapath_type.as_str().to_owned(),
+            },
+            integration: config.chassis.ovn_bridge.clone(),
+            ports: wanted,
+        };
+        let plan = ovs_plan::plan(&spec, view);
+        outcome.steps += plan.steps.len();
+        for step in &plan.steps {
+            match step {
+                OvsStep::AddPort { bridge, port } => info!(bridge, port = port.name, "adding port"),
+                OvsStep::RemovePort { bridge, port } => info!(bridge, port, "removing port"),
+                other => debug!(step = ?other, "changing Open vSwitch"),
+            }
+        }
+        if let Err(e) = self.ovs.apply(&plan.steps, bump).await {
+            outcome.failed("Open vSwitch", e);
+            // What was not written is planned again.
+            self.edge.restore = before;
+        }
+        plan.conflicts
+    }
+
+    /// Connections of pods that are gone.
+    async fn flush_zones(&mut self, outcome: &mut Outcome) {
+        for zone in self.flush.clone() {
+            match self.edge.flush_zone(zone).await {
+                Ok(()) => {
+                    self.flush.remove(&zone);
+                }
+                Err(e) => outcome.failed("conntrack", e),
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        config: &Config,
+        view: Result<&OvsView, &str>,
+        ports: &BTreeMap<String, PortState>,
+        conflicts: &[Conflict],
+        flows: &Result<(), String>,
+        outcome: &Outcome,
+    ) {
+        let mut published = Published {
+            attachments: BTreeMap::new(),
+            unready: self.unready(view, flows),
+            passes: self.publish.borrow().passes + 1,
+            steps: outcome.steps,
+        };
+        let restoring = self.edge.restore != Restore::Armed;
+        for attachment in self.ledger.attachments() {
+            let key = &attachment.claim.key;
+            let seen = self.seen.as_ref().ok();
+            let port = ports.get(&attachment.logical_port).unwrap_or(&PortState::Asking);
+            let facts = Facts {
+                representor: seen.and_then(|s| find(&s.reps, attachment.claim.vf)),
+                ovs: view,
+                port,
+                conflicts,
+                flows: flows.as_ref().copied().map_err(String::as_str),
+                restoring,
+            };
+            let state = match (stage::missing(attachment, &facts), &attachment.binding) {
+                (None, Some(binding)) => {
+                    if self.established.insert(key.clone()) {
+                        info!(%key, pod = %attachment.claim.pod, port = attachment.logical_port, "attachment ready");
+                    }
+                    let answer =
+                        profile::answer(&config.profile, config.edge.mtu, &attachment.logical_port, binding);
+                    State::Ready(Arc::new(answer))
+                }
+                (missing, _) => State::Waiting(missing.unwrap_or_else(|| "identity not known".to_owned())),
+            };
+            let token = self.tokens.get(key).copied().unwrap_or(0);
+            let entry = Entry { claim: attachment.claim.clone(), token, state };
+            published.attachments.insert(key.clone(), entry);
+        }
+        self.publish.send_replace(Arc::new(published));
+    }
+
+    fn unready(&self, view: Result<&OvsView, &str>, flows: &Result<(), String>) -> Option<String> {
+        if let Err(why) = &self.seen {
+            return Some(format!("representors: {why}"));
+        }
+        if let Err(why) = view {
+            return Some(format!("Open vSwitch not connected: {why}"));
+        }
+        if let Err(why) = flows {
+            return Some(format!("flows: {why}"));
+        }
+        self.southbound.unready()
+    }
+
+    fn account(&mut self, outcome: Outcome, started: Instant) -> bool {
+        for error in outcome.errors.difference(&self.errors) {
+            warn!(error, "pass incomplete");
+        }
+        for error in self.errors.difference(&outcome.errors) {
+            info!(error, "resolved");
+        }
+        let complete = outcome.errors.is_empty() && outcome.steps == 0;
+        let label = if outcome.errors.is_empty() { "complete" } else { "incomplete" };
+        self.metrics.reconciles.get_or_create(&OutcomeLabel { outcome: label }).inc();
+        self.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .steps
+            .get_or_create(&OutcomeLabel { outcome: label })
+            .inc_by(u64::try_from(outcome.steps).unwrap_or(u64::MAX));
+        let attachments = self.ledger.attachments().count();
+        self.metrics.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
+        debug!(steps = outcome.steps, attachments, "pass");
+        self.errors = outcome.errors;
+        complete
+    }
+}
+
+fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {
+    reps.iter().find(|rep| rep.vf == Some(vf))
+}
+
+/// VFs whose flows are in and whose two ports on `br-edge` have the numbers that the flows name.
+fn with_boundary<'a>(
+    attachments: impl Iterator<Item = &'a Attachment>,
+    reps: &[RepView],
+    view: &OvsView,
+) -> BTreeSet<VfId> {
+    let has = |name: &str, number: u32| {
+        view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
+    };
+    attachments
+        .filter(|a| a.binding.is_some())
+        .map(|a| a.claim.vf)
+        .filter(|vf| {
+            attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
+                find(reps, *vf).is_some_and(|rep| has(&rep.name, rep_port.get()))
+                    && has(&attachment::edge_patch(*vf), patch_port.get())
+            })
+        })
+        .collect()
+}

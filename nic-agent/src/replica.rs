@@ -1,0 +1,49 @@
+//! An OVSDB session with one monitor: what the agent's two databases have in common.
+
+use ovsdb_session::{Monitor, MonitorTable, Options, Session, Snapshot, State};
+use tokio::sync::watch;
+
+pub struct Replica {
+    pub session: Session,
+    pub monitor: Monitor,
+    snapshots: watch::Receiver<Snapshot>,
+    state: watch::Receiver<State>,
+}
+
+impl Replica {
+    pub fn start(options: Options, database: &str, tables: Vec<MonitorTable>) -> Self {
+        let session = Session::start(options);
+        let monitor = session.monitor(database, tables);
+        let (snapshots, state) = (monitor.watch(), session.state());
+        Self { session, monitor, snapshots, state }
+    }
+
+    /// Resolves when the rows, or whether they are kept up to date, changed since [`Replica::last`].
+    pub async fn changed(&mut self) {
+        if self.snapshots.changed().await.is_err() {
+            // The session ends only when we do.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The rows as last seen: a lost connection leaves them.
+    pub fn last(&mut self) -> Snapshot {
+        self.snapshots.borrow_and_update().clone()
+    }
+
+    /// Why the rows are not up to date, if they are not.
+    pub fn outage(&self) -> Option<String> {
+        let snapshot = self.snapshots.borrow();
+        if let Some(error) = &snapshot.error {
+            return Some(error.to_string());
+        }
+        if snapshot.connected && snapshot.synced {
+            return None;
+        }
+        Some(match &*self.state.borrow() {
+            State::Connecting { error: Some(error) } => error.clone(),
+            State::Connecting { error: None } => "connecting".to_owned(),
+            State::Connected { .. } => "its contents have not come yet".to_owned(),
+        })
+    }
+}
