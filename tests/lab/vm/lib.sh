@@ -43,3 +43,10 @@ define() {
 supervised() { [ -p "/run/lab/sv/$1.$2/supervise/ok" ] && sv status "/run/lab/sv/$1.$2"; }
 start() { within 20 "runsv of $1 $2" supervised "$1" "$2"; sv -w 20 start "/run/lab/sv/$1.$2" >/dev/null || die "$1 $2 does not start (log: logs/$1/$2.log)"; }
 daemon_pid() { local pid; pid=$(cat "/run/lab/sv/$1.$2/supervise/pid" 2>/dev/null) && [ -n "$pid" ] && echo "$pid"; }
+
+# fresh_copy NAME FILE: FILE is the share's binary NAME; copied when it changed, under a name of its own first.
+fresh_copy() {
+  [ -e "/share/bin/$1" ] || die "no $1: tests/lab/lab install agent|shim PATH"
+  [ "$(stat -c %s.%Y "/share/bin/$1")" = "$(cat "$2.version" 2>/dev/null)" ] && return 0
+  cp "/share/bin/$1" "$2.$$" && mv "$2.$$" "$2" && stat -c %s.%Y "/share/bin/$1" >"$2.version"
+}
