@@ -198,7 +198,8 @@ impl Agent {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        let seconds = patience.as_secs();
+        // What is left of a configured number of seconds, said as that number.
+        let seconds = (patience + Duration::from_millis(500)).as_secs();
         Err(match last {
             Failure::Final(error) => error,
             Failure::NotYet(last) => AgentError::Late { op, seconds, last },

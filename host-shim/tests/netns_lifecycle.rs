@@ -96,7 +96,10 @@ fn the_old_versions_get_their_own_shapes() {
     assert_eq!(result["cniVersion"], "0.4.0");
     assert_eq!(result["ips"][0]["version"], "4");
     assert_eq!(result["ips"][1]["version"], "6");
-    assert_eq!(result["interfaces"][0].as_object().unwrap().keys().collect::<Vec<_>>(), ["mac", "name", "sandbox"]);
+    assert_eq!(
+        result["interfaces"][0].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["mac", "name", "sandbox"]
+    );
     let mut check = config.clone();
     check["prevResult"] = result;
     bench.cni("CHECK", "s", &pod.path(), "eth0", &check).ok();
@@ -151,10 +154,14 @@ fn run_without_prev(bench: &Bench, pod: &Namespace, config: &Value) -> String {
 fn a_refusal_changes_nothing() {
     let bench = Bench::new();
     let pod = Namespace::new();
-    let refused = support::agent::refusal(Code::FailedPrecondition, "vf-held", "VF 3 is held by pod default/db-0");
+    let refused =
+        support::agent::refusal(Code::FailedPrecondition, "vf-held", "VF 3 is held by pod default/db-0");
     bench.script(|script| script.attach.push_back(refused));
     let said = bench.cni("ADD", "s", &pod.path(), "eth0", &bench.config(json!({}))).error(100);
-    assert!(said.contains("attach VF 3 of PF 1 to pod default/web-0: VF 3 is held by pod default/db-0"), "{said}");
+    assert!(
+        said.contains("attach VF 3 of PF 1 to pod default/web-0: VF 3 is held by pod default/db-0"),
+        "{said}"
+    );
     assert!(said.contains("reason vf-held"), "{said}");
     // Refused once, asked once; nothing to detach.
     assert_eq!(bench.agent().calls(), ["Attach 1/3"]);

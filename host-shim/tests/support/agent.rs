@@ -52,7 +52,10 @@ fn key(sandbox: Option<v1::Sandbox>) -> (String, String) {
 
 #[tonic::async_trait]
 impl NicAgent for Service {
-    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::AttachResponse>, Status> {
         assert!(request.metadata().contains_key("grpc-timeout"), "the shim must say how long it waits");
         let request = request.into_inner();
         let vf = request.vf.clone().unwrap();
@@ -65,7 +68,10 @@ impl NicAgent for Service {
         Ok(Response::new(script.answer(&request)))
     }
 
-    async fn detach(&self, request: Request<v1::DetachRequest>) -> Result<Response<v1::DetachResponse>, Status> {
+    async fn detach(
+        &self,
+        request: Request<v1::DetachRequest>,
+    ) -> Result<Response<v1::DetachResponse>, Status> {
         let key = key(request.into_inner().sandbox);
         let mut script = self.0.lock().unwrap();
         script.calls.push(format!("Detach {}:{}", key.0, key.1));
@@ -79,7 +85,9 @@ impl NicAgent for Service {
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let script = self.0.lock().unwrap();
         match script.held.get(&key(request.into_inner().sandbox)) {
-            Some(request) => Ok(Response::new(v1::CheckResponse { attachment: Some(script.answer(request)) })),
+            Some(request) => {
+                Ok(Response::new(v1::CheckResponse { attachment: Some(script.answer(request)) }))
+            }
             None => Err(Status::not_found("no such attachment")),
         }
     }
@@ -114,7 +122,10 @@ impl FakeAgent {
     }
 
     pub fn start_at(
-        certs: &Certs, netns: Option<PathBuf>, script: Arc<Mutex<Script>>, address: SocketAddr,
+        certs: &Certs,
+        netns: Option<PathBuf>,
+        script: Arc<Mutex<Script>>,
+        address: SocketAddr,
     ) -> Self {
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(&certs.server.0, &certs.server.1))
@@ -131,7 +142,8 @@ impl FakeAgent {
             runtime.block_on(async move {
                 let listener = TcpListener::bind(address).await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                let server = Server::builder().tls_config(tls).unwrap().add_service(NicAgentServer::new(service));
+                let server =
+                    Server::builder().tls_config(tls).unwrap().add_service(NicAgentServer::new(service));
                 tokio::select! {
                     result = server.serve_with_incoming(TcpListenerStream::new(listener)) => result.unwrap(),
                     _ = stopped => {}

@@ -60,8 +60,12 @@ impl Namespace {
 
     pub fn names(&self) -> Vec<String> {
         let links = self.json(&["link", "show"]);
-        let mut names: Vec<String> =
-            links.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned()).collect();
+        let mut names: Vec<String> = links
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|link| link["ifname"].as_str().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     }
@@ -92,16 +96,23 @@ pub struct Bench {
 
 pub const VF3: &str = "0000:03:01.3";
 pub const VF4: &str = "0000:03:01.4";
-pub const POD_ARGS: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u-1;K8S_POD_X=y";
+pub const POD_ARGS: &str =
+    "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=u-1;K8S_POD_X=y";
 
 pub fn attachment() -> v1::AttachResponse {
-    let address = |address: &str, gateway: &str| v1::Address { address: address.into(), gateway: gateway.into() };
-    let route =
-        |destination: &str, gateway: &str| v1::Route { destination: destination.into(), gateway: gateway.into() };
+    let address =
+        |address: &str, gateway: &str| v1::Address { address: address.into(), gateway: gateway.into() };
+    let route = |destination: &str, gateway: &str| v1::Route {
+        destination: destination.into(),
+        gateway: gateway.into(),
+    };
     v1::AttachResponse {
         mac: "0a:58:0a:f4:00:0a".into(),
         mtu: 1400,
-        addresses: vec![address("10.244.0.10/24", "10.244.0.1"), address("fd00:10:244::a/64", "fd00:10:244::1")],
+        addresses: vec![
+            address("10.244.0.10/24", "10.244.0.1"),
+            address("fd00:10:244::a/64", "fd00:10:244::1"),
+        ],
         routes: vec![
             route("0.0.0.0/0", "10.244.0.1"),
             route("::/0", "fd00:10:244::1"),

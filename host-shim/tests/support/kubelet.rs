@@ -2,8 +2,8 @@
 use std::{path::PathBuf, sync::mpsc, thread::JoinHandle};
 
 use host_shim::kubelet::v1::{
-    ContainerDevices, ContainerResources, GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest,
-    ListPodResourcesResponse, PodResources,
+    ContainerDevices, ContainerResources, GetPodResourcesRequest, GetPodResourcesResponse,
+    ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
     pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer},
 };
 use tokio::{net::UnixListener, sync::oneshot};
@@ -17,7 +17,10 @@ struct Service {
 
 #[tonic::async_trait]
 impl PodResourcesLister for Service {
-    async fn list(&self, _: Request<ListPodResourcesRequest>) -> Result<Response<ListPodResourcesResponse>, Status> {
+    async fn list(
+        &self,
+        _: Request<ListPodResourcesRequest>,
+    ) -> Result<Response<ListPodResourcesResponse>, Status> {
         // With Get, nobody should have to read all pods.
         if self.get {
             return Err(Status::internal("List was called although Get answers"));
@@ -26,14 +29,17 @@ impl PodResourcesLister for Service {
     }
 
     async fn get(
-        &self, request: Request<GetPodResourcesRequest>,
+        &self,
+        request: Request<GetPodResourcesRequest>,
     ) -> Result<Response<GetPodResourcesResponse>, Status> {
         if !self.get {
             return Err(Status::unknown("PodResources API Get method disabled"));
         }
         let request = request.into_inner();
-        let found =
-            self.pods.iter().find(|pod| pod.name == request.pod_name && pod.namespace == request.pod_namespace);
+        let found = self
+            .pods
+            .iter()
+            .find(|pod| pod.name == request.pod_name && pod.namespace == request.pod_namespace);
         Ok(Response::new(GetPodResourcesResponse { pod_resources: found.cloned() }))
     }
 }

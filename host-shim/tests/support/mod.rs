@@ -34,7 +34,11 @@ impl Output {
     pub fn error(self, code: u64) -> String {
         assert!(!self.success, "host-shim succeeded: {}", self.stdout);
         assert_eq!(self.stdout["code"], code, "{} {}", self.stdout, self.stderr);
-        format!("{} | {}", self.stdout["msg"].as_str().unwrap(), self.stdout["details"].as_str().unwrap_or_default())
+        format!(
+            "{} | {}",
+            self.stdout["msg"].as_str().unwrap(),
+            self.stdout["details"].as_str().unwrap_or_default()
+        )
     }
 }
 
@@ -62,5 +66,9 @@ pub fn run_plugin(netns: Option<&str>, env: &[(&str, &str)], stdin: &Value) -> O
     let output = child.wait_with_output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let value = if stdout.trim().is_empty() { Value::Null } else { serde_json::from_str(&stdout).unwrap() };
-    Output { success: output.status.success(), stdout: value, stderr: String::from_utf8(output.stderr).unwrap() }
+    Output {
+        success: output.status.success(),
+        stdout: value,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
