@@ -1,0 +1,44 @@
+# `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
+
+.PHONY: help demo test test-host lint fmt deb bench setup lab clean
+.DEFAULT_GOAL := help
+
+# KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
+KEEP ?=
+TESTS ?=
+CARGO ?= cargo
+
+help:                    ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: setup lab          ## two servers, two NICs, three pods: attached, measured, shown (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim
+	KEEP=$(KEEP) tests/lab/demo
+
+test: setup              ## every test: on this machine, then in the lab VM (TESTS="unit e2e": only such stages)
+	tests/run $(TESTS)
+
+test-host: setup         ## only what needs no VM
+	tests/run --host $(TESTS)
+
+lint:                    ## format, clippy, scripts, unit file, dependencies
+	tests/lint
+
+fmt:                     ## formats the Rust code
+	$(CARGO) fmt --all
+
+deb:                     ## Debian packages of nic-agent and host-shim, into target/debian
+	packaging/deb
+
+bench:                   ## cargo's benchmarks
+	tests/bench
+
+setup:                   ## installs what demo and test need (Debian packages; tools into target/tools)
+	tests/setup
+
+lab: setup               ## builds the lab's kernel, root file system and simulated NIC (kept in a cache)
+	tests/lab/build >/dev/null
+
+clean:                   ## stops the lab, removes target/; the lab's cache stays (tests/lab/README.md)
+	tests/lab/lab down
+	$(CARGO) clean
