@@ -22,3 +22,4 @@ pub mod profile;
 // pub mod server;
 pub mod service_manager;
 // pub mod southbound;
+pub mod server;

@@ -1,0 +1,155 @@
+//! The five methods: who, whether well-formed, then [`Attachments`], each within its deadline.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::nic_agent_server::NicAgent;
+use tonic::{Code, Request, Response, Status};
+use tracing::warn;
+
+use super::identity::{HostIdentity, Peer};
+use super::throttle::Throttle;
+use super::{answer, deadline, form};
+use crate::claim::{Attachments, Refusal};
+use crate::metrics::{Metrics, StageLabel};
+
+/// Reason of a client that is not the host that this NIC serves.
+const WRONG_IDENTITY: &str = "wrong-identity";
+
+pub(super) struct Service<A> {
+    attachments: Arc<A>,
+    identity: HostIdentity,
+    attach_timeout: Duration,
+    metrics: Metrics,
+    throttle: Throttle,
+}
+
+impl<A> fmt::Debug for Service<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl<A: Attachments> Service<A> {
+    pub(super) fn new(
+        attachments: Arc<A>,
+        identity: HostIdentity,
+        attach_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self { attachments, identity, attach_timeout, metrics, throttle: Throttle::new() }
+    }
+
+    /// Runs one request of the host that we serve and turns its result into the answer.
+    async fn handle<Q, P, R, F>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        work: F,
+    ) -> Result<Response<P>, Status>
+    where
+        R: Future<Output = Result<P, Refusal>>,
+        F: FnOnce(Q) -> R,
+    {
+        self.authorise(method, request.extensions().get())?;
+        let limit = deadline::of(request.metadata(), self.attach_timeout);
+        let work = work(request.into_inner());
+        let late =
+            || Refusal::NotReady { stage: format!("{method} did not end within {} ms", limit.as_millis()) };
+        let result = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late()));
+        match result {
+            Ok(answer) => {
+                self.metrics.request(method, "ok");
+                Ok(Response::new(answer))
+            }
+            Err(refusal) => {
+                let reason = refusal.reason();
+                self.metrics.request(method, reason);
+                if let Some(withheld) = self.throttle.admit() {
+                    warn!(method, reason, error = %refusal, withheld, "request refused");
+                }
+                Err(answer::refusal(&refusal))
+            }
+        }
+    }
+
+    fn authorise(&self, method: &'static str, peer: Option<&Peer>) -> Result<(), Status> {
+        if peer.is_some_and(|peer| peer.is_our_host) {
+            return Ok(());
+        }
+        self.metrics.request(method, WRONG_IDENTITY);
+        let names = peer.map(|peer| peer.names.join(", ")).unwrap_or_default();
+        let address = peer.map(|peer| peer.address.to_string()).unwrap_or_default();
+        let wanted = self.identity.as_str();
+        if let Some(withheld) = self.throttle.admit() {
+            warn!(method, reason = WRONG_IDENTITY, address, names, wanted, withheld, "request refused");
+        }
+        let message = format!("the client certificate names [{names}]; this NIC serves {wanted}");
+        Err(answer::status(Code::PermissionDenied, WRONG_IDENTITY, message))
+    }
+}
+
+#[tonic::async_trait]
+impl<A: Attachments> NicAgent for Service<A> {
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::AttachResponse>, Status> {
+        let started = tokio::time::Instant::now();
+        let answer = self
+            .handle("Attach", request, async |message| {
+                let claim = form::claim(message)?;
+                self.attachments.attach(claim).await.map(answer::attached)
+            })
+            .await;
+        if answer.is_ok() {
+            let stage = self.metrics.attach_seconds.get_or_create_owned(&StageLabel { stage: "total" });
+            stage.observe(started.elapsed().as_secs_f64());
+        }
+        answer
+    }
+
+    async fn detach(
+        &self,
+        request: Request<v1::DetachRequest>,
+    ) -> Result<Response<v1::DetachResponse>, Status> {
+        self.handle("Detach", request, async |message| {
+            let key = form::sandbox(message.sandbox)?;
+            self.attachments.detach(key).await.map(|existed| v1::DetachResponse { existed })
+        })
+        .await
+    }
+
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        self.handle("Check", request, async |message| {
+            let key = form::sandbox(message.sandbox)?;
+            let attached = self.attachments.check(key).await?;
+            Ok(v1::CheckResponse { attachment: Some(answer::attached(attached)) })
+        })
+        .await
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        self.handle("List", request, async |_| {
+            let items = self.attachments.list().await.into_iter().map(answer::item).collect();
+            Ok(v1::ListResponse { items })
+        })
+        .await
+    }
+
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        self.handle("Status", request, async |_| {
+            let reason = self.attachments.status().await.err();
+            let ready = reason.is_none();
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            Ok(v1::StatusResponse { ready, reason: reason.unwrap_or_default(), version })
+        })
+        .await
+    }
+}
