@@ -81,8 +81,8 @@ impl App {
         })
         .context("ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)")?;
         let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
-            .await
             .context("gRPC server")?;
+        info!(addresses = ?server.local_addrs(), "gRPC server");
         let endpoint = match first.metrics.listen {
             Some(address) => {
                 let bound = Endpoint::bind(address).await.with_context(|| format!("metrics.listen {address}"))?;
@@ -139,7 +139,7 @@ impl App {
         }
         // Requests are drained before the reconciler that answers them goes.
         let serving = CancellationToken::new();
-        let server = tasks.spawn(server.run(serving.clone()));
+        let server = tasks.spawn(serve(server, serving.clone(), cancel.clone()));
         let reconciling = CancellationToken::new();
         let reconciler = tasks.spawn(reconciler.run(reconciling.clone()));
         cancel.cancelled().await;
@@ -157,6 +157,14 @@ impl App {
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             warn!("tasks still running at the deadline");
         }
+    }
+}
+
+/// An agent that can no longer be asked stops, so that its supervisor starts it again.
+async fn serve(server: Server<Handle>, serving: CancellationToken, app: CancellationToken) {
+    if let Err(e) = server.run(serving).await {
+        error!(error = %e, "gRPC server ended");
+        app.cancel();
     }
 }
 
@@ -239,7 +247,8 @@ async fn follow_config(
                     warn!(error = %e, "log level stays");
                 }
                 info!("configuration taken over");
-                config.send_replace(Arc::new(new));
+                let adopted = config.borrow().adopt(&new);
+                config.send_replace(Arc::new(adopted));
                 manager.ready("configuration taken over");
             }
             Err(e) => {

@@ -396,6 +396,12 @@ impl Config {
         source::read(path).and_then(|text| text.parse())
     }
 
+    /// What a running agent takes over of `new`: all but [`Config::needs_restart`].
+    #[must_use]
+    pub fn adopt(&self, new: &Self) -> Self {
+        restart::adopt(self, new)
+    }
+
     /// The keys in which `other` differs from us and that only a new start takes over.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         restart::keys(self, other)

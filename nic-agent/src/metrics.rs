@@ -73,6 +73,8 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     /// Steps that reconciling took; none when everything is as it should be.
     pub steps: Family<OutcomeLabel, Counter>,
+    /// Changes that the last pass made; none when all was right.
+    pub pending_steps: Gauge,
     pub attachments: Gauge,
     pub closed_representors: Gauge,
     /// 1 when there is a session with that peer.
@@ -104,6 +106,8 @@ impl Metrics {
         let reconciles = all.add("reconciles", "Passes of the reconcile loop, by outcome", Family::default());
         let reconcile_seconds = all.add("reconcile_seconds", "Time that a pass took", seconds());
         let steps = all.add("steps", "Changes that passes made, by outcome", Family::default());
+        let pending_steps =
+            all.add("pending_steps", "Changes that the last pass had to make", Gauge::default());
         let attachments = all.add("attachments", "Attachments in the ledger", Gauge::default());
         let closed_representors = all.add(
             "closed_representors",
@@ -124,6 +128,7 @@ impl Metrics {
             reconciles,
             reconcile_seconds,
             steps,
+            pending_steps,
             attachments,
             closed_representors,
             connected,

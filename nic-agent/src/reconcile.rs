@@ -19,6 +19,7 @@ mod pass;
 pub mod published;
 pub mod restore;
 pub mod stage;
+mod waited;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ use crate::service_manager::Heartbeat;
 use crate::southbound::link::SouthboundLink;
 use handle::{Command, Handle};
 use published::Published;
+use waited::Waited;
 
 /// Everything is looked at again this often, event or not.
 const TICK: Duration = Duration::from_secs(10);
@@ -70,6 +72,8 @@ pub struct Reconciler {
     last_token: u64,
     /// Sandboxes that were ready once: a later Attach that gives up does not withdraw them.
     established: BTreeSet<SandboxKey>,
+    /// How long, and for whom, each new attachment has waited.
+    waits: BTreeMap<SandboxKey, Waited>,
     /// Zones whose pod is gone: their connections go, too.
     flush: BTreeSet<CtZone>,
     /// Names of representors as last seen: one that vanished keeps its port's name.
@@ -124,6 +128,7 @@ impl Reconciler {
             tokens: BTreeMap::new(),
             last_token: 0,
             established,
+            waits: BTreeMap::new(),
             flush: BTreeSet::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
@@ -229,6 +234,7 @@ impl Reconciler {
                 self.forget(&old, zone);
             }
             info!(%key, pod = %claim.pod, vf = %claim.vf, "claim believed");
+            self.waits.insert(key.clone(), Waited::begin());
         }
         self.last_token += 1;
         self.tokens.insert(key, self.last_token);
@@ -253,6 +259,7 @@ impl Reconciler {
     fn forget(&mut self, key: &SandboxKey, zone: CtZone) {
         self.tokens.remove(key);
         self.established.remove(key);
+        self.waits.remove(key);
         self.flush.insert(zone);
     }
 

@@ -1,1 +1,21 @@
+//! What the end-to-end tests share. They run inside the lab VM (`tests/lab/lab run-test`) with a lab up, drive it
+//! through the lab's own commands, and look with other people's tools: `ip`, `tc`, `ovs-ofctl`, `ovs-vsctl`, `tcpdump`.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod capture;
+pub mod command;
+pub mod counters;
+pub mod frame;
+pub mod host;
+pub mod netns;
+pub mod nic;
+pub mod pod;
+pub mod traffic;
+pub mod wait;
+
+pub use capture::Capture;
+pub use command::{Output, place, vm};
+pub use nic::Nic;
+pub use pod::{Pod, Wish};
+pub use wait::until;

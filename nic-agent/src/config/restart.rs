@@ -17,6 +17,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("ovs.run-dir", old.ovs.run_dir != new.ovs.run_dir),
         // A chassis under a new name is a new chassis: OVN would have two, and every port would move.
         ("chassis.system-id", old_chassis.system_id != new_chassis.system_id),
+        ("chassis.hostname", old_chassis.hostname != new_chassis.hostname),
         ("chassis.ovn-remote", old_chassis.ovn_remote != new_chassis.ovn_remote),
         ("chassis.ovn-bridge", old_chassis.ovn_bridge != new_chassis.ovn_bridge),
         ("chassis.datapath-type", old_chassis.datapath_type != new_chassis.datapath_type),
@@ -24,9 +25,33 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.bridge", old.edge.bridge != new.edge.bridge),
         ("edge.ct-zones", old.edge.ct_zones != new.edge.ct_zones),
         ("eswitch", old.eswitch != new.eswitch),
+        ("directory.file", old.directory != new.directory),
         ("state.dir", old.state.dir != new.state.dir),
         ("metrics.listen", old.metrics.listen != new.metrics.listen),
         ("log.format", old.log.format != new.log.format),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// `new`, with what only a new start takes over as it is in `old`.
+pub(super) fn adopt(old: &Config, new: &Config) -> Config {
+    let mut adopted = new.clone();
+    adopted.node = old.node.clone();
+    adopted.server = old.server.clone();
+    adopted.ovs = old.ovs.clone();
+    adopted.southbound = old.southbound.clone();
+    adopted.eswitch = old.eswitch.clone();
+    adopted.directory = old.directory.clone();
+    adopted.state = old.state.clone();
+    adopted.metrics = old.metrics.clone();
+    adopted.log.format = old.log.format;
+    adopted.edge.bridge.clone_from(&old.edge.bridge);
+    adopted.edge.ct_zones = old.edge.ct_zones;
+    let (from, to) = (&old.chassis, &mut adopted.chassis);
+    to.system_id.clone_from(&from.system_id);
+    to.hostname.clone_from(&from.hostname);
+    to.ovn_remote.clone_from(&from.ovn_remote);
+    to.ovn_bridge.clone_from(&from.ovn_bridge);
+    to.datapath_type = from.datapath_type;
+    adopted
 }

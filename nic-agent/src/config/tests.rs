@@ -399,6 +399,8 @@ fn which_keys_need_a_restart() {
         ("ovs.db", "unix:/other"),
         ("ovs.run-dir", "/other"),
         ("chassis.system-id", "other"),
+        ("chassis.hostname", "other"),
+        ("directory.file", "/other"),
         ("chassis.ovn-remote", "tcp:192.0.2.99:6642"),
         ("chassis.ovn-bridge", "br-other"),
         ("chassis.datapath-type", "netdev"),
@@ -411,11 +413,14 @@ fn which_keys_need_a_restart() {
         let new = with(key, value).unwrap();
         assert_eq!(old.needs_restart(&new), [key], "{key} = {value}");
         assert_ne!(old, new);
+        assert_eq!(old.adopt(&new), old, "{key} waits for a restart");
     }
     for (key, value) in
         [("profile.kind", "plain"), ("log.level", "debug"), ("chassis.ovn-encap-ip", "192.0.2.77")]
     {
-        assert!(old.needs_restart(&with(key, value).unwrap()).is_empty(), "{key}");
+        let new = with(key, value).unwrap();
+        assert!(old.needs_restart(&new).is_empty(), "{key}");
+        assert_eq!(old.adopt(&new), new, "{key} is taken over at once");
     }
     let new = with("server.max-connections", 5).unwrap();
     assert_eq!(old.needs_restart(&new), ["server.max-connections"]);

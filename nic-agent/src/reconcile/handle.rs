@@ -1,4 +1,4 @@
-//! The gRPC server's side of the core: sends commands, waits for what the core publishes.
+//! The gRPC server's side of the reconciler: sends commands, waits for what it publishes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use tokio::time::Instant;
 use super::published::{Published, State};
 use crate::claim::{Attached, Attachments, Claim, Refusal, SandboxKey};
 
-/// What the core is asked to do. Each is answered after the pass that did it.
+/// Left of the deadline for the answer, which names the stage that is missing: the server's own time-out knows none.
+const TO_ANSWER: Duration = Duration::from_secs(1);
+
+/// What the reconciler is asked to do. Each is answered after the pass that did it.
 #[derive(Debug)]
 pub enum Command {
     Attach { claim: Claim, reply: oneshot::Sender<Result<u64, Refusal>> },
@@ -18,7 +21,7 @@ pub enum Command {
     Detach { key: SandboxKey, reply: oneshot::Sender<Result<bool, Refusal>> },
 }
 
-/// Cheap to clone; all of them lead to the one core.
+/// Cheap to clone; all of them lead to the one reconciler.
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
@@ -64,7 +67,7 @@ impl Handle {
                         return Ok(attached);
                     }
                 }
-                // Published before the core took our claim.
+                // Published before the reconciler took our claim.
                 Some(_) => {}
                 None => {
                     return Err(Refusal::Internal(format!(
@@ -92,7 +95,7 @@ struct Withdraw {
 impl Drop for Withdraw {
     fn drop(&mut self) {
         if self.armed {
-            // A core that is gone has nothing to withdraw.
+            // A reconciler that is gone has nothing to withdraw.
             let _ = self.commands.send(Command::Withdraw { key: self.key.clone(), token: self.token });
         }
     }
@@ -100,7 +103,7 @@ impl Drop for Withdraw {
 
 impl Attachments for Handle {
     async fn attach(&self, claim: Claim) -> Result<Attached, Refusal> {
-        let deadline = Instant::now() + self.attach_timeout;
+        let deadline = Instant::now() + self.attach_timeout.saturating_sub(TO_ANSWER);
         let key = claim.key.clone();
         let (reply, answer) = oneshot::channel();
         self.send(Command::Attach { claim, reply })?;

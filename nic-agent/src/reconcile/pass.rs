@@ -274,16 +274,23 @@ impl Reconciler {
                 flows: flows.as_ref().copied().map_err(String::as_str),
                 restoring,
             };
-            let state = match (stage::missing(attachment, &facts), &attachment.binding) {
+            let missing = stage::missing(attachment, &facts);
+            if let Some(waited) = self.waits.get_mut(key) {
+                waited.until_now(missing.as_ref().map(|m| m.who));
+            }
+            let state = match (missing, &attachment.binding) {
                 (None, Some(binding)) => {
                     if self.established.insert(key.clone()) {
                         info!(%key, pod = %attachment.claim.pod, port = attachment.logical_port, "attachment ready");
+                    }
+                    if let Some(waited) = self.waits.remove(key) {
+                        waited.count(&self.metrics);
                     }
                     let answer =
                         profile::answer(&config.profile, config.edge.mtu, &attachment.logical_port, binding);
                     State::Ready(Arc::new(answer))
                 }
-                (missing, _) => State::Waiting(missing.unwrap_or_else(|| "identity not known".to_owned())),
+                (missing, _) => State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what)),
             };
             let token = self.tokens.get(key).copied().unwrap_or(0);
             let entry = Entry { claim: attachment.claim.clone(), token, state };
@@ -322,6 +329,9 @@ impl Reconciler {
             .inc_by(u64::try_from(outcome.steps).unwrap_or(u64::MAX));
         let attachments = self.ledger.attachments().count();
         self.metrics.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
+        let free = i64::from(self.config.borrow().edge.ct_zones.size());
+        self.metrics.zones_free.set(free - i64::try_from(attachments).unwrap_or(free));
+        self.metrics.pending_steps.set(i64::try_from(outcome.steps).unwrap_or(i64::MAX));
         debug!(steps = outcome.steps, attachments, "pass");
         self.errors = outcome.errors;
         complete

@@ -1,4 +1,4 @@
-//! What the core tells the rest of the agent: every attachment and how far it has come.
+//! What the reconciler tells the rest of the agent: every attachment and how far it has come.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

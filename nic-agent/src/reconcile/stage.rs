@@ -50,57 +50,92 @@ pub struct Facts<'a> {
     pub restoring: bool,
 }
 
+/// Whom an attachment waits for: the agent and Open vSwitch, or OVN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Us,
+    Ovn,
+}
+
+/// What is missing, in words, and from whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub who: Who,
+    pub what: String,
+}
+
+fn us(what: String) -> Option<Missing> {
+    Some(Missing { who: Who::Us, what })
+}
+
+fn ovn(what: String) -> Option<Missing> {
+    Some(Missing { who: Who::Ovn, what })
+}
+
 /// The first thing that is missing, or nothing.
-pub fn missing(of: &Attachment, facts: &Facts<'_>) -> Option<String> {
-    let (vf, port) = (of.claim.vf, &of.logical_port);
+pub fn missing(of: &Attachment, facts: &Facts<'_>) -> Option<Missing> {
+    let vf = of.claim.vf;
     let Some(representor) = facts.representor else {
-        return Some(format!("{vf} has no representor"));
+        return us(format!("{vf} has no representor"));
     };
     let ovs = match facts.ovs {
         Ok(ovs) => ovs,
-        Err(why) => return Some(format!("Open vSwitch not connected: {why}")),
+        Err(why) => return us(format!("Open vSwitch not connected: {why}")),
     };
     if let Some(stage) = logical(of, facts.port) {
-        return Some(stage);
+        return ovn(stage);
     }
     if let Some(conflict) = facts.conflicts.first() {
-        return Some(conflict.to_string());
+        return us(conflict.to_string());
     }
     let (edge, int) = (attachment::edge_patch(vf), attachment::int_patch(vf));
-    for name in [&representor.name, &edge, &int] {
-        match ovs.interface(name) {
-            None => return Some(format!("port {name} not in Open vSwitch")),
-            Some(row) => match (&row.error, row.ofport) {
-                (Some(error), _) => return Some(format!("port {name} failed in Open vSwitch: {error}")),
-                (None, None) => return Some(format!("port {name} not taken by ovs-vswitchd: is it running?")),
-                (None, Some(-1)) => return Some(format!("port {name} failed in Open vSwitch")),
-                (None, Some(given)) => {
-                    if row.ofport_request.is_some_and(|wanted| wanted != given) {
-                        return Some(format!("port {name} has OpenFlow number {given}, not the one asked for"));
-                    }
-                }
-            },
-        }
+    if let Some(stage) = [&representor.name, &edge, &int].into_iter().find_map(|name| port(ovs, name)) {
+        return us(stage);
     }
     if let Err(why) = facts.flows {
-        return Some(format!("flows not installed: {why}"));
+        return us(format!("flows not installed: {why}"));
     }
     if facts.restoring {
-        return Some("Open vSwitch is being restored".to_owned());
+        return us("Open vSwitch is being restored".to_owned());
     }
-    let installed = ovs.interface(&int).and_then(|row| row.external_ids.get("ovn-installed"));
-    if installed.map(String::as_str) != Some("true") {
-        return Some(match facts.port {
-            PortState::Known { chassis: ChassisState::Unbound } => {
-                format!("logical port {port} not bound by ovn-controller")
-            }
-            _ => format!("flows of logical port {port} not installed by ovn-controller"),
-        });
+    if let Some(stage) = installed(of, ovs, facts.port) {
+        return ovn(stage);
     }
     if !representor.up || representor.closed {
-        return Some(format!("representor {} not open", representor.name));
+        return us(format!("representor {} not open", representor.name));
     }
     None
+}
+
+/// What a port of ours lacks in Open vSwitch.
+fn port(ovs: &OvsView, name: &str) -> Option<String> {
+    let Some(row) = ovs.interface(name) else {
+        return Some(format!("port {name} not in Open vSwitch"));
+    };
+    match (&row.error, row.ofport) {
+        (Some(error), _) => Some(format!("port {name} failed in Open vSwitch: {error}")),
+        (None, None) => Some(format!("port {name} not taken by ovs-vswitchd: is it running?")),
+        (None, Some(-1)) => Some(format!("port {name} failed in Open vSwitch")),
+        (None, Some(given)) => row
+            .ofport_request
+            .filter(|wanted| *wanted != given)
+            .map(|_| format!("port {name} has OpenFlow number {given}, not the one asked for")),
+    }
+}
+
+/// `external_ids:ovn-installed`: ovn-controller has the port's flows in OVS (ovn-controller(8)).
+fn installed(of: &Attachment, ovs: &OvsView, state: &PortState) -> Option<String> {
+    let row = ovs.interface(&attachment::int_patch(of.claim.vf));
+    if row.and_then(|row| row.external_ids.get("ovn-installed")).is_some_and(|v| v == "true") {
+        return None;
+    }
+    let port = &of.logical_port;
+    Some(match state {
+        PortState::Known { chassis: ChassisState::Unbound } => {
+            format!("logical port {port} not bound by ovn-controller")
+        }
+        _ => format!("flows of logical port {port} not installed by ovn-controller"),
+    })
 }
 
 /// What OVN lacks. A port whose identity is known from before does not wait for the southbound.

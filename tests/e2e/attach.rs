@@ -1,0 +1,56 @@
+//! The main job: pods on two servers, attached by a real CNI call, reach each other over IPv4 and IPv6, and once a
+//! connection is established no frame of it reaches software.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::counters::Counters;
+use tests::nic::NICS;
+use tests::traffic::{Client, Echo};
+use tests::{Pod, Wish};
+
+fn wish<'a>(name: &'a str, host: &'a str, vf: u16) -> Wish<'a> {
+    Wish { name, host, vf, options: &[] }
+}
+
+#[test]
+fn pods_reach_each_other_and_hardware_carries_them() {
+    let (a, b, c) =
+        (Pod::add(&wish("a", "host1", 0)), Pod::add(&wish("b", "host1", 1)), Pod::add(&wish("c", "host2", 0)));
+    for (from, to) in [(&a, &b), (&a, &c), (&c, &b), (&b, &a)] {
+        assert!(from.pings(&to.ip), "{} to {} over IPv4", from.name, to.name);
+        assert!(from.pings(&to.ip6), "{} to {} over IPv6", from.name, to.name);
+    }
+    assert!(a.pings("10.244.0.1"), "the router");
+
+    for target in [&c.ip, &c.ip6] {
+        let echo = Echo::start(&c, 7777);
+        let client = Client::start(&a, target, echo.port, Duration::from_millis(20));
+        // Established, offloaded by OVS, and known to the eSwitch on both NICs.
+        std::thread::sleep(Duration::from_secs(5));
+        let before = NICS.map(|nic| Counters::of(nic.0));
+        std::thread::sleep(Duration::from_secs(3));
+        let after = NICS.map(|nic| Counters::of(nic.0));
+        let report = client.stop();
+        for (nic, (before, after)) in NICS.iter().zip(before.into_iter().zip(after)) {
+            let during = after.since(before);
+            println!("{nic:?} to {target}: {during:?}");
+            assert!(during.hardware >= 250, "{nic:?}: frames of the connection run in the eSwitch: {during:?}");
+            assert!(during.software <= 5, "{nic:?}: none of them reaches software: {during:?}");
+        }
+        assert!(report.lost() <= 2, "{report:?}");
+    }
+
+    let flows = a.nic().flows();
+    assert!(flows.iter().any(|flow| flow.contains(&a.ip)), "{flows:#?}");
+    let links: Value = serde_json::from_str(&a.run(&["ip", "-j", "addr", "show", "eth0"]).ok()).unwrap();
+    assert_eq!(links[0]["address"], a.mac.as_str());
+    assert_eq!(links[0]["mtu"], 1400);
+
+    let check = a.cni("CHECK", &[]);
+    println!("CHECK without prevResult: {check:?}");
+    a.delete();
+    assert!(!c.pings("10.244.1.10"), "a pod that is gone answers nobody");
+    assert!(b.pings(&c.ip), "the others stay");
+}

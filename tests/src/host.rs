@@ -1,0 +1,92 @@
+//! A server that lies: it speaks to its NIC's agent without host-shim, with whatever certificate and claim it likes.
+
+use proto::v1::nic_agent_client::NicAgentClient;
+use proto::v1::{AttachRequest, AttachResponse, DetachRequest, Pod, Sandbox, Vf};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Status};
+
+use crate::netns;
+
+/// Where the lab keeps its certificates, in the VM.
+const PKI: &str = "/share/pki";
+
+/// Who it says it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Liar<'a> {
+    /// Where it sits: `host1`.
+    pub place: &'a str,
+    /// Name of its certificate in the lab's PKI, if it shows one.
+    pub certificate: Option<&'a str>,
+}
+
+/// What an attach said.
+#[derive(Debug)]
+pub struct Refused {
+    pub code: Code,
+    /// `drawbridge-reason`, empty if there is none.
+    pub reason: String,
+    pub message: String,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        let reason = status.metadata().get(proto::REASON_KEY).and_then(|v| v.to_str().ok());
+        Self { code: status.code(), reason: reason.unwrap_or_default().to_owned(), message: status.message().to_owned() }
+    }
+}
+
+/// A claim about a pod that is all right but for what a test changes.
+pub fn claim(pod: &crate::Pod) -> AttachRequest {
+    AttachRequest {
+        sandbox: Some(Sandbox { id: pod.container.clone(), interface: "eth0".to_owned() }),
+        pod: Some(Pod { namespace: "default".to_owned(), name: pod.name.clone(), uid: pod.uid.clone() }),
+        network: "drawbridge".to_owned(),
+        vf: Some(Vf { pci_address: "1001:03:00.1".to_owned(), pf: 0, vf: u32::from(pod.vf) }),
+    }
+}
+
+impl Liar<'_> {
+    fn read(name: &str) -> String {
+        let path = format!("{PKI}/{name}");
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    async fn channel(&self) -> Result<Channel, Refused> {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(Self::read("ca.crt")))
+            .domain_name("nic-agent");
+        if let Some(name) = self.certificate {
+            let (cert, key) = (Self::read(&format!("{name}.crt")), Self::read(&format!("{name}.key")));
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
+        let endpoint = Endpoint::from_static("https://192.168.100.2:8443").tls_config(tls).expect("TLS");
+        endpoint.connect().await.map_err(|e| Refused {
+            code: Code::Unavailable,
+            reason: "connection".to_owned(),
+            message: format!("{e:?}"),
+        })
+    }
+
+    /// Runs a call in the server's network, on a runtime of its own.
+    fn call<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(NicAgentClient<Channel>) -> Result<T, Status> + Send,
+    ) -> Result<T, Refused> {
+        netns::within(self.place, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+            runtime.block_on(async {
+                let channel = self.channel().await?;
+                work(NicAgentClient::new(channel)).await.map_err(Refused::from)
+            })
+        })
+    }
+
+    pub fn attach(&self, request: AttachRequest) -> Result<AttachResponse, Refused> {
+        self.call(async |mut client| Ok(client.attach(request).await?.into_inner()))
+    }
+
+    pub fn detach(&self, sandbox: Sandbox) -> Result<bool, Refused> {
+        let request = DetachRequest { sandbox: Some(sandbox) };
+        self.call(async |mut client| Ok(client.detach(request).await?.into_inner().existed))
+    }
+}

@@ -1,0 +1,106 @@
+//! A NIC of the lab, seen through OVS's and the kernel's own tools.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::command::{Output, daemon, place};
+use crate::wait::until;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nic(pub u8);
+
+pub const NICS: [Nic; 2] = [Nic(1), Nic(2)];
+
+impl Nic {
+    pub fn place(self) -> String {
+        format!("nic{}", self.0)
+    }
+
+    pub fn run(self, arguments: &[&str]) -> Output {
+        place(&self.place(), arguments)
+    }
+
+    #[track_caller]
+    pub fn vsctl(self, arguments: &[&str]) -> String {
+        let mut all = vec!["ovs-vsctl", "--timeout=10"];
+        all.extend(arguments);
+        self.run(&all).ok()
+    }
+
+    pub fn daemon(self, name: &str, verb: &str) -> String {
+        daemon(&self.place(), name, verb)
+    }
+
+    /// The flows of `br-edge`, without counters, sorted.
+    #[track_caller]
+    pub fn flows(self) -> BTreeSet<String> {
+        self.run(&["ovs-ofctl", "-O", "OpenFlow15", "--no-stats", "--no-names", "dump-flows", "br-edge"])
+            .ok()
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .filter(|line| line.contains("actions="))
+            .collect()
+    }
+
+    /// Ports of all bridges: bridge -> ports.
+    #[track_caller]
+    pub fn ports(self) -> BTreeMap<String, BTreeSet<String>> {
+        self.vsctl(&["list-br"])
+            .lines()
+            .map(|bridge| {
+                let ports = self.vsctl(&["list-ports", bridge]).lines().map(str::to_owned).collect();
+                (bridge.to_owned(), ports)
+            })
+            .collect()
+    }
+
+    /// name -> is it up, of the representors of the server's functions.
+    #[track_caller]
+    pub fn representors(self) -> BTreeMap<String, bool> {
+        let links: Value = serde_json::from_str(&self.run(&["ip", "-j", "-d", "link"]).ok()).expect("ip -j");
+        links
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|link| link["phys_port_name"].as_str().is_some_and(|name| name.contains("pf")))
+            .map(|link| {
+                let up = link["flags"].as_array().is_some_and(|flags| flags.iter().any(|f| f == "UP"));
+                (link["ifname"].as_str().expect("ifname").to_owned(), up)
+            })
+            .collect()
+    }
+
+    /// The ledger as it stands on disk.
+    #[track_caller]
+    pub fn ledger(self) -> Value {
+        let text = self.run(&["cat", "/var/lib/nic-agent/ledger.json"]).ok();
+        serde_json::from_str(&text).expect("the ledger is JSON")
+    }
+
+    /// A value of `/metrics`, summed over its labels.
+    #[track_caller]
+    pub fn metric(self, name: &str) -> f64 {
+        let text = self.run(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:9464/metrics"]).ok();
+        text.lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Ready, and a whole pass has found nothing to change.
+    #[track_caller]
+    pub fn settle(self) {
+        until(&format!("{self:?} settles"), Duration::from_secs(60), || {
+            let ready = self.run(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:9464/readyz"]);
+            if !ready.is_ok() || !ready.stdout.starts_with("ready") {
+                return Err(format!("{} {}", ready.stdout, ready.stderr));
+            }
+            match self.metric("nic_agent_pending_steps") {
+                steps if steps > 0.0 => Err(format!("{steps} steps in the last pass")),
+                _ => Ok(()),
+            }
+        });
+    }
+}

@@ -1,0 +1,119 @@
+//! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::netns;
+use crate::pod::Pod;
+
+/// Answers every datagram until dropped.
+pub struct Echo {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    pub port: u16,
+}
+
+impl Echo {
+    pub fn start(pod: &Pod, port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let socket =
+            netns::within(&pod.place(), move || UdpSocket::bind(("::", port)).expect("bind in the pod"));
+        let thread = std::thread::spawn(move || {
+            socket.set_read_timeout(Some(Duration::from_millis(100))).expect("time-out");
+            let mut buffer = [0; 2048];
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            }
+        });
+        Self { stop, thread: Some(thread), port }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What became of the datagrams.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub sent: u32,
+    pub answered: u32,
+    /// The longest time without an answer.
+    pub longest_gap: Duration,
+}
+
+impl Report {
+    pub fn lost(&self) -> u32 {
+        self.sent - self.answered
+    }
+}
+
+/// A client that keeps one connection (one 5-tuple) busy until it is stopped.
+pub struct Client {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Report>,
+}
+
+impl Client {
+    /// Sends to `address:port` every `interval`.
+    pub fn start(pod: &Pod, address: &str, port: u16, interval: Duration) -> Self {
+        let address: IpAddr = address.parse().expect("an address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().expect("any");
+        let socket = netns::within(&pod.place(), move || {
+            let socket = UdpSocket::bind(any).expect("bind in the pod");
+            socket.connect((address, port)).expect("connect");
+            socket
+        });
+        let thread = std::thread::spawn(move || run(&socket, &stopped, interval));
+        Self { stop, thread }
+    }
+
+    /// Waits for the last answers and reports.
+    pub fn stop(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the client's thread")
+    }
+}
+
+fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
+    let mut answers = BTreeSet::new();
+    let (mut sent, mut last, mut gap) = (0u32, Instant::now(), Duration::ZERO);
+    let mut next = Instant::now();
+    let mut take = |patience: Duration, last: &mut Instant, gap: &mut Duration| {
+        socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).expect("time-out");
+        let mut buffer = [0; 64];
+        if let Ok(4) = socket.recv(&mut buffer) {
+            answers.insert(u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]));
+            *gap = (*gap).max(last.elapsed());
+            *last = Instant::now();
+        }
+    };
+    while !stop.load(Ordering::Relaxed) {
+        // A refused or unroutable datagram is a lost one.
+        let _ = socket.send(&sent.to_be_bytes());
+        sent += 1;
+        next += interval;
+        while let Some(left) = next.checked_duration_since(Instant::now()) {
+            take(left, &mut last, &mut gap);
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        take(Duration::from_millis(50), &mut last, &mut gap);
+    }
+    Report { sent, answered: u32::try_from(answers.len()).expect("few"), longest_gap: gap }
+}
