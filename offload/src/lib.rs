@@ -6,4 +6,5 @@
 
 pub mod ids;
 pub mod netlink;
+pub mod openflow;
 pub mod representor;
