@@ -155,11 +155,12 @@ async fn prepare_ipv6(
 /// `/proc/sys/net` shows the namespace of the thread that opens it (fs/proc/proc_sysctl.c).
 fn sysctl(netns: &Netns, link: &Link, key: &str, value: &str) -> Result<(), NetnsError> {
     let path = format!("/proc/sys/net/ipv6/conf/{}/{key}", link.name);
-    match netns.run(|| fs::write(&path, value))? {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            note(format_args!("cannot write {path}: {error}"))
-        }
-        _ => {}
+    let written = netns.run(|| fs::write(&path, value))?;
+    // Absent: a kernel without IPv6.
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        note(format_args!("cannot write {path}: {error}"));
     }
     Ok(())
 }

@@ -91,16 +91,7 @@ impl StateDir {
     }
 
     fn create(&self) -> Result<(), StateError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(self.fail("create", &self.0))
-    }
-
-    fn fail(&self, op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
-        let path = path.to_owned();
-        move |source| StateError { op, path, source }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(fail("create", &self.0))
     }
 
     /// Keeps other host-shims from choosing a VF at the same time; until the guard is dropped.
@@ -113,9 +104,8 @@ impl StateDir {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(self.fail("open", &path))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| self.fail("lock", &path)(errno.into()))
+            .map_err(fail("open", &path))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| fail("lock", &path)(errno.into()))
     }
 
     pub fn load(&self, key: &Sandbox) -> Result<Option<Record>, StateError> {
@@ -123,7 +113,7 @@ impl StateDir {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.fail("read", &path)(source)),
+            Err(source) => return Err(fail("read", &path)(source)),
         };
         Ok(parse(&path, &text).filter(|record| record.key() == *key))
     }
@@ -132,7 +122,7 @@ impl StateDir {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(self.fail("list", &self.0)(source)),
+            Err(source) => return Err(fail("list", &self.0)(source)),
         };
         let mut records = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -158,16 +148,21 @@ impl StateDir {
             file.write_all(&text)?;
             fs::rename(&scratch, &path)
         };
-        write().map_err(self.fail("write", &path))
+        write().map_err(fail("write", &path))
     }
 
     pub fn remove(&self, key: &Sandbox) -> Result<(), StateError> {
         let path = self.file(key);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.fail("remove", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail("remove", &path)(error)),
             _ => Ok(()),
         }
     }
+}
+
+fn fail(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
+    let path = path.to_owned();
+    move |source| StateError { op, path, source }
 }
 
 fn parse(path: &Path, text: &[u8]) -> Option<Record> {

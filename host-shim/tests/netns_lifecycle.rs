@@ -1,4 +1,13 @@
 //! ADD, CHECK, DEL on real network namespaces, with a veth for the VF. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a test's helpers may"
+)]
+
 mod support;
 
 use serde_json::{Value, json};

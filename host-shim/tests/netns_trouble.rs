@@ -1,5 +1,14 @@
 //! What goes wrong between ADD and DEL: killed plugins, dead namespaces, an agent that is away, late DELs; and devices
 //! that kubelet names, chained plugins, GC. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a test's helpers may"
+)]
+
 mod support;
 
 use std::{fs, path::Path};

@@ -268,22 +268,17 @@ impl Add<'_> {
             return Err(CniError::new(Code::Mismatch, msg));
         };
         let below = link.parent.as_deref().and_then(|parent| parent.parse().ok());
-        let (devices, pci) = match self.config.device.or(interface.pci).or(below) {
-            Some(pci) => (Vec::new(), Some(pci)),
-            None => {
-                let devices = self.kubelet_devices().await?;
-                let only = if let [only] = devices.as_slice() { Some(*only) } else { None };
-                (devices, only)
-            }
+        let mut pci = self.config.device.or(interface.pci).or(below);
+        if pci.is_none()
+            && let [only] = self.kubelet_devices().await?.as_slice()
+        {
+            pci = Some(*only);
+        }
+        let Some(pci) = pci else {
+            let msg = format!("cannot tell which VF is below {}; set deviceID", self.sandbox.interface);
+            return Err(CniError::new(Code::Device, msg));
         };
-        let pci = match pci {
-            Some(pci) => pci,
-            None => {
-                let msg = format!("cannot tell which VF is below {}; set deviceID", self.sandbox.interface);
-                return Err(CniError::new(Code::Device, msg));
-            }
-        };
-        let claim = self.claim(&devices, Some(pci)).await?;
+        let claim = self.claim(&[], Some(pci)).await?;
         let attachment = self.ask(&claim).await?;
         if observed.mac == Some(attachment.mac) {
             return Ok(prev.clone());

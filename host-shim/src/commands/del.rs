@@ -30,13 +30,11 @@ pub async fn run(environment: &Environment, config: &Config) -> Result<(), CniEr
     let sandbox = environment.sandbox()?;
     let netns = environment.netns();
     let state = StateDir::new(&config.state_dir);
-    match state.load(&sandbox)? {
-        Some(record) => undo(config, &state, &record, netns.as_deref()).await,
-        None => {
-            forget(config, &sandbox).await;
-            Ok(())
-        }
-    }
+    let Some(record) = state.load(&sandbox)? else {
+        forget(config, &sandbox).await;
+        return Ok(());
+    };
+    undo(config, &state, &record, netns.as_deref()).await
 }
 
 /// Undoes a recorded attachment: all of it that can be, with every error said.
@@ -63,17 +61,12 @@ async fn bring_home(config: &Config, record: &Record, netns: Option<&Path>) -> R
         Some(found) => Some(found),
         None => vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs)).await?,
     };
-    match found {
-        Some(found) => vf::bring_home(&found, home).await.map(|_| ()),
-        None => {
-            note(format_args!(
-                "VF {} is neither in {} nor on the host: nothing to bring home",
-                record.pci,
-                record.netns.display()
-            ));
-            Ok(())
-        }
-    }
+    let Some(found) = found else {
+        let netns = record.netns.display();
+        note(format_args!("VF {} is neither in {netns} nor on the host: nothing to bring home", record.pci));
+        return Ok(());
+    };
+    vf::bring_home(&found, home).await.map(|_| ())
 }
 
 async fn detach(config: &Config, sandbox: &Sandbox, patience: Duration) -> Result<bool, CniError> {
@@ -84,11 +77,14 @@ async fn detach(config: &Config, sandbox: &Sandbox, patience: Duration) -> Resul
 async fn forget(config: &Config, sandbox: &Sandbox) {
     match detach(config, sandbox, PATIENCE_UNKNOWN.min(config.timeout)).await {
         Ok(true) => {
-            note(format_args!("the NIC still knew {} of {}, which we did not", sandbox.interface, sandbox.id))
+            note(format_args!(
+                "the NIC still knew {} of {}, which we did not",
+                sandbox.interface, sandbox.id
+            ));
         }
         Ok(false) => {}
         Err(error) => {
-            note(format_args!("nothing is recorded for this sandbox, and the NIC was not told: {error}"))
+            note(format_args!("nothing is recorded for this sandbox, and the NIC was not told: {error}"));
         }
     }
 }
