@@ -21,7 +21,7 @@ const RTNLGRP_TC: u32 = 4;
 /// `TCM_IFINDEX_MAGIC_BLOCK`.
 const MAGIC_BLOCK: u32 = 0xffff_ffff;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// A device appeared, changed or went.
     Link { ifindex: IfIndex, gone: bool },

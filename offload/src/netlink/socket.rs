@@ -70,7 +70,7 @@ impl Request {
         Self { kind, flags, payload }
     }
 
-    fn append_to(&self, datagram: &mut Vec<u8>, flags: u16, sequence: u32, port: u32) {
+    pub(super) fn append_to(&self, datagram: &mut Vec<u8>, flags: u16, sequence: u32, port: u32) {
         let length = u32::try_from(16 + self.payload.len()).unwrap_or(u32::MAX);
         datagram.extend_from_slice(&length.to_ne_bytes());
         datagram.extend_from_slice(&self.kind.to_ne_bytes());
@@ -107,7 +107,8 @@ pub enum Outcome {
     Refused { errno: Errno, extack: Option<String> },
 }
 
-/// A bound, connected-to-the-kernel socket. One request is in flight at a time.
+/// A socket to the kernel. One request is in flight at a time. After an error that is not the kernel's own refusal
+/// ([`Error::errno`] is `None`), open a new one: an unfinished dump may keep the kernel from starting another.
 pub struct NetlinkSocket {
     socket: netlink_sys::Socket,
     port: u32,
@@ -277,13 +278,18 @@ impl NetlinkSocket {
             self.send(operation, &datagram)?;
             let mut found = Vec::new();
             let mut torn = false;
+            let mut unreadable = None;
             self.replies(operation, sequence, sequence, |frame| {
                 torn |= frame.flags & DUMP_INTERRUPTED != 0;
                 let ack = match frame.kind {
                     NLMSG_DONE => Ack::from_done(frame.flags, frame.payload),
                     NLMSG_ERROR => Ack::from_error(frame.flags, frame.payload),
                     _ => {
-                        found.extend(decode(frame.payload).map_err(malformed(operation))?);
+                        // To the end in any case: until it is read, the kernel refuses another dump (EBUSY).
+                        match decode(frame.payload) {
+                            Ok(item) => found.extend(item),
+                            Err(error) => unreadable = unreadable.take().or(Some(error)),
+                        }
                         return Ok(std::ops::ControlFlow::Continue(()));
                     }
                 }
@@ -293,6 +299,9 @@ impl NetlinkSocket {
                 }
                 Ok(std::ops::ControlFlow::Break(()))
             })?;
+            if let Some(error) = unreadable {
+                return Err(malformed(operation)(error));
+            }
             if !torn {
                 return Ok(found);
             }

@@ -40,3 +40,6 @@ const HANDLE_INGRESS: u32 = 0xffff_0000;
 const PARENT_INGRESS: u32 = 0xffff_fff1;
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`: the ingress hook of either.
 const PARENT_INGRESS_FILTERS: u32 = 0xffff_fff2;
+
+#[cfg(test)]
+mod tests;

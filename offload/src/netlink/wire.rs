@@ -206,6 +206,13 @@ impl Writer {
     }
 }
 
+/// Captured bytes, as the tests write them.
+#[cfg(test)]
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2));
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
