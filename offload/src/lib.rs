@@ -4,6 +4,7 @@
 //! in [`netlink`] and blocks in the calling thread.
 #![forbid(unsafe_code)]
 
+pub mod boundary;
 pub mod ids;
 pub mod netlink;
 pub mod openflow;

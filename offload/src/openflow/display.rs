@@ -3,7 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::actions::{Action, Commit, Ct, CtExec, CtZoneSource, Foreign, Nat, NatRange, Port, RegSlice, SetField};
+use super::actions::{
+    Action, Commit, Ct, CtExec, CtZoneSource, Foreign, Nat, NatRange, Port, RegSlice, SetField,
+};
 use super::fields::{Bits, CtFlags, Masked, Reg};
 use super::flow::{Flow, FlowKey, FlowMod};
 use super::matches::{FragMatch, Icmp6Match, L4Match, Match, Payload, Ports, VlanMatch};
@@ -198,7 +200,9 @@ impl Parts {
 
     fn ports<I>(&mut self, l4: &L4Match<I>) {
         match l4 {
-            L4Match::Tcp(Ports { src, dst }) | L4Match::Udp(Ports { src, dst }) | L4Match::Sctp(Ports { src, dst }) => {
+            L4Match::Tcp(Ports { src, dst })
+            | L4Match::Udp(Ports { src, dst })
+            | L4Match::Sctp(Ports { src, dst }) => {
                 // Masked ports must be in hexadecimal to be read back.
                 let show = |pair: &Masked<u16>| {
                     let hex = !pair.is_exact();
@@ -226,7 +230,9 @@ fn l4_word<I>(l4: &L4Match<I>, [any, tcp, udp, sctp, icmp]: [&str; 5]) -> String
 
 fn ct_state(state: Masked<CtFlags>) -> String {
     let known = CtFlags::NAMES.iter().filter(|(flag, _)| state.mask().contains(*flag));
-    known.map(|(flag, name)| format!("{}{name}", if state.value().contains(*flag) { '+' } else { '-' })).collect()
+    known
+        .map(|(flag, name)| format!("{}{name}", if state.value().contains(*flag) { '+' } else { '-' }))
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -354,11 +360,19 @@ impl Display for NatRange {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let ports = match self {
             Self::Ipv4 { addresses: (first, last), ports } => {
-                if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
+                if first == last {
+                    write!(f, "{first}")?
+                } else {
+                    write!(f, "{first}-{last}")?
+                }
                 ports
             }
             Self::Ipv6 { addresses: (first, last), ports } => {
-                if first == last { write!(f, "[{first}]")? } else { write!(f, "[{first}]-[{last}]")? }
+                if first == last {
+                    write!(f, "[{first}]")?
+                } else {
+                    write!(f, "[{first}]-[{last}]")?
+                }
                 ports
             }
         };

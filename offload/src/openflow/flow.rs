@@ -73,7 +73,11 @@ pub enum FlowMod {
     ModifyStrict(Flow),
     DeleteStrict(FlowKey),
     /// Every flow that matches all of this, and perhaps more.
-    Delete { table: Option<TableId>, cookie: Option<Cookie>, matches: Match },
+    Delete {
+        table: Option<TableId>,
+        cookie: Option<Cookie>,
+        matches: Match,
+    },
 }
 
 /// The orders after which the switch holds exactly `wanted`: no more of them than needed, deletions first.
@@ -82,7 +86,8 @@ pub enum FlowMod {
 /// one key, the last one counts.
 pub fn diff(wanted: &[Flow], installed: &[InstalledFlow]) -> Vec<FlowMod> {
     let wanted: BTreeMap<FlowKey, &Flow> = wanted.iter().map(|flow| (flow.key(), flow)).collect();
-    let observed: BTreeMap<FlowKey, &InstalledFlow> = installed.iter().map(|it| (it.flow.key(), it)).collect();
+    let observed: BTreeMap<FlowKey, &InstalledFlow> =
+        installed.iter().map(|it| (it.flow.key(), it)).collect();
     let gone: BTreeSet<&FlowKey> = observed.keys().filter(|key| !wanted.contains_key(*key)).collect();
     let deletions = gone.into_iter().map(|key| FlowMod::DeleteStrict(key.clone()));
     let changes = wanted.iter().filter_map(|(key, flow)| change(flow, observed.get(key).copied()));
@@ -92,11 +97,7 @@ pub fn diff(wanted: &[Flow], installed: &[InstalledFlow]) -> Vec<FlowMod> {
 fn change(wanted: &Flow, observed: Option<&InstalledFlow>) -> Option<FlowMod> {
     match observed {
         Some(it) if it.is_permanent() && it.flow.cookie == wanted.cookie => {
-            if it.flow.actions == wanted.actions {
-                None
-            } else {
-                Some(FlowMod::ModifyStrict(wanted.clone()))
-            }
+            if it.flow.actions == wanted.actions { None } else { Some(FlowMod::ModifyStrict(wanted.clone())) }
         }
         _ => Some(FlowMod::Add(wanted.clone())),
     }

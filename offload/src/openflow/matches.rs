@@ -346,4 +346,3 @@ impl<I> L4Match<I> {
         }
     }
 }
-

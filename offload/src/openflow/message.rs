@@ -261,7 +261,9 @@ impl Message {
         let other = || Self::Other { kind, body: bytes.to_vec() };
         Ok(match kind {
             HELLO => Self::Hello { versions: take_versions(body)? },
-            ERROR => Self::Error(SwitchError { kind: body.u16()?, code: body.u16()?, data: body.rest().to_vec() }),
+            ERROR => {
+                Self::Error(SwitchError { kind: body.u16()?, code: body.u16()?, data: body.rest().to_vec() })
+            }
             ECHO_REQUEST => Self::EchoRequest(bytes.to_vec()),
             ECHO_REPLY => Self::EchoReply(bytes.to_vec()),
             FEATURES_REQUEST => Self::FeaturesRequest,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::fields::{Bits, CtFlags, Masked, Reg};
 use super::matches::{
-    ArpMatch, ETH_ARP, ETH_IPV4, ETH_IPV6, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match, Match,
-    ND_ADVERT, ND_SOLICIT, OtherEtherType, OtherIcmp6Type, OtherProto, PROTO_ICMP, PROTO_ICMP6, PROTO_SCTP, PROTO_TCP,
-    PROTO_UDP, Payload, Ports, VlanMatch,
+    ArpMatch, ETH_ARP, ETH_IPV4, ETH_IPV6, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
+    Match, ND_ADVERT, ND_SOLICIT, OtherEtherType, OtherIcmp6Type, OtherProto, PROTO_ICMP, PROTO_ICMP6,
+    PROTO_SCTP, PROTO_TCP, PROTO_UDP, Payload, Ports, VlanMatch,
 };
 use super::wire::{DecodeError, EncodeError, Pad, Put, Reader};
 use crate::ids::OfPort;
@@ -122,7 +122,11 @@ impl Oxm {
     /// Value and mask, if they are of this type's length.
     pub fn as_masked<T: Bits>(&self) -> Option<Masked<T>> {
         let value = value_of(&self.value)?;
-        if self.mask.is_empty() { Some(Masked::exact(value)) } else { Some(Masked::new(value, value_of(&self.mask)?)) }
+        if self.mask.is_empty() {
+            Some(Masked::exact(value))
+        } else {
+            Some(Masked::new(value, value_of(&self.mask)?))
+        }
     }
 
     pub fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -232,7 +236,9 @@ impl Out {
         match frag {
             FragMatch::Any => {}
             // Two bits on the wire of eight: a full match has no mask.
-            FragMatch::No | FragMatch::First | FragMatch::Later => self.exact(IP_FRAG, Some(frag.masked().value())),
+            FragMatch::No | FragMatch::First | FragMatch::Later => {
+                self.exact(IP_FRAG, Some(frag.masked().value()))
+            }
             FragMatch::Yes | FragMatch::NotLater => self.masked(IP_FRAG, frag.masked()),
         }
     }
@@ -294,7 +300,9 @@ impl In {
     fn add_register_pair(&mut self, oxm: Oxm) {
         let number = oxm.field.number.saturating_mul(2);
         let pair = oxm.as_masked::<u64>();
-        if let (Some(pair), Some(even), Some(odd)) = (pair, Reg::from_number(number), Reg::from_number(number | 1)) {
+        if let (Some(pair), Some(even), Some(odd)) =
+            (pair, Reg::from_number(number), Reg::from_number(number | 1))
+        {
             for (reg, shift) in [(even, 32), (odd, 0)] {
                 let half = |bits: u64| u32::from_bits(u128::from(bits >> shift));
                 let part = Masked::new(half(pair.value()), half(pair.mask()));
@@ -382,7 +390,8 @@ impl In {
     fn l4<I>(&mut self, icmp: u8, read_icmp: impl FnOnce(&mut Self) -> I) -> L4Match<I> {
         // A protocol that this version of IP has no name for stays among the fields that are not understood.
         let proto = self.take(IP_PROTO, |oxm| {
-            value_of::<u8>(&oxm.value).filter(|proto| *proto == icmp || ![PROTO_ICMP, PROTO_ICMP6].contains(proto))
+            value_of::<u8>(&oxm.value)
+                .filter(|proto| *proto == icmp || ![PROTO_ICMP, PROTO_ICMP6].contains(proto))
         });
         match proto {
             None => L4Match::Any,
@@ -397,8 +406,12 @@ impl In {
     fn icmp6(&mut self) -> Icmp6Match {
         match self.exact::<u8>(ICMPV6_TYPE) {
             None => Icmp6Match::Any,
-            Some(ND_SOLICIT) => Icmp6Match::Solicit { target: self.masked(ND_TARGET), sll: self.masked(ND_SLL) },
-            Some(ND_ADVERT) => Icmp6Match::Advert { target: self.masked(ND_TARGET), tll: self.masked(ND_TLL) },
+            Some(ND_SOLICIT) => {
+                Icmp6Match::Solicit { target: self.masked(ND_TARGET), sll: self.masked(ND_SLL) }
+            }
+            Some(ND_ADVERT) => {
+                Icmp6Match::Advert { target: self.masked(ND_TARGET), tll: self.masked(ND_TLL) }
+            }
             Some(kind) => match OtherIcmp6Type::new(kind) {
                 Some(kind) => Icmp6Match::Type(kind, self.exact(ICMPV6_CODE)),
                 None => Icmp6Match::Any,

@@ -20,7 +20,9 @@ pub enum EncodeError {
     TooLong { what: &'static str, length: usize },
     #[error("goto_table must be a flow's last action")]
     GotoNotLast,
-    #[error("conjunction clause {clause} of {clauses}: clauses count from 1 to at most 64 and there are at least 2")]
+    #[error(
+        "conjunction clause {clause} of {clauses}: clauses count from 1 to at most 64 and there are at least 2"
+    )]
     BadConjunction { clause: u8, clauses: u8 },
     #[error("register bits {offset}..{offset}+{bits} do not exist")]
     BadSlice { offset: u8, bits: u8 },

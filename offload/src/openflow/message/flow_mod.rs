@@ -18,11 +18,15 @@ const DEFAULT_PRIORITY: u16 = 0x8000;
 pub fn put(change: &FlowMod, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let exact = |cookie: &Option<Cookie>| cookie.map_or((0, 0), |Cookie(cookie)| (cookie, u64::MAX));
     let (command, (cookie, cookie_mask), table, priority, matches, actions) = match change {
-        FlowMod::Add(flow) => (ADD, (flow.cookie.0, 0), flow.table.0, flow.priority, &flow.matches, &flow.actions[..]),
+        FlowMod::Add(flow) => {
+            (ADD, (flow.cookie.0, 0), flow.table.0, flow.priority, &flow.matches, &flow.actions[..])
+        }
         FlowMod::ModifyStrict(flow) => {
             (MODIFY_STRICT, (flow.cookie.0, 0), flow.table.0, flow.priority, &flow.matches, &flow.actions[..])
         }
-        FlowMod::DeleteStrict(key) => (DELETE_STRICT, (0, 0), key.table.0, key.priority, &key.matches, &[][..]),
+        FlowMod::DeleteStrict(key) => {
+            (DELETE_STRICT, (0, 0), key.table.0, key.priority, &key.matches, &[][..])
+        }
         FlowMod::Delete { table, cookie, matches } => {
             let table = table.map_or(ALL_TABLES, |table| table.0);
             (DELETE, exact(cookie), table, DEFAULT_PRIORITY, matches, &[][..])
@@ -55,11 +59,14 @@ pub fn take(mut body: Reader<'_>) -> Result<Option<FlowMod>, DecodeError> {
     if (timeouts, flags_and_importance, port, group) != (0, 0, u32::MAX, u32::MAX) {
         return Ok(None);
     }
-    let flow = |matches, actions| Flow { table: TableId(table), priority, cookie: Cookie(cookie), matches, actions };
+    let flow =
+        |matches, actions| Flow { table: TableId(table), priority, cookie: Cookie(cookie), matches, actions };
     Ok(match (command, cookie_mask) {
         (ADD, _) => Some(FlowMod::Add(flow(matches, actions))),
         (MODIFY_STRICT, 0) => Some(FlowMod::ModifyStrict(flow(matches, actions))),
-        (DELETE_STRICT, 0) => Some(FlowMod::DeleteStrict(FlowKey { table: TableId(table), priority, matches })),
+        (DELETE_STRICT, 0) => {
+            Some(FlowMod::DeleteStrict(FlowKey { table: TableId(table), priority, matches }))
+        }
         (DELETE, 0 | u64::MAX) => Some(FlowMod::Delete {
             table: if table == ALL_TABLES { None } else { Some(TableId(table)) },
             cookie: if cookie_mask == 0 { None } else { Some(Cookie(cookie)) },

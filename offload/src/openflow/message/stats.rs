@@ -88,7 +88,8 @@ pub fn take_flow(body: &mut Reader<'_>) -> Result<InstalledFlow, DecodeError> {
         match (class, field >> 1) {
             (CLASS_BASIC, DURATION) => {
                 // Not Duration::new, which panics when the nanoseconds carry over the largest second.
-                duration = Duration::from_secs(value.u32()?.into()) + Duration::from_nanos(value.u32()?.into());
+                duration =
+                    Duration::from_secs(value.u32()?.into()) + Duration::from_nanos(value.u32()?.into());
             }
             (CLASS_BASIC, PACKETS) => packets = value.u64()?,
             (CLASS_BASIC, BYTES) => bytes = value.u64()?,

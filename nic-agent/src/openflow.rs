@@ -1,0 +1,170 @@
+//! The agent's OpenFlow session with one bridge, over the socket that OVS keeps for its management.
+//!
+//! Owns one connection: agreement on OpenFlow 1.5, the answers to the switch's echoes, questions and their answers,
+//! and changes as atomic bundles. It never decides which flows there should be and never reconnects: when the
+//! connection is lost, every call fails, [`Session::closed`] resolves, and the owner makes a new session.
+//!
+//! ```text
+//!  caller ── call ──► exchange (one at a time) ── bytes ──► link task ──► socket
+//!                          ▲                                   │ echo is answered here
+//!                          └──────────── answers ──────────────┘
+//! ```
+//!
+//! A call that gets no answer for [`SILENCE`] fails. Its late answer is told from others by its transaction id and
+//! ignored, but what it asked for may have been done: look again before anything is concluded.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use offload::ids::CtZone;
+use offload::openflow::errors::SwitchError;
+use offload::openflow::{
+    CtFlush, DecodeError, EncodeError, Features, FlowMod, InstalledFlow, Message, PortDesc, Xid,
+};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+mod bundle;
+mod exchange;
+mod link;
+
+use exchange::Exchange;
+use link::Link;
+
+/// How long the switch may say nothing while an answer is due.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("connecting to {}: {source}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("the switch at {} did not agree on a session within {deadline:?}", path.display())]
+    Deadline { path: PathBuf, deadline: Duration },
+    #[error("the bridge does not speak OpenFlow 1.5, which its column `protocols` must allow: {reason}")]
+    Version { reason: String },
+    #[error("the connection to the switch is lost")]
+    Closed,
+    #[error("no answer to {what} for {after:?}")]
+    Timeout { what: &'static str, after: Duration },
+    #[error("the switch's answer to {what} makes no sense: {source}")]
+    Answer { what: &'static str, source: DecodeError },
+    #[error("{what} cannot be written: {source}")]
+    Question { what: &'static str, source: EncodeError },
+    #[error("the switch refused {what}: {reason}")]
+    Refused { what: &'static str, reason: SwitchError },
+    #[error("nothing was changed, because this cannot be written: {change}: {source}")]
+    Unwritable { change: Box<FlowMod>, source: EncodeError },
+    #[error("nothing was changed, because the switch refused: {change}: {reason}")]
+    FlowRefused { change: Box<FlowMod>, reason: SwitchError },
+}
+
+/// A session with one bridge. Dropping it ends it.
+#[derive(Debug)]
+pub struct Session {
+    link: Link,
+    exchange: tokio::sync::Mutex<Exchange>,
+    features: Features,
+}
+
+impl Session {
+    /// Connects and agrees on the version, both within `deadline`.
+    pub async fn connect(path: &Path, deadline: Duration) -> Result<Self, Error> {
+        timeout(deadline, Self::connect_now(path))
+            .await
+            .unwrap_or_else(|_| Err(Error::Deadline { path: path.to_owned(), deadline }))
+    }
+
+    async fn connect_now(path: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(path)
+            .await
+            .map_err(|source| Error::Connect { path: path.to_owned(), source })?;
+        let (link, incoming) = Link::start(stream);
+        let mut exchange = Exchange::new(link.outgoing(), incoming);
+        exchange.agree().await?;
+        let features = exchange.features().await?;
+        Ok(Self { link, exchange: exchange.into(), features })
+    }
+
+    /// Ends the session and waits until its task is gone.
+    pub async fn close(self) {
+        self.link.close().await;
+    }
+
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Resolves when the connection is lost.
+    pub async fn closed(&self) {
+        self.link.closed().await;
+    }
+
+    /// All flows of all tables.
+    pub async fn dump_flows(&self) -> Result<Vec<InstalledFlow>, Error> {
+        let mut exchange = self.exchange.lock().await;
+        let xid = exchange.ask("the dump of flows", &Message::FlowStatsRequest)?;
+        let mut all = Vec::new();
+        loop {
+            match exchange.answer("the dump of flows", xid).await? {
+                Message::FlowStatsReply { mut flows, more } => {
+                    all.append(&mut flows);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(exchange::unexpected("the dump of flows", &other)),
+            }
+        }
+    }
+
+    pub async fn ports(&self) -> Result<Vec<PortDesc>, Error> {
+        let mut exchange = self.exchange.lock().await;
+        let xid = exchange.ask("the list of ports", &Message::PortDescRequest)?;
+        let mut all = Vec::new();
+        loop {
+            match exchange.answer("the list of ports", xid).await? {
+                Message::PortDescReply { mut ports, more } => {
+                    all.append(&mut ports);
+                    if !more {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(exchange::unexpected("the list of ports", &other)),
+            }
+        }
+    }
+
+    /// All of these changes in their order, or none of them: one atomic, ordered bundle.
+    pub async fn apply(&self, changes: &[FlowMod]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut exchange = self.exchange.lock().await;
+        bundle::apply(&mut exchange, changes).await
+    }
+
+    /// Forgets the connections of a zone. Returns when that is done.
+    pub async fn flush_ct_zone(&self, zone: CtZone) -> Result<(), Error> {
+        self.order("the flush of a conntrack zone", Message::CtFlushZone(zone.get())).await
+    }
+
+    /// Forgets the connections that match. Returns when that is done.
+    pub async fn flush_ct(&self, which: CtFlush) -> Result<(), Error> {
+        self.order("the flush of connections", Message::CtFlush(which)).await
+    }
+
+    /// A message that is only answered if it is refused; the barrier after it always is.
+    async fn order(&self, what: &'static str, message: Message) -> Result<(), Error> {
+        let mut exchange = self.exchange.lock().await;
+        let xid = exchange.ask(what, &message)?;
+        let errors = exchange.barrier(what).await?;
+        match errors.into_iter().find(|(refused, _)| *refused == xid) {
+            Some((_, reason)) => Err(Error::Refused { what, reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A message with its transaction id; the message may have made no sense.
+type Incoming = (Xid, Result<Message, DecodeError>);

@@ -1,0 +1,183 @@
+//! The boundary of a pod: which frames may leave it and which may reach it, as flows of `br-edge`.
+//!
+//! A pure compiler: a [`Boundary`] in, flows out. It never asks anybody and cannot fail: what makes no sense (a group
+//! address as the pod's own, one port in two roles) yields no flows, and without flows nothing passes. The tables:
+//!
+//! | table | meets | does |
+//! |---|---|---|
+//! | 0 | every frame | the pod's own, and what its host must speak to live on a link: on; all else: dropped |
+//! | 5 | what the pod sends, tracked | known connections pass; new ones as the rule set says |
+//! | 10 | what the pod is sent, tracked | the same |
+//!
+//! Tables 5 and 10 are shared by all pods. Table 0 leaves in registers what they need to know: [`RULE_SET`], the port
+//! that lies ahead, and the zone.
+//!
+//! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
+//! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
+//! conntrack, as fragments for example, is dropped there.
+//!
+//! Every flow of table 0 asks for frames without a VLAN tag: a match on IP would otherwise also match inside of a tag.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::ids::{CtZone, MacAddr, OfPort};
+use crate::openflow::{
+    Action, Cookie, Ct, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
+    Masked, Match, Reg, RegSlice, SetField, TableId,
+};
+
+mod from_pod;
+mod to_pod;
+
+/// Every frame begins here.
+pub const CLASSIFY: TableId = TableId(0);
+/// What a pod may start.
+pub const EGRESS: TableId = TableId(5);
+/// What may reach a pod.
+pub const INGRESS: TableId = TableId(10);
+
+/// Id of the set of rules that the packet is held against. Zero: no policy, every new connection is allowed.
+pub const RULE_SET: Reg = Reg::R0;
+/// The port to which the packet goes if it may.
+pub const AHEAD: Reg = Reg::R1;
+/// The pod's conntrack zone.
+pub const ZONE: Reg = Reg::R2;
+
+/// Priorities in tables 5 and 10. What a rule set allows or denies lies between [`UNRULED`] and [`RELATED`].
+pub const ESTABLISHED: u16 = 60_000;
+pub const RELATED: u16 = 50_000;
+pub const UNRULED: u16 = 100;
+
+/// Priorities in table 0.
+const NEVER: u16 = 400;
+const SPECIAL: u16 = 300;
+const NO_SPECIAL: u16 = 290;
+const OWN: u16 = 200;
+
+/// ICMPv6 types of neighbour discovery: router and neighbour solicitation and advertisement, redirect.
+const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];
+const ROUTER_SOLICITATION: u8 = 133;
+/// Of multicast listener discovery: query, report, done, report of version 2.
+const MLD_TYPES: [u8; 4] = [130, 131, 132, 143];
+/// What a listener sends. Queries are a router's.
+const MLD_REPORTS: [u8; 3] = [131, 132, 143];
+
+/// Errors that belong to a connection: unreachable, time exceeded, bad parameter. Not redirects, which conntrack would
+/// also call related: a pod is no router.
+const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+const ICMP6_ERRORS: [u8; 4] = [1, 2, 3, 4];
+
+/// One pod's attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    /// The pod's representor.
+    pub rep: OfPort,
+    /// The patch port to the rest of the network.
+    pub patch: OfPort,
+    pub zone: CtZone,
+    pub mac: MacAddr,
+    /// Without an address of a version, nothing of that version passes.
+    pub ipv4: Vec<Ipv4Addr>,
+    pub ipv6: Vec<Ipv6Addr>,
+    /// May the pod ask for its address?
+    pub dhcp: bool,
+    /// Names the attachment on its flows.
+    pub cookie: Cookie,
+}
+
+impl Boundary {
+    /// This pod's flows. They need [`common_flows`] beside them.
+    pub fn flows(&self) -> Vec<Flow> {
+        if !self.mac.is_unicast() || self.mac == MacAddr::ZERO || self.rep == self.patch {
+            return Vec::new();
+        }
+        let mut flows = from_pod::flows(self);
+        flows.extend(to_pod::flows(self));
+        flows
+    }
+
+    /// The pod's own IPv4 addresses.
+    fn own_ipv4(&self) -> Vec<Ipv4Addr> {
+        let is_own = |ip: &Ipv4Addr| {
+            !(ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || ip.is_loopback())
+        };
+        sorted(self.ipv4.iter().copied().filter(is_own))
+    }
+
+    /// The pod's own IPv6 addresses: those given, and the one that it derives from its MAC.
+    fn own_ipv6(&self) -> Vec<Ipv6Addr> {
+        let is_own = |ip: &Ipv6Addr| !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback());
+        let given = sorted(self.ipv6.iter().copied().filter(is_own));
+        if given.is_empty() { given } else { sorted(given.into_iter().chain([self.mac.link_local()])) }
+    }
+
+    fn own_link_locals(&self) -> Vec<Ipv6Addr> {
+        self.own_ipv6().into_iter().filter(Ipv6Addr::is_unicast_link_local).collect()
+    }
+
+    fn flow(&self, priority: u16, matches: Match, actions: Vec<Action>) -> Flow {
+        Flow { table: CLASSIFY, priority, cookie: self.cookie, matches, actions }
+    }
+
+    /// Into conntrack, and on to `table` with `ahead` as the way out.
+    fn track(&self, table: TableId, ahead: OfPort) -> Vec<Action> {
+        let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
+        vec![
+            set(RULE_SET, 0),
+            set(AHEAD, ahead.get()),
+            set(ZONE, u32::from(self.zone.get())),
+            Action::Ct(Ct::lookup(self.zone, table)),
+        ]
+    }
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.sort();
+    items.dedup();
+    items
+}
+
+/// The flows that all pods share.
+pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
+    let drop = |priority, l4| {
+        let matches = Match::any().ipv6(Ipv6Match { l4: L4Match::Icmp(l4), ..Ipv6Match::default() });
+        Flow { table: CLASSIFY, priority, cookie, matches, actions: Vec::new() }
+    };
+    // OVS shows a solicitation whose options it cannot read, or that has one twice, as one without target and address.
+    let unreadable = Icmp6Match::Solicit { target: Masked::exact(Ipv6Addr::UNSPECIFIED), sll: Masked::any() };
+    let mut flows = vec![drop(NEVER, unreadable)];
+    // What no flow above has let by must not be taken for the pod's ordinary traffic.
+    flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| drop(NO_SPECIAL, Icmp6Match::kind(kind))));
+    for table in [EGRESS, INGRESS] {
+        flows.extend(tracked_flows(table, cookie));
+    }
+    flows
+}
+
+fn tracked_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
+    let flow = |priority, matches, actions| Flow { table, priority, cookie, matches, actions };
+    let pass = || Action::OutputReg(RegSlice::whole(AHEAD));
+    let established = Match::any().ct_state(CtFlags::TRK | CtFlags::EST, CtFlags::NONE);
+    let related = || Match::any().ct_state(CtFlags::TRK | CtFlags::REL, CtFlags::NEW);
+    let new = || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULE_SET, 0);
+    let icmp = |kind| L4Match::Icmp(IcmpMatch { kind: Some(kind), code: None });
+    let commit = || vec![Action::Ct(Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)))), pass()];
+
+    let mut flows = vec![flow(ESTABLISHED, established, vec![pass()])];
+    for kind in ICMP_ERRORS {
+        let matches = related().ipv4(Ipv4Match { l4: icmp(kind), ..Ipv4Match::default() });
+        flows.push(flow(RELATED, matches, vec![pass()]));
+    }
+    for kind in ICMP6_ERRORS {
+        let l4 = L4Match::Icmp(Icmp6Match::kind(kind));
+        flows.push(flow(RELATED, related().ipv6(Ipv6Match { l4, ..Ipv6Match::default() }), vec![pass()]));
+    }
+    // OVS takes a commit only in a flow that says which version of IP it is for.
+    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), commit()));
+    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), commit()));
+    flows
+}
+
+#[cfg(test)]
+mod tests;
