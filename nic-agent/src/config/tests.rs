@@ -210,6 +210,18 @@ fn example_states_the_defaults() {
 }
 
 #[test]
+fn manual_names_every_key_and_its_section() {
+    let manual = include_str!("../../man/nic-agent.toml.5");
+    let words: BTreeSet<_> = manual.split_whitespace().collect();
+    for key in keys("", &full()) {
+        let (section, rest) = key.split_once('.').unwrap();
+        let name = rest.replace("routes[0].", "");
+        assert!(words.contains(name.as_str()), "{key} is not in nic-agent.toml(5)");
+        assert!(words.contains(format!("[{section}]").as_str()), "[{section}] is not in nic-agent.toml(5)");
+    }
+}
+
+#[test]
 fn example_with_all_keys_is_valid() {
     let config = parse(&full()).unwrap();
     assert_eq!(config.eswitch.controller, Some(1));
