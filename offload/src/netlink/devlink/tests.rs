@@ -26,8 +26,7 @@ const UPLINK: &str = concat!(
 );
 
 /// In switchdev mode.
-const ESWITCH: &str =
-    concat!("1d010000080001007063690011000200323030313a30333a30302e30000000000600190001000000",);
+const ESWITCH: &str = "1d010000080001007063690011000200323030313a30333a30302e30000000000600190001000000";
 
 /// Driver, serial number, one running version.
 const INFO: &str = concat!(
@@ -39,8 +38,8 @@ fn handle(index: u32) -> PortHandle {
     PortHandle { device: "pci/2001:03:00.0".parse().unwrap(), index }
 }
 
-fn netdev(ifindex: u32, name: &str) -> Option<Netdev> {
-    Some(Netdev { ifindex: IfIndex(ifindex), name: name.to_owned() })
+fn netdev(ifindex: u32, name: &str) -> Netdev {
+    Netdev { ifindex: IfIndex(ifindex), name: name.to_owned() }
 }
 
 #[test]
@@ -49,14 +48,14 @@ fn ports() {
         handle: handle(0),
         kind: PortType::Ethernet,
         flavour: Flavour::PciPf { controller: 1, pf: 0, external: true },
-        netdev: netdev(3, "pf0hpf"),
+        netdev: Some(netdev(3, "pf0hpf")),
         function_mac: "e6:55:38:90:8b:cb".parse().ok(),
     };
     assert_eq!(decode::port(&hex(HOST_PF)).unwrap(), pf);
     let vf = Port {
         handle: handle(2),
         flavour: Flavour::PciVf { controller: 1, pf: 0, vf: 1, external: true },
-        netdev: netdev(5, "pf0vf1"),
+        netdev: Some(netdev(5, "pf0vf1")),
         function_mac: Some(MacAddr::ZERO),
         ..pf.clone()
     };
@@ -64,7 +63,7 @@ fn ports() {
     let uplink = Port {
         handle: handle(0xffff),
         flavour: Flavour::Physical { number: Some(0) },
-        netdev: netdev(2, "p0"),
+        netdev: Some(netdev(2, "p0")),
         function_mac: None,
         ..pf
     };

@@ -12,7 +12,7 @@ const MTU: &str = concat!(
 );
 
 /// No such device: capped, no attributes.
-const MISSING: &str = concat!("edffffff20000000120005000700000000000000",);
+const MISSING: &str = "edffffff20000000120005000700000000000000";
 
 #[test]
 fn the_kernels_words() {

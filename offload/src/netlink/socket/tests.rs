@@ -21,7 +21,7 @@ fn a_batch_has_an_outcome_for_each_request() {
         for (n, outcome) in outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Refused { errno, .. } => {
-                    assert!(missing(n) && *errno == Errno::ENODEV, "{n}: {outcome:?}")
+                    assert!(missing(n) && *errno == Errno::ENODEV, "{n}: {outcome:?}");
                 }
                 Outcome::Done { .. } => assert!(!missing(n), "{n}"),
             }

@@ -26,8 +26,7 @@ const FILTER: &str = concat!(
 );
 
 /// The entry that stands for the classifier.
-const CLASSIFIER: &str =
-    concat!("000000000400000000000000f2ffffff000301000b000100666c6f776572000008000b0000000000",);
+const CLASSIFIER: &str = "000000000400000000000000f2ffffff000301000b000100666c6f776572000008000b0000000000";
 
 /// `pref 2 chain 5 protocol ip flower ip_proto tcp dst_port 80 action ct zone 5 pipe action goto chain 7`.
 const CT: &str = concat!(
