@@ -1,11 +1,11 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034                # used where this is sourced
 # Sourced by build, lab and selftest: where things are, and how to say what happens.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 export here repo
 cache=${DRAWBRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/drawbridge}/lab
 lab_dir=${DRAWBRIDGE_LAB_DIR:-/tmp/drawbridge-lab-$UID}
-# shellcheck disable=SC2034
 simnic_src=${DRAWBRIDGE_SIMNIC:-$here/simnic}   # another module source, to try one out
 begin=$EPOCHREALTIME
 

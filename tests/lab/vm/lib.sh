@@ -24,7 +24,7 @@ within() {
   local end=$((${EPOCHREALTIME/./} + $1 * 1000000)) what=$2; shift 2
   until "$@" >/dev/null 2>&1; do
     [ "${EPOCHREALTIME/./}" -lt $end ] || die "not within its time: $what"
-    sleep 0.05
+    sleep 0.1
   done
 }
 
@@ -40,8 +40,12 @@ define() {
   chmod +x "$dir/run"
   if [ ! -e "$dir/supervise/ok" ]; then setsid runsv "$dir" </dev/null >>"/share/logs/$p/$d.log" 2>&1 & fi
 }
-supervised() { [ -p "/run/lab/sv/$1.$2/supervise/ok" ] && sv status "/run/lab/sv/$1.$2"; }
-start() { within 20 "runsv of $1 $2" supervised "$1" "$2"; sv -w 20 start "/run/lab/sv/$1.$2" >/dev/null || die "$1 $2 does not start (log: logs/$1/$2.log)"; }
+# start PLACE DAEMON: tells its runsv and returns; whether it serves is for the caller to see.
+start() {
+  local control=/run/lab/sv/$1.$2/supervise/control
+  within 120 "runsv of $1 $2" [ -p "$control" ]
+  printf u >"$control"                       # waits until runsv reads
+}
 daemon_pid() { local pid; pid=$(cat "/run/lab/sv/$1.$2/supervise/pid" 2>/dev/null) && [ -n "$pid" ] && echo "$pid"; }
 
 # fresh_copy NAME FILE: FILE is the share's binary NAME; copied when it changed, under a name of its own first.
