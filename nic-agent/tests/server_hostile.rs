@@ -1,4 +1,11 @@
 //! What a host does that has a good certificate and bad intentions, or neither.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod server_common;
 

@@ -1,4 +1,11 @@
 //! What a host that is who it says it is gets answered.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod server_common;
 

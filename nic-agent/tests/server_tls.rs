@@ -1,4 +1,11 @@
 //! Who is let in, and certificates that change under way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod server_common;
 

@@ -76,16 +76,22 @@ impl Source {
             if seen == self.seen && !asked {
                 continue;
             }
-            while !asked {
-                tokio::time::sleep(SETTLE).await;
-                let before = seen;
-                (found, seen) = self.look();
-                if seen == before {
-                    break;
-                }
+            if !asked {
+                (found, seen) = self.settled(seen).await;
             }
             self.seen = seen;
             return found.and_then(|text| text.parse());
+        }
+    }
+
+    async fn settled(&self, mut before: Seen) -> (Result<String, ConfigError>, Seen) {
+        loop {
+            tokio::time::sleep(SETTLE).await;
+            let (found, seen) = self.look();
+            if seen == before {
+                return (found, seen);
+            }
+            before = seen;
         }
     }
 

@@ -25,7 +25,9 @@ impl<'a> VisitSource<'a> for Entry {
     }
 }
 
-fn recorder() -> (JournalLayer<impl Fn(&log::Record<'_>)>, Arc<Mutex<Vec<Entry>>>) {
+type Entries = Arc<Mutex<Vec<Entry>>>;
+
+fn recorder() -> (JournalLayer<impl Fn(&log::Record<'_>)>, Entries) {
     let entries = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&entries);
     let layer = JournalLayer::new(move |from: &log::Record<'_>| {

@@ -107,13 +107,11 @@ impl Attachments for Shared {
             hold.notified().await;
         }
         let refuse = self.0.refuse.lock().unwrap().clone();
-        match refuse {
-            Some(refusal) => Err(refusal),
-            None => {
-                self.0.claims.lock().unwrap().push(claim);
-                Ok(attached())
-            }
+        if let Some(refusal) = refuse {
+            return Err(refusal);
         }
+        self.0.claims.lock().unwrap().push(claim);
+        Ok(attached())
     }
 
     async fn detach(&self, key: SandboxKey) -> Result<bool, Refusal> {
@@ -162,7 +160,7 @@ pub fn server_config(dir: &TempDir, listen: Vec<SocketAddr>) -> config::Server {
         cert: path("server.crt"),
         key: path("server.key"),
         client_ca: path("ca.crt"),
-        attach_timeout: Duration::from_secs(60),
+        attach_timeout: Duration::from_mins(1),
         max_connections: 8,
     }
 }
