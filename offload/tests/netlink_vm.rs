@@ -383,7 +383,8 @@ fn vm_close_and_open() {
 fn vm_a_closed_port_lets_nothing_by() {
     let mut bench = Bench::new();
     let nic = bench.nic(1);
-    std::fs::write(format!("/sys/bus/pci/devices/{:04x}:03:00.0/sriov_numvfs", 0x1000 + nic.id), "1").unwrap();
+    std::fs::write(format!("/sys/bus/pci/devices/{:04x}:03:00.0/sriov_numvfs", 0x1000 + nic.id), "1")
+        .unwrap();
     run("ip netns add nlvm-pod");
     run(&format!("nsenter --net=/proc/1/ns/net ip link set ens{}v0 netns nlvm-pod name eth0", nic.id));
     run("ip -n nlvm-pod addr add 10.8.0.2/24 dev eth0");

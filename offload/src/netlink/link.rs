@@ -254,7 +254,7 @@ pub fn set_ipv4(socket: &mut NetlinkSocket, ifindex: IfIndex, settings: &[(Ipv4S
 }
 
 /// Makes a representor mute for the NIC itself: no IPv6 address of its own, no ARP reply whatever is asked, no
-/// forwarding, no proxy ARP, no redirects believed.
+/// forwarding, no proxy ARP, no redirects believed. Addresses that it has already stay: see [`flush_addresses`].
 pub fn silence(socket: &mut NetlinkSocket, ifindex: IfIndex) -> Result<()> {
     set_addr_gen_mode_none(socket, ifindex)?;
     // arp_ignore 8: "do not reply for all local addresses".

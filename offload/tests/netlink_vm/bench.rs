@@ -44,7 +44,9 @@ impl Bench {
         let id = NEXT_NIC.fetch_add(1, Ordering::Relaxed);
         write("new", &format!("{id} {vfs}"));
         self.nics.push(id);
-        Nic { device: format!("pci/{:04x}:03:00.0", 0x2000 + id), id }
+        let nic = Nic { device: format!("pci/{:04x}:03:00.0", 0x2000 + id), id };
+        nic.usual_names();
+        nic
     }
 }
 
@@ -62,6 +64,27 @@ impl Drop for Bench {
 pub struct Nic {
     pub device: String,
     pub id: u32,
+}
+
+impl Nic {
+    /// The lab may have told simnic to give names that say nothing. These tests speak of p0, pf0hpf and pf0vfN.
+    fn usual_names(&self) {
+        let ports = json("devlink -j port show")["port"].clone();
+        let wrong = ports.as_object().unwrap().iter().filter_map(|(handle, port)| {
+            let usual = match port["flavour"].as_str().unwrap() {
+                "physical" => "p0".to_owned(),
+                "pcipf" => "pf0hpf".to_owned(),
+                _ => format!("pf0vf{}", port["vfnum"]),
+            };
+            let name = port["netdev"].as_str().unwrap();
+            (handle.starts_with(&self.device) && name != usual)
+                .then(|| format!("link set {name} name {usual}"))
+        });
+        let renames: Vec<_> = wrong.collect();
+        if !renames.is_empty() {
+            batch("ip", renames);
+        }
+    }
 }
 
 fn write(file: &str, text: &str) {

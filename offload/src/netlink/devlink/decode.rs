@@ -77,7 +77,7 @@ struct Numbers {
     flavour: Option<u16>,
     number: Option<u32>,
     controller: u32,
-    external: bool,
+    external: Option<bool>,
     pf: Option<u16>,
     vf: Option<u16>,
     sf: Option<u32>,
@@ -87,6 +87,8 @@ impl Numbers {
     fn flavour(self) -> Result<Flavour, Malformed> {
         let missing = || Malformed::new("a devlink port without the numbers that its flavour has");
         let Self { flavour, number, controller, external, pf, vf, sf } = self;
+        // Kernels before 5.10 do not say. What is not said to be the NIC's own is the server's.
+        let external = external.unwrap_or(true);
         Ok(match flavour.unwrap_or(FLAVOUR_UNKNOWN) {
             FLAVOUR_PHYSICAL => Flavour::Physical { number },
             FLAVOUR_PCI_PF => Flavour::PciPf { controller, pf: pf.ok_or_else(missing)?, external },
@@ -126,7 +128,7 @@ pub(super) fn port(payload: &[u8]) -> Result<Port, Malformed> {
             PORT_FLAVOUR => numbers.flavour = Some(attribute.u16()?),
             PORT_NUMBER => numbers.number = Some(attribute.u32()?),
             PORT_CONTROLLER_NUMBER => numbers.controller = attribute.u32()?,
-            PORT_EXTERNAL => numbers.external = attribute.u8()? != 0,
+            PORT_EXTERNAL => numbers.external = Some(attribute.u8()? != 0),
             PORT_PCI_PF_NUMBER => numbers.pf = Some(attribute.u16()?),
             PORT_PCI_VF_NUMBER => numbers.vf = Some(attribute.u16()?),
             PORT_PCI_SF_NUMBER => numbers.sf = Some(attribute.u32()?),

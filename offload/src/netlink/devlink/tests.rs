@@ -115,6 +115,22 @@ fn device_text() {
     }
 }
 
+/// Kernels before 5.10 know neither controllers nor `external`.
+#[test]
+fn a_pf_that_is_not_said_to_be_ours_is_the_servers() {
+    let mut bytes = hex(HOST_PF);
+    for known in [[5, 0, 149, 0], [8, 0, 150, 0]] {
+        let at = bytes.windows(4).position(|w| w == known).unwrap();
+        bytes[at + 3] = 0x3f;
+    }
+    let flavour = decode::port(&bytes).unwrap().flavour;
+    assert_eq!(flavour, Flavour::PciPf { controller: 0, pf: 0, external: true });
+    let mut own = hex(HOST_PF);
+    let at = own.windows(5).position(|w| w == [5, 0, 149, 0, 1]).unwrap();
+    own[at + 4] = 0;
+    assert_eq!(decode::port(&own).unwrap().flavour, Flavour::PciPf { controller: 1, pf: 0, external: false });
+}
+
 #[test]
 fn a_vf_port_without_its_number_is_malformed() {
     let mut bytes = hex(VF1);
