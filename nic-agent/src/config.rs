@@ -26,6 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use offload::ids::CtZone;
 
+pub use ovsdb_session::Remote;
 pub use section::Problem;
 pub use source::Source;
 pub use template::{Fields, Template};
@@ -209,36 +210,6 @@ pub enum LogFormat {
     Text,
     Json,
     Journal,
-}
-
-/// An OVSDB server's address in OVN's own notation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Remote {
-    Unix(PathBuf),
-    /// `host` is an address without brackets, or a DNS name.
-    Tcp {
-        host: String,
-        port: u16,
-    },
-    Ssl {
-        host: String,
-        port: u16,
-    },
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (method, host, port) = match self {
-            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } => ("tcp", host, port),
-            Self::Ssl { host, port } => ("ssl", host, port),
-        };
-        if host.contains(':') {
-            write!(f, "{method}:[{host}]:{port}")
-        } else {
-            write!(f, "{method}:{host}:{port}")
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

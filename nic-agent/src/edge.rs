@@ -78,7 +78,6 @@ impl Edge {
     async fn try_sync(&mut self, wanted: &[Flow]) -> Result<usize, String> {
         let session = self.session().await?;
         let installed = session.dump_flows().await.map_err(|e| e.to_string())?;
-        let installed: Vec<Flow> = installed.into_iter().map(|f| f.flow).collect();
         let changes = diff(wanted, &installed);
         if !changes.is_empty() {
             debug!(changes = changes.len(), installed = installed.len(), "changing flows");

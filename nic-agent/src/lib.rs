@@ -3,23 +3,22 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
-// pub mod app;
+pub mod app;
 pub mod attachment;
 pub mod claim;
 pub mod config;
 pub mod directory;
-// pub mod edge;
-// pub mod kernel;
+pub mod edge;
+pub mod kernel;
 pub mod ledger;
-
+pub mod log;
 pub mod metrics;
 mod names;
 pub mod openflow;
-// pub mod ovs;
+pub mod ovs;
 pub mod profile;
-// pub mod reconcile;
-// pub mod replica;
+pub mod reconcile;
+pub mod replica;
 pub mod server;
 pub mod service_manager;
-// pub mod southbound;
-pub mod log;
+pub mod southbound;

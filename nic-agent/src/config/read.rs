@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::section::{Problem, Section};
 use super::value::{
     Checked, array, boolean, certificate_name, comma_list, dns_subdomain, identifier, interface_name, number,
-    or_none, parsed, path, socket_address, string, tunnel_address, word,
+    or_none, parsed, path, remote, socket_address, string, tunnel_address, word,
 };
 use super::{
     BridgeMapping, Chassis, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
@@ -94,7 +94,7 @@ fn server(s: &mut Section<'_>) -> Option<Server> {
 }
 
 fn ovs(s: &mut Section<'_>) -> Option<Ovs> {
-    let db = s.value("db", defaults::OVS_DB, |v| match string(v)?.parse()? {
+    let db = s.value("db", defaults::OVS_DB, |v| match remote(string(v)?)? {
         Remote::Ssl { .. } => Err("write unix:/path or tcp:host:port: this NIC's own OVS".to_owned()),
         remote => Ok(remote),
     });
@@ -106,7 +106,7 @@ fn chassis(s: &mut Section<'_>) -> Option<Chassis> {
     let system_id = s.required("system-id", "write this chassis' unique name in OVN", identifier);
     let hostname = s.optional("hostname", dns_subdomain);
     let remedy = "write the southbound's address, for example \"ssl:192.0.2.10:6642\"";
-    let ovn_remote = s.required("ovn-remote", remedy, |v| some(comma_list(v, str::parse)?, remedy));
+    let ovn_remote = s.required("ovn-remote", remedy, |v| some(comma_list(v, remote)?, remedy));
     let encap_types = [("geneve", EncapType::Geneve), ("vxlan", EncapType::Vxlan)];
     let ovn_encap_type = s.value("ovn-encap-type", defaults::ENCAP_TYPE, |v| {
         some(

@@ -483,7 +483,7 @@ proptest! {
     #[test]
     fn remotes_as_they_are_written(address in any::<std::net::IpAddr>(), port in 1_u16.., tls: bool) {
         let text = format!("{}:{}", if tls { "ssl" } else { "tcp" }, SocketAddr::new(address, port));
-        prop_assert_eq!(text.parse::<Remote>().unwrap().to_string(), text);
+        prop_assert_eq!(value::remote(&text).unwrap().to_string(), text);
     }
 }
 

@@ -149,29 +149,24 @@ pub(super) fn tunnel_address(text: &str) -> Checked<IpAddr> {
 
 const REMOTE: &str = "write unix:/path, tcp:host:port or ssl:host:port; an IPv6 host in [brackets]";
 
-impl FromStr for Remote {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (method, rest) = text.split_once(':').ok_or(REMOTE)?;
-        if method == "unix" {
-            let path = path(&Value::from(rest)).map_err(|_| REMOTE)?;
-            return Ok(Self::Unix(path));
-        }
-        let (host, port) = rest.rsplit_once(':').ok_or(REMOTE)?;
-        let port = port.parse().ok().filter(|port: &u16| *port != 0).ok_or(REMOTE)?;
-        let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-            Some(inner) => inner.parse::<std::net::Ipv6Addr>().map_err(|_| REMOTE)?.to_string(),
-            None if host.parse::<std::net::Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok() => {
-                host.to_owned()
-            }
-            None => return Err(REMOTE.to_owned()),
-        };
-        match method {
-            "tcp" => Ok(Self::Tcp { host, port }),
-            "ssl" => Ok(Self::Ssl { host, port }),
-            _ => Err(REMOTE.to_owned()),
-        }
+/// Stricter than the session's own parser: an absolute path, a host that can be one.
+pub(super) fn remote(text: &str) -> Checked<Remote> {
+    let (method, rest) = text.split_once(':').ok_or(REMOTE)?;
+    if method == "unix" {
+        let path = path(&Value::from(rest)).map_err(|_| REMOTE)?;
+        return Ok(Remote::Unix(path));
+    }
+    let (host, port) = rest.rsplit_once(':').ok_or(REMOTE)?;
+    let port = port.parse().ok().filter(|port: &u16| *port != 0).ok_or(REMOTE)?;
+    let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().map_err(|_| REMOTE)?.to_string(),
+        None if host.parse::<std::net::Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok() => host.to_owned(),
+        None => return Err(REMOTE.to_owned()),
+    };
+    match method {
+        "tcp" => Ok(Remote::Tcp { host, port }),
+        "ssl" => Ok(Remote::Ssl { host, port }),
+        _ => Err(REMOTE.to_owned()),
     }
 }
 
