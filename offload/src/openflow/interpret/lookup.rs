@@ -1,0 +1,170 @@
+//! Which flow of a table a packet meets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use super::frame::{Arp, Body, Icmp, Ip, L4, Piece};
+use super::{Packet, Unsupported};
+use crate::ids::MacAddr;
+use crate::openflow::actions::Action;
+use crate::openflow::fields::{Bits, Reg, TableId};
+use crate::openflow::flow::Flow;
+use crate::openflow::matches::{
+    ArpMatch, FragMatch, Icmp6Match, IcmpMatch, L4Match, Match, ND_ADVERT, ND_SOLICIT, Payload, Ports, VlanMatch,
+};
+use crate::openflow::Masked;
+
+/// The flow of the highest priority that matches. A complete conjunction counts with its own priority, and leads to the
+/// flow that matches its id.
+pub fn best<'a>(flows: &'a [Flow], table: TableId, packet: &Packet) -> Result<Option<&'a Flow>, Unsupported> {
+    let here: Vec<&Flow> = flows.iter().filter(|flow| flow.table == table).collect();
+    if let Some(odd) = here.iter().find(|flow| !flow.matches.other.is_empty()) {
+        return Err(Unsupported(format!("match {}", odd.matches)));
+    }
+    let matching: Vec<&Flow> = here.iter().copied().filter(|flow| matches(&flow.matches, packet, None)).collect();
+    let priorities: BTreeSet<u16> = matching.iter().map(|flow| flow.priority).collect();
+    for priority in priorities.into_iter().rev() {
+        let equals = || matching.iter().copied().filter(|flow| flow.priority == priority);
+        if let Some(plain) = equals().find(|flow| clauses(flow).is_none()) {
+            return Ok(Some(plain));
+        }
+        for id in complete(equals()) {
+            let led_to = here.iter().copied().filter(|flow| {
+                flow.matches.conj_id.is_some() && matches(&flow.matches, packet, Some(id))
+            });
+            if let Some(flow) = led_to.max_by_key(|flow| flow.priority) {
+                return Ok(Some(flow));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The (id, clause, clauses) of a flow that is part of conjunctions.
+fn clauses(flow: &Flow) -> Option<Vec<(u32, u8, u8)>> {
+    let found: Vec<_> = flow
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Conjunction { id, clause, clauses } => Some((*id, *clause, *clauses)),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() { None } else { Some(found) }
+}
+
+/// Ids of the conjunctions of which every clause is met.
+fn complete<'a>(flows: impl Iterator<Item = &'a Flow>) -> Vec<u32> {
+    let mut met: BTreeMap<(u32, u8), BTreeSet<u8>> = BTreeMap::new();
+    for (id, clause, clauses) in flows.filter_map(clauses).flatten() {
+        met.entry((id, clauses)).or_default().insert(clause);
+    }
+    met.into_iter().filter(|((_, of), clauses)| clauses.len() == usize::from(*of)).map(|((id, _), _)| id).collect()
+}
+
+fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {
+    let frame = &packet.frame;
+    let vlan = match wanted.vlan {
+        VlanMatch::Any => true,
+        VlanMatch::Untagged => frame.vlan.is_none(),
+        VlanMatch::Tagged => frame.vlan.is_some(),
+        VlanMatch::Vid(vid) => frame.vlan == Some(vid),
+    };
+    vlan && wanted.in_port.is_none_or(|port| port == packet.in_port)
+        && wanted.metadata.covers(0)
+        && Reg::ALL.into_iter().all(|reg| wanted.reg_match(reg).covers(packet.reg(reg)))
+        && (wanted.conj_id.is_none() || wanted.conj_id == conj_id)
+        && wanted.ct_state.covers(packet.ct_state)
+        && wanted.ct_zone.is_none_or(|zone| zone == packet.ct_zone)
+        && wanted.ct_mark.covers(packet.ct_mark)
+        && wanted.eth_src.covers(frame.eth_src)
+        && wanted.eth_dst.covers(frame.eth_dst)
+        && matches_payload(&wanted.payload, &frame.body)
+}
+
+fn matches_payload(wanted: &Payload, body: &Body) -> bool {
+    match (wanted, body) {
+        (Payload::Any, _) => true,
+        (Payload::Other(wanted), Body::Other(is)) => wanted == is,
+        (Payload::Arp(wanted), Body::Arp(arp)) => matches_arp(wanted, arp),
+        (Payload::Ipv4(wanted), Body::Ipv4(ip)) => {
+            wanted.src.covers(ip.src)
+                && wanted.dst.covers(ip.dst)
+                && matches_frag(wanted.frag, ip.piece)
+                && matches_l4(&wanted.l4, ip, false, matches_icmp)
+        }
+        (Payload::Ipv6(wanted), Body::Ipv6(ip)) => {
+            wanted.src.covers(ip.src)
+                && wanted.dst.covers(ip.dst)
+                && matches_frag(wanted.frag, ip.piece)
+                && matches_l4(&wanted.l4, ip, true, matches_icmp6)
+        }
+        _ => false,
+    }
+}
+
+fn matches_arp(wanted: &ArpMatch, arp: &Arp) -> bool {
+    wanted.op.is_none_or(|op| op == arp.op)
+        && wanted.spa.covers(arp.spa)
+        && wanted.tpa.covers(arp.tpa)
+        && wanted.sha.covers(arp.sha)
+        && wanted.tha.covers(arp.tha)
+}
+
+fn matches_frag(wanted: FragMatch, piece: Piece) -> bool {
+    match wanted {
+        FragMatch::Any => true,
+        FragMatch::No => piece == Piece::Whole,
+        FragMatch::Yes => piece != Piece::Whole,
+        FragMatch::First => piece == Piece::First,
+        FragMatch::Later => piece == Piece::Later,
+        FragMatch::NotLater => piece != Piece::Later,
+    }
+}
+
+fn matches_l4<A, I>(wanted: &L4Match<I>, ip: &Ip<A>, v6: bool, icmp: impl Fn(&I, &Icmp) -> bool) -> bool {
+    // A later fragment has a protocol, but whatever follows reads zero.
+    let shown = ip.piece != Piece::Later;
+    let ports = |wanted: &Ports, src: u16, dst: u16| {
+        let (src, dst) = if shown { (src, dst) } else { (0, 0) };
+        wanted.src.covers(src) && wanted.dst.covers(dst)
+    };
+    match (wanted, &ip.l4) {
+        (L4Match::Any, _) => true,
+        (L4Match::Tcp(wanted), L4::Tcp { src, dst })
+        | (L4Match::Udp(wanted), L4::Udp { src, dst })
+        | (L4Match::Sctp(wanted), L4::Sctp { src, dst }) => ports(wanted, *src, *dst),
+        (L4Match::Icmp(wanted), L4::Icmp(is)) => {
+            if shown {
+                icmp(wanted, is)
+            } else {
+                icmp(wanted, &Icmp { kind: 0, code: 0, id: 0, about: None, nd: None })
+            }
+        }
+        (L4Match::Other(wanted), is) => wanted.get() == is.proto(v6),
+        _ => false,
+    }
+}
+
+fn matches_icmp(wanted: &IcmpMatch, icmp: &Icmp) -> bool {
+    wanted.kind.is_none_or(|kind| kind == icmp.kind) && wanted.code.is_none_or(|code| code == icmp.code)
+}
+
+fn matches_icmp6(wanted: &Icmp6Match, icmp: &Icmp) -> bool {
+    // OVS reads the rest of the message only if the code is zero.
+    let nd = icmp.nd.filter(|_| icmp.code == 0);
+    let (target, address) = nd.map_or((Ipv6Addr::UNSPECIFIED, MacAddr::ZERO), |nd| (nd.target, nd.address));
+    let both = |wanted_target: &Masked<Ipv6Addr>, wanted_address: &Masked<MacAddr>| {
+        covers(*wanted_target, target) && covers(*wanted_address, address)
+    };
+    match wanted {
+        Icmp6Match::Any => true,
+        Icmp6Match::Type(kind, code) => kind.get() == icmp.kind && code.is_none_or(|code| code == icmp.code),
+        Icmp6Match::Solicit { target, sll } => icmp.kind == ND_SOLICIT && both(target, sll),
+        Icmp6Match::Advert { target, tll } => icmp.kind == ND_ADVERT && both(target, tll),
+    }
+}
+
+fn covers<T: Bits>(wanted: Masked<T>, is: T) -> bool {
+    wanted.covers(is)
+}
