@@ -153,3 +153,68 @@ impl<A: Attachments> NicAgent for Service<A> {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::{Attached, Claim, SandboxKey};
+
+    /// Never done with anything.
+    struct Never;
+
+    impl Attachments for Never {
+        async fn attach(&self, _: Claim) -> Result<Attached, Refusal> {
+            std::future::pending().await
+        }
+
+        async fn detach(&self, _: SandboxKey) -> Result<bool, Refusal> {
+            std::future::pending().await
+        }
+
+        async fn check(&self, _: SandboxKey) -> Result<Attached, Refusal> {
+            std::future::pending().await
+        }
+
+        async fn list(&self) -> Vec<Claim> {
+            std::future::pending().await
+        }
+
+        async fn status(&self) -> Result<(), String> {
+            std::future::pending().await
+        }
+    }
+
+    /// How long a request takes that says `grpc-timeout`, and what it is answered.
+    async fn asked(timeout: Option<&str>, is_our_host: bool) -> (Duration, Code, String) {
+        let identity = HostIdentity::new("server1").unwrap();
+        let service = Service::new(Arc::new(Never), identity, Duration::from_mins(1), Metrics::new());
+        let sandbox = v1::Sandbox { id: "a".to_owned(), interface: "eth0".to_owned() };
+        let mut request = Request::new(v1::DetachRequest { sandbox: Some(sandbox) });
+        let address = "192.0.2.1:1".parse().unwrap();
+        request.extensions_mut().insert(Peer { address, names: Arc::new([]), is_our_host });
+        if let Some(timeout) = timeout {
+            request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        }
+        let started = tokio::time::Instant::now();
+        let status = service.detach(request).await.unwrap_err();
+        let reason = status.metadata().get(proto::REASON_KEY).unwrap().to_str().unwrap().to_owned();
+        (started.elapsed(), status.code(), reason)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shorter_deadline_ends_a_request() {
+        for (timeout, took) in
+            [(None, 60_000), (Some("10S"), 9500), (Some("200m"), 100), (Some("2H"), 60_000)]
+        {
+            let (elapsed, code, reason) = asked(timeout, true).await;
+            assert_eq!((code, reason.as_str()), (Code::DeadlineExceeded, "not-ready"));
+            assert_eq!(elapsed.as_millis() / 10, took / 10, "{timeout:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_known_peer_is_refused() {
+        let (_, code, reason) = asked(None, false).await;
+        assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "wrong-identity"));
+    }
+}

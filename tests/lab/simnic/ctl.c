@@ -5,7 +5,7 @@
  *   del       "ID"
  *   forget    "ID": the eSwitch loses all its rules and tells nobody
  *   carrier   "ID PF PORT 0|1": pulls and plugs a cable: PORT is p (the uplink), pf, or vfN
- *   rules, conns, stats, faults
+ *   rules, conns, stats, faults, tunnels (the UDP ports that are opened)
  *   nicID/    what holds for one NIC: max_rules, max_chain, max_conns, keys, acts, run, enc_flags, add_delay_us,
  *             fail_errno and fail_count (the next fail_count additions of a rule fail with fail_errno)
  */
@@ -191,6 +191,24 @@ static int faults_file_show(struct seq_file *s, void *v)
 }
 DEFINE_SHOW_ATTRIBUTE(faults_file);
 
+static int tunnels_show(struct seq_file *s, void *v)
+{
+	struct nic *nic;
+	int pf, kind, i;
+
+	mutex_lock(&nics_lock);
+	list_for_each_entry(nic, &nics, list)
+		for (pf = 0; pf < nic->npfs; pf++)
+			for (kind = 0; kind < 2; kind++)
+				for (i = 0; i < MAX_TUNNEL_PORTS; i++)
+					if (nic->esw[pf].tunnel_ports[kind][i])
+						seq_printf(s, "nic %d pf %d %s %u\n", nic->id, pf, kind ? "geneve" : "vxlan",
+							   ntohs((__force __be16)nic->esw[pf].tunnel_ports[kind][i]));
+	mutex_unlock(&nics_lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(tunnels);
+
 static struct dentry *dir;
 
 void ctl_nic(struct nic *nic)
@@ -223,6 +241,7 @@ void ctl_init(void)
 	debugfs_create_file("stats", 0400, dir, NULL, &stats_fops);
 	debugfs_create_file("conns", 0400, dir, NULL, &conns_fops);
 	debugfs_create_file("faults", 0400, dir, NULL, &faults_file_fops);
+	debugfs_create_file("tunnels", 0400, dir, NULL, &tunnels_fops);
 }
 
 /* The NICs' own directories are theirs to remove: they were taken out of the debugfs with this one. */

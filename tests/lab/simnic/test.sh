@@ -14,6 +14,7 @@ check() { # condition's exit status, name
 quiet() { ! dmesg | grep -E 'WARNING|BUG|Call Trace|Oops|general protection|leak|refcount|waiting for .* to become free|INFO: task|suspicious'; }
 for part in $parts; do
   echo "# $part"
+  for n in $(ip netns list | cut -d' ' -f1); do ip netns del "$n"; done
   insmod "$here/simnic.ko"; check $? "$part: the module loads"
   timeout 900 python3 "$here/test/$part.py"; check $? "$part: ran to its end"
   for i in 1 2 3 4 5; do rmmod simnic 2>/dev/null; [ -e /sys/module/simnic ] || break; sleep 1; done

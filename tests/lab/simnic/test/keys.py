@@ -85,4 +85,3 @@ ok('"packets":1' in was.replace(" ", "") and "in_hw" in was, "a rule's counters 
 write("del", 1)
 for n in ("k1", "ka", "kb"):
     sh(f"ip netns del {n}")
-finish()
