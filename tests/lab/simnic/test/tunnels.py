@@ -7,7 +7,7 @@ sh("ip netns exec k1 sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.d
 nic("k1", "1 2")
 sh("echo 2 >/sys/bus/pci/devices/1001:03:00.0/sriov_numvfs")
 function("ens1v0", "ka")
-sh("ip -n k1 link set pf0vf0 up; ip link set wire1 netns kf; ip -n kf link set wire1 up arp off; ip -n k1 link set p0 addrgenmode none;"
+sh("ip -n k1 link set pf0vf0 addrgenmode none; ip -n k1 link set pf0vf0 up; ip link set wire1 netns kf; ip -n kf link set wire1 up arp off; ip -n k1 link set p0 addrgenmode none;"
    "ip -n k1 link set p0 up; ip -n k1 addr add 10.0.0.1/24 dev p0; ip -n k1 addr add fd01::1/64 dev p0 nodad;"
    "ip -n k1 neigh replace 10.0.0.2 lladdr 02:00:00:00:0f:02 dev p0 nud permanent;"
    "ip -n k1 neigh replace fd01::2 lladdr 02:00:00:00:0f:02 dev p0 nud permanent")
@@ -41,7 +41,7 @@ for kind, ports in (("geneve", (6081, 6999)), ("vxlan", (4789, 8472))):
     for port in ports:
         n += 1
         dev = f"tun{n}"
-        sh(f"ip -n k1 link add {dev} type {kind} external dstport {port}; ip -n k1 link set {dev} up")
+        sh(f"ip -n k1 link add {dev} type {kind} external dstport {port}; ip -n k1 link set {dev} addrgenmode none; ip -n k1 link set {dev} up")
         known = read("tunnels")
         ok(f"nic 1 pf 0 {kind} {port}\n" in known, f"{kind} {port}: registered with the NIC as its device appears", known)
         for v6 in (False, True):
