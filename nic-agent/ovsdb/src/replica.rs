@@ -214,12 +214,13 @@ impl Replica {
     }
 }
 
-/// Do any rows differ? Tables and subtrees that are the same allocation are passed over.
+/// Do any rows differ? A table without rows is as good as none. Subtrees that are the same allocation are passed over.
 pub(crate) fn differ(old: &Tables, new: &Tables) -> bool {
-    old.len() != new.len()
-        || old.iter().zip(new.iter()).any(|((old_name, old), (new_name, new))| {
-            old_name != new_name || (!old.ptr_eq(new) && old.diff(new).next().is_some())
-        })
+    let empty = TableRows::default();
+    new.iter().any(|(name, rows)| {
+        let before = old.get(name).unwrap_or(&empty);
+        !before.ptr_eq(rows) && before.diff(rows).next().is_some()
+    }) || old.iter().any(|(name, rows)| !new.contains_key(name) && !rows.is_empty())
 }
 
 fn parse_row_update(update: &Value) -> Result<RowUpdate<'_>, ReplicaFault> {

@@ -20,6 +20,8 @@ pub(crate) enum ConnectError {
     Io(#[from] std::io::Error),
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error("TLS handshake: {0}")]
+    Handshake(std::io::Error),
     #[error("an ssl: remote needs a key, a certificate and a CA")]
     NoTlsFiles,
     #[error("{0:?} is no host name")]
@@ -44,7 +46,8 @@ pub(crate) async fn connect(
                 }
             };
             let stream = tcp(host, *port).await?;
-            Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+            let handshake = TlsConnector::from(config).connect(name, stream);
+            Ok(Box::new(handshake.await.map_err(ConnectError::Handshake)?))
         }
     }
 }

@@ -290,8 +290,8 @@ impl Entry {
         self.snapshot.send_modify(|snapshot| {
             if crate::replica::differ(&snapshot.tables, tables) {
                 snapshot.revision += 1;
-                snapshot.tables = tables.clone();
             }
+            snapshot.tables = tables.clone();
             change(snapshot);
         });
     }
