@@ -43,7 +43,7 @@ use crate::ovs::link::OvsLink;
 use crate::profile;
 use crate::service_manager::Heartbeat;
 use crate::southbound::link::SouthboundLink;
-use handle::{Command, Handle};
+use handle::{Command, Handle, Ticket};
 use published::Published;
 use waited::Waited;
 
@@ -174,7 +174,7 @@ impl Reconciler {
             Command::Attach { claim, reply } => {
                 let key = claim.key.clone();
                 let answer = self.attach(claim);
-                let token = answer.as_ref().ok().copied();
+                let token = answer.as_ref().ok().map(|ticket| ticket.token);
                 // A caller that went away before it heard cannot give up by itself.
                 if let (Err(_), Some(token)) = (reply.send(answer), token) {
                     self.withdraw(&key, token);
@@ -192,7 +192,7 @@ impl Reconciler {
         }
     }
 
-    fn attach(&mut self, claim: Claim) -> Result<u64, Refusal> {
+    fn attach(&mut self, claim: Claim) -> Result<Ticket, Refusal> {
         let config = self.config.borrow().clone();
         let directory = self.directories.borrow().clone();
         let admission = {
@@ -238,7 +238,7 @@ impl Reconciler {
         }
         self.last_token += 1;
         self.tokens.insert(key, self.last_token);
-        Ok(self.last_token)
+        Ok(Ticket { token: self.last_token, passes: self.publish.borrow().passes })
     }
 
     fn withdraw(&mut self, key: &SandboxKey, token: u64) {

@@ -15,10 +15,18 @@ const TO_ANSWER: Duration = Duration::from_secs(1);
 /// What the reconciler is asked to do. Each is answered after the pass that did it.
 #[derive(Debug)]
 pub enum Command {
-    Attach { claim: Claim, reply: oneshot::Sender<Result<u64, Refusal>> },
+    Attach { claim: Claim, reply: oneshot::Sender<Result<Ticket, Refusal>> },
     /// The Attach with this token gave up.
     Withdraw { key: SandboxKey, token: u64 },
     Detach { key: SandboxKey, reply: oneshot::Sender<Result<bool, Refusal>> },
+}
+
+/// A believed claim, to be followed in what is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    pub token: u64,
+    /// Passes until then: what was published by them does not know of the claim.
+    pub passes: u64,
 }
 
 /// Cheap to clone; all of them lead to the one reconciler.
@@ -46,16 +54,20 @@ impl Handle {
         self.commands.send(command).map_err(|_| stopping())
     }
 
-    /// Waits until the attachment with this token is ready; `Err` holds the last stage seen.
+    /// Waits until the attachment is ready; `stage` holds what was missing last.
     async fn ready(
         &self,
         key: &SandboxKey,
-        token: u64,
+        ticket: Ticket,
         stage: &mut String,
     ) -> Result<Arc<Attached>, Refusal> {
+        let Ticket { token, passes } = ticket;
         let mut published = self.published.clone();
         loop {
-            let entry = published.borrow_and_update().attachments.get(key).cloned();
+            let (entry, known) = {
+                let now = published.borrow_and_update();
+                (now.attachments.get(key).cloned(), now.passes > passes)
+            };
             match entry {
                 Some(entry) if entry.token == token => match entry.state {
                     State::Ready(attached) => return Ok(attached),
@@ -67,8 +79,8 @@ impl Handle {
                         return Ok(attached);
                     }
                 }
-                // Published before the reconciler took our claim.
                 Some(_) => {}
+                None if !known => {}
                 None => {
                     return Err(Refusal::Internal(format!(
                         "the attachment of sandbox {key} was taken back: detached, or its pod deleted"
@@ -107,11 +119,11 @@ impl Attachments for Handle {
         let key = claim.key.clone();
         let (reply, answer) = oneshot::channel();
         self.send(Command::Attach { claim, reply })?;
-        let token = answer.await.map_err(|_| stopping())??;
+        let ticket = answer.await.map_err(|_| stopping())??;
         let mut withdraw =
-            Withdraw { commands: self.commands.clone(), key: key.clone(), token, armed: true };
+            Withdraw { commands: self.commands.clone(), key: key.clone(), token: ticket.token, armed: true };
         let mut stage = "not looked at yet".to_owned();
-        let outcome = tokio::time::timeout_at(deadline, self.ready(&key, token, &mut stage)).await;
+        let outcome = tokio::time::timeout_at(deadline, self.ready(&key, ticket, &mut stage)).await;
         match outcome {
             Ok(Ok(attached)) => {
                 withdraw.armed = false;
