@@ -57,7 +57,10 @@ impl NamedUuid {
                 name.push(char::from(byte));
             } else {
                 // Two digits always, so that nothing that follows can be read as part of the escape.
-                name.push_str(&format!("_{byte:02x}"));
+                name.push('_');
+                for nibble in [byte >> 4, byte & 15] {
+                    name.extend(char::from_digit(nibble.into(), 16));
+                }
             }
         }
         Self(name.into())
@@ -345,6 +348,7 @@ impl Datum {
     /// Applies a `modify` difference of a column that may hold more than one element, as `ovsdb_datum_diff` makes it:
     /// of a set, the elements that are in just one of old and new; of a map, the pairs whose key is in just one of
     /// them, and for a key that is in both the new value (an equal pair therefore means "removed").
+    #[must_use]
     pub fn apply_difference(&self, difference: &Self) -> Self {
         if let (Form::Map(old), Form::Map(change)) = (&self.0, &difference.0) {
             let mut new = old.clone();

@@ -61,18 +61,15 @@ impl FromStr for Remote {
 }
 
 fn host_port(text: &str, rest: &str) -> Result<(String, u16), RemoteError> {
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(inner) => {
-            let (host, tail) = inner.split_once(']').ok_or_else(|| RemoteError::Host(text.into()))?;
-            (host, tail.strip_prefix(':').ok_or_else(|| RemoteError::Port(text.into()))?)
+    let (host, port) = if let Some(inner) = rest.strip_prefix('[') {
+        let (host, tail) = inner.split_once(']').ok_or_else(|| RemoteError::Host(text.into()))?;
+        (host, tail.strip_prefix(':').ok_or_else(|| RemoteError::Port(text.into()))?)
+    } else {
+        let (host, port) = rest.rsplit_once(':').ok_or_else(|| RemoteError::Port(text.into()))?;
+        if host.contains(':') {
+            return Err(RemoteError::Host(text.into()));
         }
-        None => {
-            let (host, port) = rest.rsplit_once(':').ok_or_else(|| RemoteError::Port(text.into()))?;
-            if host.contains(':') {
-                return Err(RemoteError::Host(text.into()));
-            }
-            (host, port)
-        }
+        (host, port)
     };
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '[' || c == ']') {
         return Err(RemoteError::Host(text.into()));

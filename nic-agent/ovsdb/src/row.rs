@@ -206,13 +206,13 @@ impl<A: FromAtom> FromDatum for Option<A> {
     }
 }
 
-impl<A: FromAtom + Ord> FromDatum for BTreeSet<A> {
-    const SHAPE: Shape = Shape::Set(A::KIND);
+impl<T: FromAtom + Ord> FromDatum for BTreeSet<T> {
+    const SHAPE: Shape = Shape::Set(T::KIND);
     fn from_datum(datum: &Datum) -> Option<Self> {
         if datum.is_map() {
             return None;
         }
-        datum.atoms().map(A::from_atom).collect()
+        datum.atoms().map(T::from_atom).collect()
     }
     fn absent() -> Option<Self> {
         Some(Self::new())

@@ -1,5 +1,7 @@
 //! Transactions, against a private `ovsdb-server` on a Unix socket.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, too
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -38,7 +40,7 @@ async fn insert_wait_mutate_update_select_delete() {
     assert_eq!(results[4].count(), Some(1));
     match session.transact(VSWITCH, ops).await {
         Err(Error::Transaction(ResultError::Op { index: 0, op: "wait", error })) => {
-            assert_eq!(error.error, "timed out")
+            assert_eq!(error.error, "timed out");
         }
         other => panic!("{other:?}"),
     }
@@ -98,7 +100,7 @@ async fn an_error_in_the_middle_and_nothing_is_done() {
     ops.push(Op::abort());
     match session.transact(VSWITCH, ops).await {
         Err(Error::Transaction(ResultError::Op { index: 4, op: "abort", error })) => {
-            assert_eq!(error.error, "aborted")
+            assert_eq!(error.error, "aborted");
         }
         other => panic!("{other:?}"),
     }
@@ -123,7 +125,7 @@ async fn a_commit_that_fails_after_operations_that_did_not() {
     session.transact(VSWITCH, add_bridge("br1")).await.unwrap();
     match session.transact(VSWITCH, add_bridge("br1")).await {
         Err(Error::Transaction(ResultError::Commit(error))) => {
-            assert_eq!(error.error, "constraint violation")
+            assert_eq!(error.error, "constraint violation");
         }
         other => panic!("{other:?}"),
     }
@@ -190,12 +192,12 @@ async fn a_call_that_is_given_up_harms_no_other() {
     let session = server.session().await;
     make_root(&session).await;
     let forever =
-        Op::wait("Bridge").row([("name", "never")]).columns(["name"]).timeout(Duration::from_secs(3600));
+        Op::wait("Bridge").row([("name", "never")]).columns(["name"]).timeout(Duration::from_hours(1));
     let given_up = session.transact(VSWITCH, vec![forever.into()]);
     assert!(poll_immediate(given_up).await.is_none());
     let cut_off = async {
         let forever =
-            Op::wait("Bridge").row([("name", "no")]).columns(["name"]).timeout(Duration::from_secs(3600));
+            Op::wait("Bridge").row([("name", "no")]).columns(["name"]).timeout(Duration::from_hours(1));
         session.transact(VSWITCH, vec![forever.into()]).await
     };
     assert!(tokio::time::timeout(Duration::from_millis(50), cut_off).await.is_err());
@@ -212,7 +214,7 @@ async fn calls_fail_at_once_without_a_server_and_are_lost_with_it() {
         let session = session.clone();
         async move {
             let op =
-                Op::wait("Bridge").row([("name", "x")]).columns(["name"]).timeout(Duration::from_secs(3600));
+                Op::wait("Bridge").row([("name", "x")]).columns(["name"]).timeout(Duration::from_hours(1));
             session.transact(VSWITCH, vec![op.into()]).await
         }
     });

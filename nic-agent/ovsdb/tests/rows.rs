@@ -3,6 +3,8 @@
 //! That package's model has gaps (`mutable` and indexes are wrong or absent, `is_composite` is false for "unlimited"), so
 //! only what it gets right is taken from it: names, atoms, scalar, optional, map.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, too
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

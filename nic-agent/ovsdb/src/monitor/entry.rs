@@ -126,6 +126,7 @@ impl Entry {
 
     /// The answer to the request under way, and what to ask next.
     pub fn answer(&mut self, answer: Result<Value, RpcError>) -> Result<Option<Ask>, Fault> {
+        // Until the answer turns out to be good.
         match std::mem::replace(&mut self.phase, Phase::Failed) {
             Phase::Schema => self.take_schema(answer),
             Phase::Initial { since: true, .. } if matches!(&answer, Err(error) if error.is_unknown_method()) => {
@@ -133,7 +134,10 @@ impl Entry {
             }
             Phase::Initial { since, conditions, generation } => match answer {
                 Ok(answer) => self.take_initial(since, conditions, generation, &answer),
-                Err(error) => self.refused("monitor", &error),
+                Err(error) => {
+                    self.refused("monitor", &error);
+                    Ok(None)
+                }
             },
             Phase::Changing { conditions, generation } => {
                 self.phase = Phase::Live;
@@ -145,8 +149,7 @@ impl Entry {
                         Ok(self.change())
                     }
                     Err(error) => {
-                        self.refused("monitor_cond_change", &error)?;
-                        self.phase = Phase::Live;
+                        self.refused("monitor_cond_change", &error);
                         // The same again would be refused again; later conditions may be better.
                         Ok(if self.wanted_generation > generation { self.change() } else { None })
                     }
@@ -180,7 +183,10 @@ impl Entry {
     fn take_schema(&mut self, answer: Result<Value, RpcError>) -> Result<Option<Ask>, Fault> {
         let schema = match answer {
             Ok(schema) => schema,
-            Err(error) => return self.refused("get_schema", &error),
+            Err(error) => {
+                self.refused("get_schema", &error);
+                return Ok(None);
+            }
         };
         let schema: DatabaseSchema =
             serde_json::from_value(schema).map_err(|_| Fault::Malformed("schema"))?;
@@ -277,12 +283,10 @@ impl Entry {
         });
     }
 
-    fn refused(&mut self, method: &'static str, error: &RpcError) -> Result<Option<Ask>, Fault> {
+    fn refused(&mut self, method: &'static str, error: &RpcError) {
         tracing::warn!(db = %self.db, method, %error, "the server refuses a monitor");
         let text: Arc<str> = format!("{method}: {error}").into();
         self.snapshot.send_modify(|snapshot| snapshot.error = Some(text));
-        self.phase = Phase::Failed;
-        Ok(None)
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {

@@ -4,7 +4,7 @@ use super::*;
 fn each_operation_as_the_rfc_writes_it() {
     let name = NamedUuid::new("p");
     let ops: Vec<Op> = vec![
-        Op::insert("Port").named(&name).set("name", "a\"b").set("interfaces", &NamedUuid::new("i")).into(),
+        Op::insert("Port").named(&name).set("name", "a\"b").set("interfaces", NamedUuid::new("i")).into(),
         Op::select("Port").when(Condition::equal("name", "x")).columns(["_uuid"]).into(),
         Op::update("Port").when(Condition::not_equal("tag", 5i64)).set("tag", Datum::empty_set()).into(),
         Op::mutate("Bridge")

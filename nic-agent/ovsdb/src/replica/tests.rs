@@ -22,7 +22,7 @@ const COLUMNS: [&str; 5] = ["map", "n", "name", "real", "set"];
 
 fn layout() -> Layout {
     let t: Vec<String> = COLUMNS.iter().map(ToString::to_string).collect();
-    let u = vec!["name".to_owned()];
+    let u = ["name".to_owned()];
     let (layout, missing) = Layout::new(&schema(), [("T", &t[..]), ("U", &u[..])]);
     assert_eq!(missing, Vec::<String>::new());
     layout
@@ -48,8 +48,8 @@ fn key(n: u128) -> String {
 
 #[test]
 fn what_the_schema_lacks_is_named_and_left_out() {
-    let t = vec!["name".to_owned(), "new".to_owned()];
-    let v = vec!["name".to_owned()];
+    let t = ["name".to_owned(), "new".to_owned()];
+    let v = ["name".to_owned()];
     let (layout, missing) = Layout::new(&schema(), [("T", &t[..]), ("V", &v[..])]);
     assert_eq!(missing, ["T.new", "V"]);
     assert!(layout.has("T") && !layout.has("V"));
@@ -143,7 +143,7 @@ fn a_table_that_is_gone_from_the_schema_loses_its_rows_at_the_refresh() {
     let mut replica = replica();
     replica.refresh(&json!({"U": {key(1): {"initial": {"name": "a"}}}})).unwrap();
     let old = snapshot(&replica);
-    let t = vec!["name".to_owned()];
+    let t = ["name".to_owned()];
     replica.set_layout(Layout::new(&schema(), [("T", &t[..])]).0);
     assert_eq!(replica.tables(), &old.tables, "kept until the server has answered");
     assert_eq!(replica.refresh(&json!({})), Ok(true));

@@ -18,9 +18,9 @@ pub const SOUTHBOUND: &str = "OVN_Southbound";
 
 /// Only against hanging for ever: no test measures time.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(Duration::from_secs(120), future).await {
+    match tokio::time::timeout(Duration::from_mins(2), future).await {
         Ok(output) => output,
-        Err(_) => panic!("never happened: {what}"),
+        Err(elapsed) => panic!("never happened: {what} ({elapsed})"),
     }
 }
 
@@ -104,6 +104,12 @@ impl Server {
             .spawn()
             .unwrap();
         self.child = Some(child);
+        // The socket's file may be a dead server's: only one who accepts is there.
+        while std::os::unix::net::UnixStream::connect(self.path("sock")).is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert_eq!(ended, None, "ovsdb-server has ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// `kill -9`.

@@ -27,7 +27,7 @@ fn asked(ask: Option<Ask>) -> (&'static str, Value) {
 }
 
 /// Brings it up, and returns the transaction that it offered.
-fn live(entry: &mut Entry, found: bool, last: &str, updates: Value) -> String {
+fn live(entry: &mut Entry, found: bool, last: &str, updates: &Value) -> String {
     assert_eq!(entry.begin(), Ask { method: "get_schema", params: json!(["db"]) });
     let (method, params) = asked(entry.answer(Ok(schema())).unwrap());
     assert_eq!(method, "monitor_cond_since");
@@ -61,35 +61,35 @@ fn the_way_up() {
 #[test]
 fn the_last_transaction_is_offered_when_the_same_rows_are_wanted() {
     let (mut entry, snapshot) = entry();
-    assert_eq!(live(&mut entry, false, TRANSACTION, json!({})), NONE);
+    assert_eq!(live(&mut entry, false, TRANSACTION, &json!({})), NONE);
     entry.disconnected();
-    assert_eq!(live(&mut entry, true, TRANSACTION, json!({"T": {ROW: {"insert": {}}}})), TRANSACTION);
+    assert_eq!(live(&mut entry, true, TRANSACTION, &json!({"T": {ROW: {"insert": {}}}})), TRANSACTION);
     assert_eq!(snapshot.borrow().len("T"), 1, "the update was added, nothing was replaced");
     let last = "33333333-3333-3333-3333-333333333333";
     entry.update(Some(&json!(last)), &json!({"T": {ROW: {"modify": {"name": "b"}}}})).unwrap();
     entry.disconnected();
-    assert_eq!(live(&mut entry, false, TRANSACTION, json!({})), last);
+    assert_eq!(live(&mut entry, false, TRANSACTION, &json!({})), last);
     assert_eq!(snapshot.borrow().len("T"), 0, "everything was replaced");
     entry.disconnected();
     assert_eq!(entry.set_conditions("T".into(), named("x"), 1), None);
-    assert_eq!(live(&mut entry, false, TRANSACTION, json!({})), NONE);
+    assert_eq!(live(&mut entry, false, TRANSACTION, &json!({})), NONE);
     assert_eq!(snapshot.borrow().generation, 1);
 }
 
 #[test]
 fn a_change_that_was_never_acknowledged_forbids_resuming_even_when_taken_back() {
     let (mut entry, _snapshot) = entry();
-    live(&mut entry, false, TRANSACTION, json!({}));
+    live(&mut entry, false, TRANSACTION, &json!({}));
     assert!(entry.set_conditions("T".into(), named("x"), 1).is_some());
     entry.disconnected();
     entry.set_conditions("T".into(), Rows::All, 2);
-    assert_eq!(live(&mut entry, false, TRANSACTION, json!({})), NONE);
+    assert_eq!(live(&mut entry, false, TRANSACTION, &json!({})), NONE);
 }
 
 #[test]
 fn another_schema_forbids_resuming() {
     let (mut entry, _snapshot) = entry();
-    live(&mut entry, false, TRANSACTION, json!({}));
+    live(&mut entry, false, TRANSACTION, &json!({}));
     entry.disconnected();
     entry.begin();
     let other =
@@ -101,7 +101,7 @@ fn another_schema_forbids_resuming() {
 #[test]
 fn changes_wait_for_each_other_and_go_out_as_one() {
     let (mut entry, snapshot) = entry();
-    live(&mut entry, false, NONE, json!({}));
+    live(&mut entry, false, NONE, &json!({}));
     let (method, params) = asked(entry.set_conditions("T".into(), named("a"), 1));
     assert_eq!(method, "monitor_cond_change");
     assert_eq!(params, json!([7, 7, {"T": [{"where": [["name", "==", "a"]]}]}]));
@@ -181,11 +181,11 @@ fn refusals_are_told_and_asked_again() {
 fn what_contradicts_costs_the_connection_and_the_resumption() {
     let (mut entry, snapshot) = entry();
     assert!(entry.update(None, &json!({})).is_err(), "an update before anything");
-    live(&mut entry, false, TRANSACTION, json!({}));
+    live(&mut entry, false, TRANSACTION, &json!({}));
     assert!(entry.answer(Ok(json!({}))).is_err(), "an answer to nothing");
     assert!(entry.update(Some(&json!(TRANSACTION)), &json!({"T": {ROW: {"modify": {}}}})).is_err());
     entry.disconnected();
-    assert_eq!(live(&mut entry, false, TRANSACTION, json!({})), NONE);
+    assert_eq!(live(&mut entry, false, TRANSACTION, &json!({})), NONE);
     for bad in
         [json!(null), json!([]), json!([1, NONE, {}]), json!([false, "x", {}]), json!([false, NONE, 5])]
     {
