@@ -29,7 +29,7 @@ impl fmt::Display for Xid {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The versions offered, as bits. Zero if the peer sent no bitmap: then the header's version is meant.
+    /// The versions offered, as bits. A peer that sends no bitmap offers its header's version and all below.
     Hello {
         versions: u32,
     },
@@ -253,14 +253,14 @@ impl Message {
             return Err(DecodeError::Version(version));
         }
         let body = bytes.get(HEADER..).unwrap_or_default();
-        Ok((xid, Self::take_body(kind, body)?))
+        Ok((xid, Self::take_body(version, kind, body)?))
     }
 
-    fn take_body(kind: u8, bytes: &[u8]) -> Result<Self, DecodeError> {
+    fn take_body(version: u8, kind: u8, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut body = Reader::new("message", bytes);
         let other = || Self::Other { kind, body: bytes.to_vec() };
         Ok(match kind {
-            HELLO => Self::Hello { versions: take_versions(body)? },
+            HELLO => Self::Hello { versions: take_versions(version, body)? },
             ERROR => {
                 Self::Error(SwitchError { kind: body.u16()?, code: body.u16()?, data: body.rest().to_vec() })
             }
@@ -311,14 +311,15 @@ impl Message {
     }
 }
 
-fn take_versions(mut body: Reader<'_>) -> Result<u32, DecodeError> {
+fn take_versions(version: u8, mut body: Reader<'_>) -> Result<u32, DecodeError> {
     while !body.is_empty() {
         let (kind, mut element) = body.tlv("hello element", true)?;
         if kind == HELLO_BITMAP {
             return element.u32();
         }
     }
-    Ok(0)
+    // Bits 1 to `version`; bit 0 stands for no version.
+    Ok(1u32.checked_shl(u32::from(version).saturating_add(1)).unwrap_or(0).wrapping_sub(2))
 }
 
 fn put_multipart(kind: u16, more: bool, body: &mut Vec<u8>) {

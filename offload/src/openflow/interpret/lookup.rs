@@ -70,7 +70,9 @@ fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {
         VlanMatch::Tagged => frame.vlan.is_some(),
         VlanMatch::Vid(vid) => frame.vlan == Some(vid),
     };
-    vlan && wanted.in_port.is_none_or(|port| port == packet.in_port)
+    wanted.in_port.is_none_or(|port| port == packet.in_port)
+        && vlan
+        && matches_payload(&wanted.payload, &frame.body)
         && wanted.metadata.covers(0)
         && Reg::ALL.into_iter().all(|reg| wanted.reg_match(reg).covers(packet.reg(reg)))
         && (wanted.conj_id.is_none() || wanted.conj_id == conj_id)
@@ -79,7 +81,6 @@ fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {
         && wanted.ct_mark.covers(packet.ct_mark)
         && wanted.eth_src.covers(frame.eth_src)
         && wanted.eth_dst.covers(frame.eth_dst)
-        && matches_payload(&wanted.payload, &frame.body)
 }
 
 fn matches_payload(wanted: &Payload, body: &Body) -> bool {
