@@ -68,7 +68,7 @@ impl App {
             .with_context(|| format!("state.dir {}", first.state.dir.display()))?;
         let kernel = Kernel::new(&first.eswitch);
         let (config, configs) = watch::channel(Arc::new(first.clone()));
-        let (reconciler, handle) = Reconciler::new(Parts {
+        let (mut reconciler, handle) = Reconciler::new(Parts {
             config: configs,
             directories,
             kernel_events: kernel_events(kernel.watched(), cancel.clone()),
@@ -80,6 +80,8 @@ impl App {
             heartbeat: heartbeat.clone(),
         })
         .context("ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)")?;
+        // Nothing that may be wrong with certificates or addresses keeps a VF open.
+        reconciler.close_first().await;
         let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
             .context("gRPC server")?;
         info!(addresses = ?server.local_addrs(), "gRPC server");

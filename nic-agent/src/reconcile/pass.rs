@@ -43,13 +43,7 @@ impl Reconciler {
         let config = self.config.borrow_and_update().clone();
         let mut outcome = Outcome::default();
         self.drop_the_dead(&config);
-        let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
-
-        self.observe_kernel(&mut outcome).await;
-        if let Ok(seen) = &self.seen {
-            let steps = links::close(&seen.reps, &held);
-            self.apply_links(steps, &mut outcome).await;
-        }
+        self.close_unheld(&mut outcome).await;
 
         let ports = self.learn_identities(&config);
         let view = self.ovs.view();
@@ -73,6 +67,25 @@ impl Reconciler {
         }
         self.publish(&config, view.as_ref().map_err(String::as_str), &ports, &conflicts, &flows, &outcome);
         self.account(outcome, started)
+    }
+
+    /// What a start does before it can fail for any other reason.
+    pub async fn close_first(&mut self) {
+        let mut outcome = Outcome::default();
+        self.close_unheld(&mut outcome).await;
+        for error in outcome.errors {
+            warn!(error, "not all representors closed, the first pass tries again");
+        }
+    }
+
+    /// Representors that no attachment holds reach nothing.
+    async fn close_unheld(&mut self, outcome: &mut Outcome) {
+        let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
+        self.observe_kernel(outcome).await;
+        if let Ok(seen) = &self.seen {
+            let steps = links::close(&seen.reps, &held);
+            self.apply_links(steps, outcome).await;
+        }
     }
 
     /// Pods that the cluster says are no more, or not here.
