@@ -3,23 +3,35 @@
 import threading
 from lib import *
 
-stop = threading.Event()
+FRAMES = [eth(ip4()), eth(ip6()), eth(arp()), eth(ip4(src="10.9.0.11", dst="10.9.0.10", sport=80, dport=1000))]
 
 
-def load(ns, dev, frames):
-    """Sends into a VF for as long as it is there."""
-    def go():
-        while not stop.is_set():
+class Load(threading.Thread):
+    """Sends into a netdev for as long as it is there, until it is stopped. Its socket holds the namespace."""
+
+    def __init__(self, ns, dev):
+        super().__init__(daemon=True)
+        self.ns, self.dev, self.over = ns, dev, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.is_set():
+            t = None
             try:
-                t = Tap(ns, dev)
-                while not stop.is_set():
-                    for f in frames:
+                t = Tap(self.ns, self.dev)
+                while not self.over.is_set():
+                    for f in FRAMES * 5:
                         t.send(f)
+                    time.sleep(0.002)
             except OSError:
                 time.sleep(0.02)
-    t = threading.Thread(target=go, daemon=True)
-    t.start()
-    return t
+            finally:
+                if t:
+                    t.s.close()
+
+    def stop(self):
+        self.over.set()
+        self.join(20)
 
 
 def ours(ns=None):
@@ -43,22 +55,22 @@ def policy(ns):
         add = f"filter add dev {d} ingress"
         tc(ns, f"{add} chain 0 pref 1 protocol ip flower ct_state -trk action ct zone 5 pipe action goto chain 1")
         tc(ns, f"{add} chain 1 pref 1 protocol ip flower ct_state +trk+new action ct commit zone 5 pipe action mirred egress redirect dev {to}")
-        tc(ns, f"{add} chain 1 pref 2 protocol ip flower ct_state +trk+est action mirred egress mirror dev {to} pipe action drop")
+        tc(ns, f"{add} chain 1 pref 2 protocol ip flower ct_state +trk+est action mirred egress redirect dev {to}")
         tc(ns, f"{add} chain 0 pref 2 protocol ipv6 flower action pedit ex munge ip6 hoplimit set 9 pipe action mirred egress redirect dev {to}")
         tc(ns, f"{add} chain 0 pref 3 protocol arp flower action vlan push id 7 pipe action mirred egress redirect dev {to}")
 
 
-FRAMES = [eth(ip4()), eth(ip6()), eth(arp()), eth(ip4(src="10.9.0.11", dst="10.9.0.10", sport=80, dport=1000))]
 netns("k1", "k2", "ka", "kb", "kf")
 up(1, "k1", ["ka", "kb"])
-threads = [load("ka", "eth0", FRAMES), load("kb", "eth0", FRAMES), load(None, "wire1", FRAMES)]
+cable, pods = Load(None, "wire1"), [Load("ka", "eth0"), Load("kb", "eth0")]
 time.sleep(0.5)
 
 for i in range(5):
     policy("k1")
     time.sleep(0.1)
     for d in ("pf0vf0", "pf0vf1", "p0"):
-        tc("k1", f"filter del dev {d} ingress", False)
+        for c in (0, 1):
+            tc("k1", f"filter del dev {d} ingress chain {c}")
 ok(stats(1)["rules"] == 0, "rules come and go under load", read("rules"))
 for i in range(5):
     policy("k1")
@@ -67,6 +79,8 @@ for i in range(5):
         tc("k1", f"qdisc del dev {d} clsact")
 ok(stats(1)["rules"] == 0 and read("conns") == "", "qdiscs, too", read("rules") + read("conns"))
 
+# the cable's frames go on to the pods that end
+[t.stop() for t in pods]
 # a pod ends: its VF is in the host's namespace again, and works
 policy("k1")
 before = stats(1)["rules"]
@@ -80,20 +94,21 @@ ok(os.path.basename(os.path.realpath("/sys/class/net/eth0/device")) == "1001:03:
 netns("ka")
 sh("ip link set eth0 netns ka; ip -n ka link set eth0 up arp off")
 policy("k1")
-was = stats(1)["frames"]
-time.sleep(1)
-ok(stats(1)["frames"] > was, "and can be given to the next pod")
+tap = Tap("ka", "eth0")
+ok(tap.got(5, 1) != [], "and can be given to the next pod")
 # two with the same name at once
+tap.s.close()
 sh("ip netns del ka; ip netns del kb")
 for _ in range(100):
-    if sum(os.path.exists(f"/sys/bus/pci/devices/1001:03:00.{i}/net") for i in (1, 2)) == 2:
+    names = [os.listdir(f"/sys/bus/pci/devices/1001:03:00.{i}/net") for i in (1, 2)]  # shows what is in this namespace
+    if all(names):
         break
     time.sleep(0.1)
-names = [os.listdir(f"/sys/bus/pci/devices/1001:03:00.{i}/net") for i in (1, 2)]
 ok(all(len(n) == 1 and n[0] in ours() for n in names), "two pods with the same interface name end at once: both VFs are there", f"{names} {ours()}")
 netns("ka", "kb")
 for (n,), pod in zip(names, ("ka", "kb")):
     sh(f"ip link set {n} netns {pod} name eth0; ip -n {pod} link set eth0 up arp off")
+pods = [Load("ka", "eth0"), Load("kb", "eth0")]
 
 # functions go while frames fly
 policy("k1")
@@ -126,14 +141,12 @@ for k in ("k1", "k2"):
     filters(k, "pf0vf0"); filters(k, "p0")
     tc(k, "filter add dev pf0vf0 ingress pref 1 protocol ip flower action vlan push id 9 pipe action mirred egress redirect dev p0")
     tc(k, "filter add dev p0 ingress pref 1 protocol 802.1Q flower vlan_id 9 action vlan pop pipe action mirred egress redirect dev pf0vf0")
-stop.set()
-[t.join(5) for t in threads]
+[t.stop() for t in pods + [cable]]
 a, b = Tap("ka", "eth0"), Tap("kb", "eth0")
 F = eth(ip4(sport=4242))
 a.send(F)
 ok(F in b.got(5, 1), "two NICs on one fabric: a frame crosses both")
-stop.clear()
-threads = [load("ka", "eth0", FRAMES), load("kb", "eth0", FRAMES)]
+pods = [Load("ka", "eth0"), Load("kb", "eth0")]
 time.sleep(0.5)
 sh("ip netns del k1")
 for _ in range(300):
@@ -168,7 +181,6 @@ sh(f"insmod {os.path.dirname(os.path.abspath(__file__))}/../simnic.ko")
 up(2, "k2", ["kb"])
 ok(stats(2)["frames"] >= 0, "it can be loaded again")
 write("del", 2)
-stop.set()
-[t.join(5) for t in threads]
+[t.stop() for t in pods]
 for n in ("k1", "k2", "ka", "kb"):
     sh(f"ip netns del {n}")
