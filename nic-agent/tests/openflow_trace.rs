@@ -125,17 +125,19 @@ fn words(in_port: OfPort, frame: &Frame) -> String {
     }
     let l4_words = |l4: &L4, piece: Piece, icmp_proto: u8, six: &str| {
         let shown = piece != Piece::Later;
-        let ports =
-            |src: &u16, dst: &u16| if shown { format!(",tp_src={src},tp_dst={dst}") } else { String::new() };
+        let ports = |name: &str, proto: u8, src: &u16, dst: &u16| {
+            let ports = format!(",{name}_src={src},{name}_dst={dst}");
+            format!(",nw_proto={proto}{}", if shown { ports.as_str() } else { "" })
+        };
         let frag = match piece {
             Piece::Whole => "",
             Piece::First => ",nw_frag=first",
             Piece::Later => ",nw_frag=later",
         };
         let l4 = match l4 {
-            L4::Tcp { src, dst } => format!(",nw_proto=6{}", ports(src, dst)),
-            L4::Udp { src, dst } => format!(",nw_proto=17{}", ports(src, dst)),
-            L4::Sctp { src, dst } => format!(",nw_proto=132{}", ports(src, dst)),
+            L4::Tcp { src, dst } => ports("tcp", 6, src, dst),
+            L4::Udp { src, dst } => ports("udp", 17, src, dst),
+            L4::Sctp { src, dst } => ports("sctp", 132, src, dst),
             L4::Other(proto) => format!(",nw_proto={proto}"),
             L4::Icmp(icmp) if shown => {
                 let nd = icmp.nd.map_or(String::new(), |nd| {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::openflow::interpret::{Arp, Body, Frame, Icmp, Ip, L4, Nd, Piece, Switch, Tuple};
 use crate::openflow::OtherEtherType;
+use crate::openflow::interpret::{Arp, Body, Frame, Icmp, Ip, L4, Nd, Piece, Switch, Tuple};
 
 const NOBODY: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 const ALL_V4: Ipv4Addr = Ipv4Addr::BROADCAST;
@@ -76,7 +76,9 @@ impl Known {
                 (true, 128) => (58, (icmp.id, icmp.id), true),
                 (false, 0) => (1, (icmp.id, icmp.id), false),
                 (true, 129) => (58, (icmp.id, icmp.id), false),
-                (false, 3 | 11 | 12) | (true, 1..=4) => return icmp.about.is_some_and(|about| self.has(pod, about)),
+                (false, 3 | 11 | 12) | (true, 1..=4) => {
+                    return icmp.about.is_some_and(|about| self.has(pod, about));
+                }
                 _ => return false,
             },
         };
@@ -122,7 +124,8 @@ fn may_leave(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
                     let nd = icmp.nd.filter(|nd| icmp.code == 0 && !nd.target.is_unspecified());
                     let good_address = nd.is_some_and(|nd| [pod.mac, MacAddr::ZERO].contains(&nd.address));
                     let own_target = nd.is_some_and(|nd| own.contains(&nd.target));
-                    let dad = ip.src == NOBODY && own_target && nd.is_some_and(|nd| nd.address == MacAddr::ZERO);
+                    let dad =
+                        ip.src == NOBODY && own_target && nd.is_some_and(|nd| nd.address == MacAddr::ZERO);
                     ip.piece == Piece::Whole
                         && match icmp.kind {
                             133 => is_own || ip.src == NOBODY,
@@ -160,8 +163,8 @@ fn may_arrive(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
         Body::Ipv6(ip) => match &ip.l4 {
             _ if pod.ipv6.is_empty() => false,
             L4::Icmp(icmp) if (130..=137).contains(&icmp.kind) || icmp.kind == 143 => {
-                let unreadable = icmp.kind == 135
-                    && icmp.nd.is_none_or(|nd| icmp.code != 0 || nd.target.is_unspecified());
+                let unreadable =
+                    icmp.kind == 135 && icmp.nd.is_none_or(|nd| icmp.code != 0 || nd.target.is_unspecified());
                 ip.piece == Piece::Whole && !unreadable
             }
             L4::Udp { src: 547, dst: 546 }
@@ -181,12 +184,35 @@ fn any_mac() -> impl Strategy<Value = MacAddr> {
 }
 
 fn any_v4() -> impl Strategy<Value = Ipv4Addr> {
-    select(vec![v4(1), v4(2), v4(12), v4(3), v4(4), v4(99), Ipv4Addr::UNSPECIFIED, ALL_V4, Ipv4Addr::LOCALHOST])
+    select(vec![
+        v4(1),
+        v4(2),
+        v4(12),
+        v4(3),
+        v4(4),
+        v4(99),
+        Ipv4Addr::UNSPECIFIED,
+        ALL_V4,
+        Ipv4Addr::LOCALHOST,
+    ])
 }
 
 fn any_v6() -> impl Strategy<Value = Ipv6Addr> {
     let local = |n| mac(n).link_local();
-    select(vec![v6(1), v6(2), v6(12), v6(3), v6(4), v6(99), local(1), local(2), local(3), local(4), NOBODY, DHCP6])
+    select(vec![
+        v6(1),
+        v6(2),
+        v6(12),
+        v6(3),
+        v6(4),
+        v6(99),
+        local(1),
+        local(2),
+        local(3),
+        local(4),
+        NOBODY,
+        DHCP6,
+    ])
 }
 
 fn any_port() -> impl Strategy<Value = u16> {
@@ -223,11 +249,15 @@ fn any_body() -> impl Strategy<Value = Body> {
         .prop_map(|kind| Body::Other(OtherEtherType::new(kind).unwrap()));
     let arp = (0u16..5, any_v4(), any_v4(), any_mac(), any_mac())
         .prop_map(|(op, spa, tpa, sha, tha)| Body::Arp(Arp { op, spa, tpa, sha, tha }));
-    let about4 = (any_v4(), any_v4(), any_port(), any_port()).prop_map(|(s, d, p, q)| tuple(s, d, 17, (p, q))).boxed();
-    let about6 = (any_v6(), any_v6(), any_port(), any_port()).prop_map(|(s, d, p, q)| tuple(s, d, 17, (p, q))).boxed();
+    let about4 =
+        (any_v4(), any_v4(), any_port(), any_port()).prop_map(|(s, d, p, q)| tuple(s, d, 17, (p, q))).boxed();
+    let about6 =
+        (any_v6(), any_v6(), any_port(), any_port()).prop_map(|(s, d, p, q)| tuple(s, d, 17, (p, q))).boxed();
     let ipv4 = (any_v4(), any_v4(), any_piece(), any_l4(vec![0, 3, 4, 5, 8, 9, 10, 11, 12, 13], about4))
         .prop_map(|(src, dst, piece, l4)| Body::Ipv4(Ip { src, dst, piece, l4 }));
-    let kinds = vec![0, 1, 2, 3, 4, 100, 128, 129, 130, 131, 132, 133, 134, 135, 135, 136, 136, 137, 141, 143, 148, 151];
+    let kinds = vec![
+        0, 1, 2, 3, 4, 100, 128, 129, 130, 131, 132, 133, 134, 135, 135, 136, 136, 137, 141, 143, 148, 151,
+    ];
     let ipv6 = (any_v6(), any_v6(), any_piece(), any_l4(kinds, about6))
         .prop_map(|(src, dst, piece, l4)| Body::Ipv6(Ip { src, dst, piece, l4 }));
     prop_oneof![1 => other, 3 => arp, 5 => ipv4, 8 => ipv6]
@@ -235,8 +265,12 @@ fn any_body() -> impl Strategy<Value = Body> {
 
 fn any_frame() -> impl Strategy<Value = Frame> {
     let vlan = prop_oneof![12 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(7))];
-    (any_mac(), any_mac(), vlan, any_body())
-        .prop_map(|(eth_src, eth_dst, vlan, body)| Frame { eth_src, eth_dst, vlan, body })
+    (any_mac(), any_mac(), vlan, any_body()).prop_map(|(eth_src, eth_dst, vlan, body)| Frame {
+        eth_src,
+        eth_dst,
+        vlan,
+        body,
+    })
 }
 
 /// Addresses as the pod would write them, where there is room for them.

@@ -117,11 +117,22 @@ impl Parts {
     }
 
     fn ipv4(&mut self, name: &str, pair: Masked<Ipv4Addr>) {
-        self.masked(name, pair, |ip| ip.to_string());
+        self.address(name, pair);
     }
 
     fn ipv6(&mut self, name: &str, pair: Masked<Ipv6Addr>) {
-        self.masked(name, pair, |ip| ip.to_string());
+        self.address(name, pair);
+    }
+
+    /// A mask of leading ones is shown as its length.
+    fn address<T: Bits + Display>(&mut self, name: &str, pair: Masked<T>) {
+        let unused = u32::try_from(128 - T::BYTES * 8).unwrap_or(0);
+        let mask = pair.mask().to_bits().checked_shl(unused).unwrap_or(0);
+        if pair.is_any() || pair.is_exact() || mask.leading_ones() != mask.count_ones() {
+            self.masked(name, pair, |address| address.to_string());
+        } else {
+            self.0.push(format!("{name}={}/{}", pair.value(), mask.leading_ones()));
+        }
     }
 
     fn mac(&mut self, name: &str, pair: Masked<MacAddr>) {

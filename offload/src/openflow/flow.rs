@@ -102,3 +102,6 @@ fn change(wanted: &Flow, observed: Option<&InstalledFlow>) -> Option<FlowMod> {
         _ => Some(FlowMod::Add(wanted.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,9 +118,8 @@ impl Switch {
     ) -> Result<(), Unsupported> {
         let zone = match ct.zone {
             CtZoneSource::Fixed(zone) => zone,
-            CtZoneSource::Reg(slice) => {
-                u16::try_from(packet.read(slice)).map_err(|_| Unsupported(format!("zone of {} bits", slice.bits)))?
-            }
+            CtZoneSource::Reg(slice) => u16::try_from(packet.read(slice))
+                .map_err(|_| Unsupported(format!("zone of {} bits", slice.bits)))?,
         };
         if ct.commit == Commit::Force {
             return Err(Unsupported("ct(force)".to_owned()));

@@ -51,9 +51,18 @@ pub enum Piece {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum L4 {
-    Tcp { src: u16, dst: u16 },
-    Udp { src: u16, dst: u16 },
-    Sctp { src: u16, dst: u16 },
+    Tcp {
+        src: u16,
+        dst: u16,
+    },
+    Udp {
+        src: u16,
+        dst: u16,
+    },
+    Sctp {
+        src: u16,
+        dst: u16,
+    },
     /// ICMP in IPv4, ICMPv6 in IPv6.
     Icmp(Icmp),
     Other(u8),

@@ -6,13 +6,14 @@ use std::net::Ipv6Addr;
 use super::frame::{Arp, Body, Icmp, Ip, L4, Piece};
 use super::{Packet, Unsupported};
 use crate::ids::MacAddr;
+use crate::openflow::Masked;
 use crate::openflow::actions::Action;
 use crate::openflow::fields::{Bits, Reg, TableId};
 use crate::openflow::flow::Flow;
 use crate::openflow::matches::{
-    ArpMatch, FragMatch, Icmp6Match, IcmpMatch, L4Match, Match, ND_ADVERT, ND_SOLICIT, Payload, Ports, VlanMatch,
+    ArpMatch, FragMatch, Icmp6Match, IcmpMatch, L4Match, Match, ND_ADVERT, ND_SOLICIT, Payload, Ports,
+    VlanMatch,
 };
-use crate::openflow::Masked;
 
 /// The flow of the highest priority that matches. A complete conjunction counts with its own priority, and leads to the
 /// flow that matches its id.
@@ -21,7 +22,8 @@ pub fn best<'a>(flows: &'a [Flow], table: TableId, packet: &Packet) -> Result<Op
     if let Some(odd) = here.iter().find(|flow| !flow.matches.other.is_empty()) {
         return Err(Unsupported(format!("match {}", odd.matches)));
     }
-    let matching: Vec<&Flow> = here.iter().copied().filter(|flow| matches(&flow.matches, packet, None)).collect();
+    let matching: Vec<&Flow> =
+        here.iter().copied().filter(|flow| matches(&flow.matches, packet, None)).collect();
     let priorities: BTreeSet<u16> = matching.iter().map(|flow| flow.priority).collect();
     for priority in priorities.into_iter().rev() {
         let equals = || matching.iter().copied().filter(|flow| flow.priority == priority);
@@ -29,9 +31,10 @@ pub fn best<'a>(flows: &'a [Flow], table: TableId, packet: &Packet) -> Result<Op
             return Ok(Some(plain));
         }
         for id in complete(equals()) {
-            let led_to = here.iter().copied().filter(|flow| {
-                flow.matches.conj_id.is_some() && matches(&flow.matches, packet, Some(id))
-            });
+            let led_to = here
+                .iter()
+                .copied()
+                .filter(|flow| flow.matches.conj_id.is_some() && matches(&flow.matches, packet, Some(id)));
             if let Some(flow) = led_to.max_by_key(|flow| flow.priority) {
                 return Ok(Some(flow));
             }
@@ -59,7 +62,10 @@ fn complete<'a>(flows: impl Iterator<Item = &'a Flow>) -> Vec<u32> {
     for (id, clause, clauses) in flows.filter_map(clauses).flatten() {
         met.entry((id, clauses)).or_default().insert(clause);
     }
-    met.into_iter().filter(|((_, of), clauses)| clauses.len() == usize::from(*of)).map(|((id, _), _)| id).collect()
+    met.into_iter()
+        .filter(|((_, of), clauses)| clauses.len() == usize::from(*of))
+        .map(|((id, _), _)| id)
+        .collect()
 }
 
 fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {

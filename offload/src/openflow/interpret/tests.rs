@@ -65,13 +65,18 @@ fn priority_then_nothing() {
     ]);
     assert!(switch.receive(port(1), tcp(A, B, (1, 2))).unwrap().is_empty());
     assert_eq!(switch.receive(port(1), tcp(B, A, (1, 2))).unwrap().len(), 1);
-    assert!(switch.receive(port(2), tcp(B, A, (1, 2))).unwrap().is_empty(), "never back to where it came from");
+    assert!(
+        switch.receive(port(2), tcp(B, A, (1, 2))).unwrap().is_empty(),
+        "never back to where it came from"
+    );
 }
 
 #[test]
 fn registers_survive_conntrack_and_zones_are_apart() {
     let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
-    let enter = |zone: u16, ahead| vec![set(Reg::R1, ahead), Action::Ct(Ct::lookup(CtZoneSource::Fixed(zone), TableId(1)))];
+    let enter = |zone: u16, ahead| {
+        vec![set(Reg::R1, ahead), Action::Ct(Ct::lookup(CtZoneSource::Fixed(zone), TableId(1)))]
+    };
     let out = || Action::OutputReg(RegSlice::whole(Reg::R1));
     let state = |flag| Match::any().ct_state(CtFlags::TRK | flag, CtFlags::NONE);
     let mut switch = Switch::new(vec![
@@ -79,9 +84,15 @@ fn registers_survive_conntrack_and_zones_are_apart() {
         flow(0, 1, Match::any().in_port(port(2)), enter(5, 12)),
         flow(0, 1, Match::any().in_port(port(3)), enter(6, 13)),
         flow(1, 2, state(CtFlags::EST), vec![out()]),
-        flow(1, 1, state(CtFlags::NEW).reg(Reg::R1, 11), vec![Action::Ct(Ct::commit(CtZoneSource::Fixed(5))), out()]),
+        flow(
+            1,
+            1,
+            state(CtFlags::NEW).reg(Reg::R1, 11),
+            vec![Action::Ct(Ct::commit(CtZoneSource::Fixed(5))), out()],
+        ),
     ]);
-    let mut goes = |from, frame| switch.receive(port(from), frame).unwrap().into_iter().map(|(p, _)| p.get()).last();
+    let mut goes =
+        |from, frame| switch.receive(port(from), frame).unwrap().into_iter().map(|(p, _)| p.get()).last();
     assert_eq!(goes(2, tcp(B, A, (80, 1000))), None, "an answer to nothing");
     assert_eq!(goes(1, tcp(A, B, (1000, 80))), Some(11));
     assert_eq!(goes(3, tcp(B, A, (80, 1000))), None, "another zone");

@@ -22,7 +22,8 @@ pub struct CtFlush {
     pub reply: CtTuple,
 }
 
-/// Part of a connection's tuple in one direction. Ports are of TCP, UDP and SCTP only.
+/// Part of a connection's tuple in one direction. Ports are of TCP, UDP and SCTP only: there are also id, type and code
+/// of ICMP, but `ovs-vswitchd` 3.1 over its userspace datapath dies of a whole ICMPv6 tuple.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CtTuple {
     pub src: Option<IpAddr>,
