@@ -48,8 +48,13 @@ fn pods_reach_each_other_and_hardware_carries_them() {
     assert_eq!(links[0]["address"], a.mac.as_str());
     assert_eq!(links[0]["mtu"], 1400);
 
-    let check = a.cni("CHECK", &[]);
-    println!("CHECK without prevResult: {check:?}");
+    let result = a.cni("ADD", &[]).ok();
+    let again: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(again["interfaces"][0]["mac"], a.mac.as_str(), "ADD again for the same sandbox says the same");
+    a.cni("CHECK", &[&format!("{{\"prevResult\": {result}}}")]).ok();
+    a.run(&["ip", "link", "set", "eth0", "mtu", "1280"]).ok();
+    let check = a.cni("CHECK", &[&format!("{{\"prevResult\": {result}}}")]);
+    assert!(!check.is_ok() && check.stdout.to_lowercase().contains("mtu"), "CHECK sees what changed: {check:?}");
     a.delete();
     assert!(!c.pings("10.244.1.10"), "a pod that is gone answers nobody");
     assert!(b.pings(&c.ip), "the others stay");
