@@ -23,10 +23,10 @@ def header(kind, vni, opts=b""):
     return struct.pack("!II", 0x08000000, vni << 8)
 
 
-def outer(kind, v6, port, vni=7, opts=b"", inner=INNER, dst=None, check=True):
+def outer(kind, v6, port, vni=7, opts=b"", inner=INNER, dst=None, check=True, df=True):
     data = header(kind, vni, opts) + inner
     make = ip6(src="fd01::2", dst="fd01::1", sport=5555, dport=port, data=data, check=True) if v6 else \
-        ip4(src="10.0.0.2", dst="10.0.0.1", sport=5555, dport=port, data=data, check=check)
+        ip4(src="10.0.0.2", dst="10.0.0.1", sport=5555, dport=port, data=data, check=check, frag=0x4000 * df)
     return eth(make, dst=dst or P0, src=mac("020000000f02"))
 
 
@@ -59,6 +59,9 @@ for kind, ports in (("geneve", (6081, 6999)), ("vxlan", (4789, 8472))):
             got, now = a.got(3, 1), stats(1)
             ok(got == [INNER] and now["ended_in_hardware"] == was["ended_in_hardware"] + 1 and now["to_software"] == was["to_software"],
                f"{name}: opened in the eSwitch", f"{[g.hex() for g in got]} {was} {now}")
+            for what, frame in (("without DF", dict(df=False)), ("without an outer checksum", dict(check=v6))):
+                was = moved(outer(kind, v6, port, opts=opts, **frame))
+                ok(a.got(3, 1) == [INNER] and stats(1)["to_software"] == was["to_software"], f"{name}: opened {what}")
             for what, frame in (("another VNI", outer(kind, v6, port, vni=8, opts=opts)),
                                 ("another port", outer(kind, v6, 6000, opts=opts)),
                                 ("another inner MAC", outer(kind, v6, port, opts=opts, inner=eth(ip4(), dst=A))),
