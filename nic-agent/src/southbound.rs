@@ -23,11 +23,11 @@ pub enum IdentityError {
     Multicast(offload::ids::MacAddr),
 }
 
-/// Reads `Port_Binding.mac`: a set of "MAC IP...", or "unknown" (ovn-sb(5)). A port with several MACs has the first;
-/// one without an IP address is a DHCP client, whose address OVN does not know.
+/// Reads `Port_Binding.mac`: a set of "MAC IP...", or "unknown" (ovn-sb(5)). A port with several MACs has the first; one
+/// without an IP address speaks no IP, not even DHCP: OVN's answers only for addresses that it knows.
 pub fn identity<'a>(
     mac_column: impl IntoIterator<Item = &'a str>,
-    dhcp_allowed: bool,
+    dhcp: bool,
 ) -> Result<Binding, IdentityError> {
     let mut unknown = None;
     let mut entries: Vec<&str> = Vec::new();
@@ -59,7 +59,7 @@ pub fn identity<'a>(
         }
     }
     ips.sort_unstable();
-    Ok(Binding { mac, dhcp: dhcp_allowed || ips.is_empty(), ips })
+    Ok(Binding { mac, ips, dhcp })
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
         let b = identity(["0a:00:00:00:00:0a fd00::a 10.244.0.10"], false).unwrap();
         assert_eq!(b.mac.to_string(), "0a:00:00:00:00:0a");
         assert_eq!((b.ipv4().len(), b.ipv6().len(), b.dhcp), (1, 1, false));
-        assert!(identity(["0a:00:00:00:00:0a"], false).unwrap().dhcp);
+        assert!(identity(["0a:00:00:00:00:0a"], false).unwrap().ips.is_empty());
         assert!(identity(["0a:00:00:00:00:0a 10.0.0.1"], true).unwrap().dhcp);
         let b = identity(["unknown", "0a:00:00:00:00:0b 10.0.0.2", "0a:00:00:00:00:0a 10.0.0.1/24"], false).unwrap();
         assert_eq!((b.mac.to_string().as_str(), b.ips[0].to_string().as_str()), ("0a:00:00:00:00:0a", "10.0.0.1"));

@@ -16,8 +16,11 @@ fn wish<'a>(name: &'a str, host: &'a str, vf: u16) -> Wish<'a> {
 
 #[test]
 fn pods_reach_each_other_and_hardware_carries_them() {
-    let (a, b, c) =
-        (Pod::add(&wish("a", "host1", 0)), Pod::add(&wish("b", "host1", 1)), Pod::add(&wish("c", "host2", 0)));
+    let (a, b, c) = (
+        Pod::add(&wish("a", "host1", 0)),
+        Pod::add(&wish("b", "host1", 1)),
+        Pod::add(&wish("c", "host2", 0)),
+    );
     for (from, to) in [(&a, &b), (&a, &c), (&c, &b), (&b, &a)] {
         assert!(from.pings(&to.ip), "{} to {} over IPv4", from.name, to.name);
         assert!(from.pings(&to.ip6), "{} to {} over IPv6", from.name, to.name);
@@ -36,7 +39,10 @@ fn pods_reach_each_other_and_hardware_carries_them() {
         for (nic, (before, after)) in NICS.iter().zip(before.into_iter().zip(after)) {
             let during = after.since(before);
             println!("{nic:?} to {target}: {during:?}");
-            assert!(during.hardware >= 250, "{nic:?}: frames of the connection run in the eSwitch: {during:?}");
+            assert!(
+                during.hardware >= 250,
+                "{nic:?}: frames of the connection run in the eSwitch: {during:?}"
+            );
             assert!(during.software <= 5, "{nic:?}: none of them reaches software: {during:?}");
         }
         assert!(report.lost() <= 2, "{report:?}");
@@ -54,7 +60,10 @@ fn pods_reach_each_other_and_hardware_carries_them() {
     a.cni("CHECK", &[&format!("{{\"prevResult\": {result}}}")]).ok();
     a.run(&["ip", "link", "set", "eth0", "mtu", "1280"]).ok();
     let check = a.cni("CHECK", &[&format!("{{\"prevResult\": {result}}}")]);
-    assert!(!check.is_ok() && check.stdout.to_lowercase().contains("mtu"), "CHECK sees what changed: {check:?}");
+    assert!(
+        !check.is_ok() && check.stdout.to_lowercase().contains("mtu"),
+        "CHECK sees what changed: {check:?}"
+    );
     a.delete();
     assert!(!c.pings("10.244.1.10"), "a pod that is gone answers nobody");
     assert!(b.pings(&c.ip), "the others stay");

@@ -65,15 +65,24 @@ fn nothing_is_left_of_two_hundred_pods() {
     assert_eq!(nic.ports(), ports);
     assert_eq!(nic.representors(), representors);
     assert_eq!(nic.ledger()["attachments"], attachments);
-    assert!((nic.metric("nic_agent_zones_free") - zones_free).abs() < f64::EPSILON, "every zone is free again");
+    assert!(
+        (nic.metric("nic_agent_zones_free") - zones_free).abs() < f64::EPSILON,
+        "every zone is free again"
+    );
     assert_eq!(vfs(), vfs_before, "every VF is back on the server, under its name");
     let left = place("nic1", &["conntrack", "-L"]).stdout;
     let ours: Vec<_> = left
         .lines()
-        .filter(|line| line.split("zone=").nth(1).is_some_and(|z| z.starts_with("610") || z.starts_with("611")))
+        .filter(|line| {
+            line.split("zone=").nth(1).is_some_and(|z| z.starts_with("610") || z.starts_with("611"))
+        })
         .collect();
     assert!(ours.is_empty(), "connections of pods that are gone: {ours:#?}");
-    let bound = place("central", &["ovn-sbctl", "--bare", "--columns=logical_port", "find", "Port_Binding", "type=\"\""]).ok();
+    let bound = place(
+        "central",
+        &["ovn-sbctl", "--bare", "--columns=logical_port", "find", "Port_Binding", "type=\"\""],
+    )
+    .ok();
     assert!(!bound.contains("churn"), "{bound}");
 
     line("CNI ADD, whole", whole);
@@ -87,7 +96,10 @@ fn quantiles(nic: Nic, stage: &str) -> String {
     let text = nic.run(&["curl", "-sS", "http://127.0.0.1:9464/metrics"]).ok();
     let mut buckets: Vec<(f64, f64)> = text
         .lines()
-        .filter(|line| line.starts_with("nic_agent_attach_seconds_bucket{") && line.contains(&format!("stage=\"{stage}\"")))
+        .filter(|line| {
+            line.starts_with("nic_agent_attach_seconds_bucket{")
+                && line.contains(&format!("stage=\"{stage}\""))
+        })
         .filter_map(|line| {
             let bound = line.split("le=\"").nth(1)?.split('"').next()?;
             let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
@@ -97,6 +109,8 @@ fn quantiles(nic: Nic, stage: &str) -> String {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     let total = buckets.last().unwrap_or_else(|| panic!("no samples of stage {stage}")).1;
     assert!(total >= f64::from(CYCLES), "each attach is counted: {total} in stage {stage}");
-    let at = |share: f64| buckets.iter().find(|(_, count)| *count >= total * share).map_or(f64::NAN, |b| b.0 * 1e3);
+    let at = |share: f64| {
+        buckets.iter().find(|(_, count)| *count >= total * share).map_or(f64::NAN, |b| b.0 * 1e3)
+    };
     format!("p50 <= {:.0} ms, p99 <= {:.0} ms, n {total}", at(0.5), at(0.99))
 }

@@ -29,7 +29,12 @@ fn each_wrong_key_stops_the_start_and_says_why() {
         let header = format!("[{section}]");
         match lines.iter().position(|line| *line == header) {
             Some(at) => {
-                if let Some(old) = lines.iter().skip(at + 1).take_while(|l| !l.starts_with('[')).position(|l| l.split('=').next().is_some_and(|k| k.trim() == key)) {
+                if let Some(old) = lines
+                    .iter()
+                    .skip(at + 1)
+                    .take_while(|l| !l.starts_with('['))
+                    .position(|l| l.split('=').next().is_some_and(|k| k.trim() == key))
+                {
                     lines.remove(at + 1 + old);
                 }
                 lines.insert(at + 1, format!("{key} = {value}"));
@@ -39,7 +44,8 @@ fn each_wrong_key_stops_the_start_and_says_why() {
         let bad = lines.join("\n");
         nic.run(&["sh", "-c", &format!("cat >/tmp/bad.toml <<'TOML'\n{bad}\nTOML")]).ok();
         for arguments in ["--check", ""] {
-            let started = sh("nic1", &format!("timeout 10 /run/lab/bin/nic-agent --config /tmp/bad.toml {arguments}"));
+            let started =
+                sh("nic1", &format!("timeout 10 /run/lab/bin/nic-agent --config /tmp/bad.toml {arguments}"));
             assert_eq!(started.code, Some(78), "{section}.{key}: {started:?}");
             let shown = value.trim_matches(['"', '[', ']']);
             assert!(started.stderr.contains(&format!("{section}.{key}")), "names the key: {started:?}");

@@ -55,7 +55,12 @@ fn every_lie_is_refused_and_changes_nothing() {
         request
     };
     let lies: Vec<(&str, AttachRequest)> = vec![
-        ("unknown-pod", with(claim(&free), &|r| r.pod.as_mut().unwrap().uid = "11111111-2222-3333-4444-555555555555".into())),
+        (
+            "unknown-pod",
+            with(claim(&free), &|r| {
+                r.pod.as_mut().unwrap().uid = "11111111-2222-3333-4444-555555555555".into()
+            }),
+        ),
         ("wrong-pod", with(claim(&free), &|r| r.pod.as_mut().unwrap().name = "held".into())),
         ("wrong-node", claim(&elsewhere)),
         ("host-network", claim(&hostnet)),
@@ -78,15 +83,24 @@ fn every_lie_is_refused_and_changes_nothing() {
     let who = |certificate| Liar { place: "host1", certificate };
     for certificate in [None, Some("foreign-host1"), Some("expired-host1")] {
         let refusal = refused(who(certificate), claim(&free));
-        assert_eq!(refusal.code, Code::Unavailable, "{certificate:?} does not get as far as a request: {refusal:?}");
+        let in_transport = matches!(refusal.code, Code::Unavailable | Code::Unknown);
+        let unanswered = matches!(refusal.reason.as_str(), "" | "connection");
+        assert!(in_transport && unanswered, "{certificate:?} does not get as far as a request: {refusal:?}");
     }
     let refusal = refused(who(Some("host2")), claim(&free));
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "wrong-identity"), "{refusal:?}");
+    assert_eq!(
+        (refusal.code, refusal.reason.as_str()),
+        (Code::PermissionDenied, "wrong-identity"),
+        "{refusal:?}"
+    );
 
     // Oversize: far more than any claim, in a field that is checked only after decoding.
     let huge = with(claim(&free), &|r| r.network = "n".repeat(1 << 20));
     let refusal = refused(HOST, huge);
-    assert!(matches!(refusal.code, Code::OutOfRange | Code::ResourceExhausted | Code::Internal), "{refusal:?}");
+    assert!(
+        matches!(refusal.code, Code::OutOfRange | Code::ResourceExhausted | Code::Internal),
+        "{refusal:?}"
+    );
 
     garbage();
     nic.settle();
@@ -110,8 +124,10 @@ fn garbage() {
         for round in 0..40u8 {
             let mut stream = connect();
             stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            let bytes: Vec<u8> = (0..600u32).map(|n| (n as u8).wrapping_mul(round).wrapping_add(round)).collect();
-            let _ = stream.write_all(if round % 3 == 0 { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" } else { &bytes });
+            let bytes: Vec<u8> =
+                (0..600u32).map(|n| (n as u8).wrapping_mul(round).wrapping_add(round)).collect();
+            let _ =
+                stream.write_all(if round % 3 == 0 { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" } else { &bytes });
             let _ = stream.read(&mut [0; 64]);
             if round % 2 == 0 {
                 stuck.push(stream);

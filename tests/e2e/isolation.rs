@@ -23,29 +23,92 @@ fn attacks(pod: &Pod, uplink_mac: &str, source_mac: &str) -> Vec<(String, String
     let me6: Ipv6Addr = "fd00:10:244::1:de".parse().unwrap();
     let geneve = frame::udp(40000, 6081, b"\0\0\x65\x58\0\0\x01\0drawbridge-evil-inner-frame");
     let mut list = vec![
-        ("ARP who-has the pod".to_owned(), frame::ethernet(BROADCAST, source_mac, 0x0806, &frame::arp(1, source_mac, me, "00:00:00:00:00:00", pod_ip))),
-        ("ARP I am the pod".to_owned(), frame::ethernet(BROADCAST, source_mac, 0x0806, &frame::arp(2, source_mac, pod_ip, BROADCAST, pod_ip))),
-        ("UDP to the pod".to_owned(), frame::ethernet(&pod.mac, source_mac, 0x0800, &frame::ipv4(me, pod_ip, 17, &udp))),
-        ("UDP to the pod, tagged".to_owned(), frame::tagged(&pod.mac, source_mac, 100, 0x0800, &frame::ipv4(me, pod_ip, 17, &udp))),
-        ("UDP broadcast".to_owned(), frame::ethernet(BROADCAST, source_mac, 0x0800, &frame::ipv4(me, Ipv4Addr::BROADCAST, 17, &udp))),
-        ("IPv6 NA for the pod".to_owned(), frame::ethernet("33:33:00:00:00:01", source_mac, 0x86dd, &frame::neighbour_advertisement(me6, "ff02::1".parse().unwrap(), pod_ip6, source_mac))),
-        ("UDP over IPv6".to_owned(), frame::ethernet(&pod.mac, source_mac, 0x86dd, &frame::ipv6(me6, pod_ip6, 17, 64, &udp))),
-        ("an unknown EtherType".to_owned(), frame::ethernet(BROADCAST, source_mac, 0x88b5, b"drawbridge-evil")),
-        ("LLDP".to_owned(), frame::ethernet("01:80:c2:00:00:0e", source_mac, 0x88cc, b"\x02\x07\x04drawbridge")),
+        (
+            "ARP who-has the pod".to_owned(),
+            frame::ethernet(
+                BROADCAST,
+                source_mac,
+                0x0806,
+                &frame::arp(1, source_mac, me, "00:00:00:00:00:00", pod_ip),
+            ),
+        ),
+        (
+            "ARP I am the pod".to_owned(),
+            frame::ethernet(
+                BROADCAST,
+                source_mac,
+                0x0806,
+                &frame::arp(2, source_mac, pod_ip, BROADCAST, pod_ip),
+            ),
+        ),
+        (
+            "UDP to the pod".to_owned(),
+            frame::ethernet(&pod.mac, source_mac, 0x0800, &frame::ipv4(me, pod_ip, 17, &udp)),
+        ),
+        (
+            "UDP to the pod, tagged".to_owned(),
+            frame::tagged(&pod.mac, source_mac, 100, 0x0800, &frame::ipv4(me, pod_ip, 17, &udp)),
+        ),
+        (
+            "UDP broadcast".to_owned(),
+            frame::ethernet(BROADCAST, source_mac, 0x0800, &frame::ipv4(me, Ipv4Addr::BROADCAST, 17, &udp)),
+        ),
+        (
+            "IPv6 NA for the pod".to_owned(),
+            frame::ethernet(
+                "33:33:00:00:00:01",
+                source_mac,
+                0x86dd,
+                &frame::neighbour_advertisement(me6, "ff02::1".parse().unwrap(), pod_ip6, source_mac),
+            ),
+        ),
+        (
+            "UDP over IPv6".to_owned(),
+            frame::ethernet(&pod.mac, source_mac, 0x86dd, &frame::ipv6(me6, pod_ip6, 17, 64, &udp)),
+        ),
+        (
+            "an unknown EtherType".to_owned(),
+            frame::ethernet(BROADCAST, source_mac, 0x88b5, b"drawbridge-evil"),
+        ),
+        (
+            "LLDP".to_owned(),
+            frame::ethernet("01:80:c2:00:00:0e", source_mac, 0x88cc, b"\x02\x07\x04drawbridge"),
+        ),
     ];
     for vtep in [Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(10, 0, 0, 12), Ipv4Addr::new(10, 0, 0, 1)] {
-        list.push((format!("Geneve to {vtep}"), frame::ethernet(uplink_mac, source_mac, 0x0800, &frame::ipv4(me, vtep, 17, &geneve))));
-        list.push((format!("ARP for {vtep}"), frame::ethernet(BROADCAST, source_mac, 0x0806, &frame::arp(1, source_mac, me, "00:00:00:00:00:00", vtep))));
+        list.push((
+            format!("Geneve to {vtep}"),
+            frame::ethernet(uplink_mac, source_mac, 0x0800, &frame::ipv4(me, vtep, 17, &geneve)),
+        ));
+        list.push((
+            format!("ARP for {vtep}"),
+            frame::ethernet(
+                BROADCAST,
+                source_mac,
+                0x0806,
+                &frame::arp(1, source_mac, me, "00:00:00:00:00:00", vtep),
+            ),
+        ));
     }
     for own in [Ipv4Addr::new(10, 0, 3, 11), Ipv4Addr::new(192, 168, 100, 2)] {
-        list.push((format!("ARP for the NIC's {own}"), frame::ethernet(BROADCAST, source_mac, 0x0806, &frame::arp(1, source_mac, me, "00:00:00:00:00:00", own))));
+        list.push((
+            format!("ARP for the NIC's {own}"),
+            frame::ethernet(
+                BROADCAST,
+                source_mac,
+                0x0806,
+                &frame::arp(1, source_mac, me, "00:00:00:00:00:00", own),
+            ),
+        ));
     }
     list
 }
 
 /// Sends everything from one interface and asserts that nothing got anywhere, not even an answer back.
 fn nothing_gets_out(place: &str, interface: &str, source_mac: &str, victims: &[&Pod], nic: Nic) {
-    let from_us = format!("ether src {source_mac} or arp host 10.244.1.222 or host 10.244.1.222 or host fd00:10:244::1:de");
+    let from_us = format!(
+        "ether src {source_mac} or arp host 10.244.1.222 or host 10.244.1.222 or host fd00:10:244::1:de"
+    );
     let mut captures: Vec<(String, Capture)> = victims
         .iter()
         .map(|pod| (pod.name.clone(), Capture::start(&pod.place(), "eth0", &from_us)))
@@ -104,18 +167,74 @@ fn a_pod_is_nobody_but_itself() {
     let own = liar.mac.as_str();
     let attacks: Vec<(&str, String)> = vec![
         ("another MAC", frame::ethernet(&far.mac, EVIL, 0x0800, &frame::ipv4(own4, far4, 17, &udp))),
-        ("the neighbour's MAC", frame::ethernet(&far.mac, &near.mac, 0x0800, &frame::ipv4(near4, far4, 17, &udp))),
+        (
+            "the neighbour's MAC",
+            frame::ethernet(&far.mac, &near.mac, 0x0800, &frame::ipv4(near4, far4, 17, &udp)),
+        ),
         ("another IPv4 source", frame::ethernet(&far.mac, own, 0x0800, &frame::ipv4(near4, far4, 17, &udp))),
-        ("a source that is nobody's", frame::ethernet(&near.mac, own, 0x0800, &frame::ipv4(Ipv4Addr::new(10, 244, 1, 222), near4, 17, &udp))),
-        ("another IPv6 source", frame::ethernet(&far.mac, own, 0x86dd, &frame::ipv6(near6, far6, 17, 64, &udp))),
-        ("gratuitous ARP for the neighbour", frame::ethernet(BROADCAST, own, 0x0806, &frame::arp(2, own, near4, BROADCAST, near4))),
-        ("ARP reply for the router", frame::ethernet(&near.mac, own, 0x0806, &frame::arp(2, own, Ipv4Addr::new(10, 244, 0, 1), &near.mac, near4))),
-        ("ARP with another's hardware address", frame::ethernet(BROADCAST, own, 0x0806, &frame::arp(2, EVIL, own4, BROADCAST, own4))),
-        ("unsolicited NA for the neighbour", frame::ethernet("33:33:00:00:00:01", own, 0x86dd, &frame::neighbour_advertisement(own.parse::<Mac>().unwrap().link_local(), all6, near6, own))),
-        ("router advertisement", frame::ethernet("33:33:00:00:00:01", own, 0x86dd, &frame::icmp6(own.parse::<Mac>().unwrap().link_local(), all6, &[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]))),
+        (
+            "a source that is nobody's",
+            frame::ethernet(
+                &near.mac,
+                own,
+                0x0800,
+                &frame::ipv4(Ipv4Addr::new(10, 244, 1, 222), near4, 17, &udp),
+            ),
+        ),
+        (
+            "another IPv6 source",
+            frame::ethernet(&far.mac, own, 0x86dd, &frame::ipv6(near6, far6, 17, 64, &udp)),
+        ),
+        (
+            "gratuitous ARP for the neighbour",
+            frame::ethernet(BROADCAST, own, 0x0806, &frame::arp(2, own, near4, BROADCAST, near4)),
+        ),
+        (
+            "ARP reply for the router",
+            frame::ethernet(
+                &near.mac,
+                own,
+                0x0806,
+                &frame::arp(2, own, Ipv4Addr::new(10, 244, 0, 1), &near.mac, near4),
+            ),
+        ),
+        (
+            "ARP with another's hardware address",
+            frame::ethernet(BROADCAST, own, 0x0806, &frame::arp(2, EVIL, own4, BROADCAST, own4)),
+        ),
+        (
+            "unsolicited NA for the neighbour",
+            frame::ethernet(
+                "33:33:00:00:00:01",
+                own,
+                0x86dd,
+                &frame::neighbour_advertisement(own.parse::<Mac>().unwrap().link_local(), all6, near6, own),
+            ),
+        ),
+        (
+            "router advertisement",
+            frame::ethernet(
+                "33:33:00:00:00:01",
+                own,
+                0x86dd,
+                &frame::icmp6(
+                    own.parse::<Mac>().unwrap().link_local(),
+                    all6,
+                    &[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+                ),
+            ),
+        ),
         ("VLAN tag", frame::tagged(&near.mac, own, 100, 0x0800, &frame::ipv4(own4, near4, 17, &udp))),
         ("VLAN 0 tag", frame::tagged(&near.mac, own, 0, 0x0800, &frame::ipv4(own4, near4, 17, &udp))),
-        ("Geneve to a VTEP", frame::ethernet(&uplink, own, 0x0800, &frame::ipv4(Ipv4Addr::new(10, 0, 0, 12), Ipv4Addr::new(10, 0, 0, 11), 17, &geneve))),
+        (
+            "Geneve to a VTEP",
+            frame::ethernet(
+                &uplink,
+                own,
+                0x0800,
+                &frame::ipv4(Ipv4Addr::new(10, 0, 0, 12), Ipv4Addr::new(10, 0, 0, 11), 17, &geneve),
+            ),
+        ),
         ("an unknown EtherType", frame::ethernet(BROADCAST, own, 0x88b5, b"drawbridge-evil")),
     ];
     // Whatever arrives of those, not of what the kernel's own stack says by itself.
@@ -124,7 +243,10 @@ fn a_pod_is_nobody_but_itself() {
          or (ether src {own} and (arp[6:2] = 2 or (icmp6 and (ip6[40] = 134 or ip6[40] = 136))))"
     );
     for (name, attack) in attacks {
-        let captures = [("near", Capture::start(&near.place(), "eth0", &filter)), ("far", Capture::start(&far.place(), "eth0", &filter))];
+        let captures = [
+            ("near", Capture::start(&near.place(), "eth0", &filter)),
+            ("far", Capture::start(&far.place(), "eth0", &filter)),
+        ];
         let sent = send(&place, "eth0", &attack, 3);
         assert!(sent.is_ok(), "{name}: {sent:?}");
         for (at, capture) in captures {

@@ -46,13 +46,15 @@ impl Spoofer {
         let bytes = frame::ethernet(&to.mac, &from.mac, 0x0800, &frame::ipv4(spoofed, target, 17, &datagram));
         let pairs: Vec<&str> =
             bytes.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap()).collect();
-        let child =
-            in_place(&from.place(), &["mausezahn", "eth0", "-q", "-c", "0", "-d", "20msec", &pairs.join(":")])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("mausezahn");
+        let child = in_place(
+            &from.place(),
+            &["mausezahn", "eth0", "-q", "-c", "0", "-d", "20msec", &pairs.join(":")],
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mausezahn");
         Self(child)
     }
 }
@@ -67,8 +69,10 @@ impl Drop for Spoofer {
 /// The order changes from run to run; the seed is printed, and DRAWBRIDGE_SEED repeats it.
 fn shuffled(mut items: Vec<&'static str>) -> Vec<&'static str> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("clock").as_nanos();
-    let mut seed =
-        std::env::var("DRAWBRIDGE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(u64::try_from(now % (1 << 62)).unwrap());
+    let mut seed = std::env::var("DRAWBRIDGE_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(u64::try_from(now % (1 << 62)).unwrap());
     println!("DRAWBRIDGE_SEED={seed}");
     for at in (1..items.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -104,7 +108,9 @@ fn whoever_dies_comes_back_to_the_same_state() {
         until(&format!("{daemon} is back"), Duration::from_secs(20), || {
             let now = nic.run(&["true"]).is_ok().then(|| nic.daemon(daemon, "status"));
             match now {
-                Some(status) if status.starts_with("run:") && !status.contains(&format!("pid {old})")) => Ok(()),
+                Some(status) if status.starts_with("run:") && !status.contains(&format!("pid {old})")) => {
+                    Ok(())
+                }
                 other => Err(format!("{other:?}")),
             }
         });

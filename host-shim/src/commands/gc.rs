@@ -1,7 +1,7 @@
 //! GC: detaches what the runtime no longer knows.
 //!
-//! Kept: what the runtime calls valid, and what a record here says belongs to another network, whose GC has its own
-//! list. What the NIC holds without a record here was attached before the last boot, or its DEL could not tell.
+//! Kept: what the runtime calls valid, and what belongs to another network, whose GC has its own list. What the NIC holds
+//! without a record here was attached before the last boot, or its DEL could not tell.
 use std::time::Duration;
 
 use crate::{
@@ -36,6 +36,7 @@ pub async fn run(config: &Config) -> Result<(), CniError> {
         .list(patience)
         .await?
         .into_iter()
+        .filter(|item| item.network == config.name)
         .filter_map(|item| item.sandbox)
         .map(|sandbox| Sandbox { id: sandbox.id, interface: sandbox.interface })
         .collect();

@@ -92,14 +92,13 @@ impl NicAgent for Service {
         }
     }
 
-    #[allow(clippy::needless_update, reason = "items may grow")]
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
         let script = self.0.lock().unwrap();
         let items = script.held.values().map(|request| v1::list_response::Item {
             sandbox: request.sandbox.clone(),
             pod: request.pod.clone(),
             vf: request.vf.clone(),
-            ..Default::default()
+            network: request.network.clone(),
         });
         Ok(Response::new(v1::ListResponse { items: items.collect() }))
     }

@@ -87,10 +87,11 @@ pub(super) fn attached(attached: Attached) -> v1::AttachResponse {
 }
 
 pub(super) fn item(claim: Claim) -> v1::list_response::Item {
-    let Claim { key, pod, network: _, pci_address, vf } = claim;
+    let Claim { key, pod, network, pci_address, vf } = claim;
     v1::list_response::Item {
         sandbox: Some(sandbox(key)),
         pod: Some(v1::Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid }),
         vf: Some(v1::Vf { pci_address, pf: vf.pf.into(), vf: vf.vf.into() }),
+        network,
     }
 }
