@@ -1,4 +1,5 @@
 //! The OpenFlow session against a peer that is slow, odd or hostile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's helpers
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ async fn pair() -> (Session, Peer, tempfile::TempDir) {
         peer.greet().await;
         peer
     };
-    let (session, peer) = tokio::join!(Session::connect(&path, Duration::from_secs(60)), accept);
+    let (session, peer) = tokio::join!(Session::connect(&path, Duration::from_mins(1)), accept);
     (session.unwrap(), peer, dir)
 }
 

@@ -1,4 +1,5 @@
 //! Does the interpreter say what Open vSwitch says? The same flows, the same frames, `ofproto/trace` as the other opinion.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's helpers
 
 mod openflow_support;
 
@@ -121,7 +122,8 @@ fn frames() -> Vec<Frame> {
 fn words(in_port: OfPort, frame: &Frame) -> String {
     let mut out = format!("in_port={in_port},dl_src={},dl_dst={}", frame.eth_src, frame.eth_dst);
     if let Some(vid) = frame.vlan {
-        out += &format!(",dl_vlan={vid}");
+        out.push_str(",dl_vlan=");
+        out.push_str(&vid.to_string());
     }
     let l4_words = |l4: &L4, piece: Piece, icmp_proto: u8, six: &str| {
         let shown = piece != Piece::Later;
@@ -153,7 +155,7 @@ fn words(in_port: OfPort, frame: &Frame) -> String {
         };
         format!("{frag}{l4}")
     };
-    out += &match &frame.body {
+    out.push_str(&match &frame.body {
         Body::Other(kind) => format!(",dl_type={:#06x}", kind.get()),
         Body::Arp(arp) => format!(
             ",arp,arp_op={},arp_spa={},arp_tpa={},arp_sha={},arp_tha={}",
@@ -165,7 +167,7 @@ fn words(in_port: OfPort, frame: &Frame) -> String {
         Body::Ipv6(ip) => {
             format!(",ipv6,ipv6_src={},ipv6_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 58, "v6"))
         }
-    };
+    });
     out
 }
 
@@ -181,16 +183,54 @@ fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtFlags
     trace.lines().filter_map(number).collect()
 }
 
-#[tokio::test]
-async fn the_interpreter_agrees_with_ovs() {
+async fn bridge() -> (PrivateSwitch, Session, Vec<Flow>) {
     let ovs = PrivateSwitch::start(4);
-    let session = Session::connect(&ovs.management(), Duration::from_secs(60)).await.unwrap();
+    let session = Session::connect(&ovs.management(), Duration::from_mins(1)).await.unwrap();
     let pods = pods();
     let flows: Vec<Flow> =
         boundary::common_flows(Cookie(9)).into_iter().chain(pods.iter().flat_map(Boundary::flows)).collect();
     let adds: Vec<FlowMod> = flows.iter().cloned().map(FlowMod::Add).collect();
     session.apply(&adds).await.unwrap();
+    (ovs, session, flows)
+}
 
+/// What OVS looks at decides whether a NIC can take the flow: no ARP, no ND, no ICMP, no `+rel`, no `inv`, and no ports,
+/// which would make a flow of each connection.
+#[tokio::test]
+async fn what_is_looked_at_of_an_established_connection() {
+    let (ovs, _session, _) = bridge().await;
+    let tcp = L4::Tcp { src: 1000, dst: 80 };
+    let udp = L4::Udp { src: 1000, dst: 80 };
+    let piece = Piece::Whole;
+    let [a, _] = pods();
+    let ipv4 = |src, dst, l4: &L4| Body::Ipv4(Ip { src, dst, piece, l4: l4.clone() });
+    let ipv6 = |src, dst, l4: &L4| Body::Ipv6(Ip { src, dst, piece, l4: l4.clone() });
+    let cases = [
+        (a.rep, ipv4(v4(1), v4(9), &tcp)),
+        (a.rep, ipv4(v4(1), v4(9), &udp)),
+        (a.rep, ipv6(v6(1), v6(9), &tcp)),
+        (a.patch, ipv4(v4(9), v4(1), &tcp)),
+        (a.patch, ipv6(v6(9), v6(1), &tcp)),
+    ];
+    for (in_port, body) in cases {
+        let eth_src = if in_port == a.rep { mac(1) } else { mac(9) };
+        let packet = words(in_port, &Frame { eth_src, eth_dst: mac(9), vlan: None, body });
+        let trace = ovs.appctl(&["ofproto/trace", BRIDGE, &packet, "--ct-next", "est,trk"]);
+        let looked_at: Vec<&str> = trace.lines().filter_map(|line| line.strip_prefix("Megaflow: ")).collect();
+        assert_eq!(looked_at.len(), 2, "{trace}");
+        for megaflow in &looked_at {
+            for field in ["arp_", "nd_", "icmp_", "rel", "inv", "tp_", "tcp_", "udp_"] {
+                assert!(!megaflow.contains(field), "{field} in {megaflow}");
+            }
+        }
+        assert!(looked_at[1].contains("ct_state=+est+trk"), "{}", looked_at[1]);
+    }
+}
+
+#[tokio::test]
+async fn the_interpreter_agrees_with_ovs() {
+    let (ovs, _session, flows) = bridge().await;
+    let pods = pods();
     let (mut passed, mut dropped) = (0, 0);
     for frame in frames() {
         // From the pod whose frame it is, from the other one, and from the network to the first.

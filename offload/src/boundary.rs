@@ -53,6 +53,8 @@ const NEVER: u16 = 400;
 const SPECIAL: u16 = 300;
 const NO_SPECIAL: u16 = 290;
 const OWN: u16 = 200;
+/// Below what it cannot be mistaken for: whoever is above is found first, and OVS then need not look at these fields.
+const NOT_OWN: u16 = 100;
 
 /// ICMPv6 types of neighbour discovery: router and neighbour solicitation and advertisement, redirect.
 const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];

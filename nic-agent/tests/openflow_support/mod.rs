@@ -1,4 +1,6 @@
 //! A private Open vSwitch in userspace: its own directory, its own database, no kernel datapath, no root needed.
+#![allow(dead_code)] // each test binary uses its own part
+#![allow(clippy::unwrap_used, clippy::panic)] // a test's helpers
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -84,7 +86,7 @@ impl PrivateSwitch {
         let begin = Instant::now();
         while !ready(self) {
             // A bound against hanging for ever, not a claim about speed.
-            let late = begin.elapsed() > Duration::from_secs(120);
+            let late = begin.elapsed() > Duration::from_mins(2);
             let ended = [&mut self.database, &mut self.switch].map(|child| child.try_wait().unwrap());
             let output =
                 ["ovsdb-server.out", "ovs-vswitchd.out"].map(|f| std::fs::read_to_string(self.path(f)));

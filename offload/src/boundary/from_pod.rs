@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Boundary, EGRESS, MLD_REPORTS, OWN, ROUTER_SOLICITATION, SPECIAL};
+use super::{Boundary, EGRESS, MLD_REPORTS, NOT_OWN, OWN, ROUTER_SOLICITATION, SPECIAL};
 use crate::ids::MacAddr;
 use crate::openflow::{
     Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Masked, Match,
@@ -29,7 +29,9 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
         tracked(frame().ipv6(ip))
     }));
     if pod.dhcp {
-        flows.extend(dhcp4(pod).map(|ip| past(frame().ipv4(ip))));
+        flows.extend(
+            dhcp4(pod).map(|ip| pod.flow(NOT_OWN, frame().ipv4(ip), vec![Action::Output(pod.patch.into())])),
+        );
         flows.extend(dhcp6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));
     }
     flows

@@ -240,14 +240,17 @@ fn l4_word<I>(l4: &L4Match<I>, [any, tcp, udp, sctp, icmp]: [&str; 5]) -> String
 }
 
 fn ct_state(state: Masked<CtFlags>) -> String {
-    let known = CtFlags::NAMES.iter().filter(|(flag, _)| state.mask().contains(*flag));
-    known
-        .map(|(flag, name)| format!("{}{name}", if state.value().contains(*flag) { '+' } else { '-' }))
-        .collect()
+    let mut text = String::new();
+    for (flag, name) in CtFlags::NAMES.iter().filter(|(flag, _)| state.mask().contains(*flag)) {
+        text.push(if state.value().contains(*flag) { '+' } else { '-' });
+        text.push_str(name);
+    }
+    text
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 impl Display for Oxm {
@@ -369,24 +372,16 @@ impl Display for Nat {
 
 impl Display for NatRange {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ports = match self {
-            Self::Ipv4 { addresses: (first, last), ports } => {
-                if first == last {
-                    write!(f, "{first}")?
-                } else {
-                    write!(f, "{first}-{last}")?
-                }
-                ports
-            }
+        let (first, last, ports) = match self {
+            Self::Ipv4 { addresses: (first, last), ports } => (first.to_string(), last.to_string(), ports),
             Self::Ipv6 { addresses: (first, last), ports } => {
-                if first == last {
-                    write!(f, "[{first}]")?
-                } else {
-                    write!(f, "[{first}]-[{last}]")?
-                }
-                ports
+                (format!("[{first}]"), format!("[{last}]"), ports)
             }
         };
+        f.write_str(&first)?;
+        if first != last {
+            write!(f, "-{last}")?;
+        }
         match ports {
             None => Ok(()),
             Some((first, last)) if first == last => write!(f, ":{first}"),

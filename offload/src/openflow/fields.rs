@@ -94,12 +94,11 @@ bits_of_integer!(u8, u16, u32, u64, u128);
 impl Bits for MacAddr {
     const BYTES: usize = 6;
     fn to_bits(self) -> u128 {
-        let [a, b, c, d, e, f] = self.0;
-        u128::from(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+        self.0.iter().fold(0, |bits, byte| bits << 8 | u128::from(*byte))
     }
     fn from_bits(bits: u128) -> Self {
-        let [_, _, a, b, c, d, e, f] = u64::from_bits(bits).to_be_bytes();
-        Self([a, b, c, d, e, f])
+        let [_, _, octets @ ..] = <u64 as Bits>::from_bits(bits).to_be_bytes();
+        Self(octets)
     }
 }
 

@@ -237,7 +237,7 @@ impl Out {
             FragMatch::Any => {}
             // Two bits on the wire of eight: a full match has no mask.
             FragMatch::No | FragMatch::First | FragMatch::Later => {
-                self.exact(IP_FRAG, Some(frag.masked().value()))
+                self.exact(IP_FRAG, Some(frag.masked().value()));
             }
             FragMatch::Yes | FragMatch::NotLater => self.masked(IP_FRAG, frag.masked()),
         }

@@ -98,7 +98,7 @@ fn matches_payload(wanted: &Payload, body: &Body) -> bool {
             wanted.src.covers(ip.src)
                 && wanted.dst.covers(ip.dst)
                 && matches_frag(wanted.frag, ip.piece)
-                && matches_l4(&wanted.l4, ip, false, matches_icmp)
+                && matches_l4(&wanted.l4, ip, false, |wanted, icmp| matches_icmp(*wanted, icmp))
         }
         (Payload::Ipv6(wanted), Body::Ipv6(ip)) => {
             wanted.src.covers(ip.src)
@@ -153,7 +153,7 @@ fn matches_l4<A, I>(wanted: &L4Match<I>, ip: &Ip<A>, v6: bool, icmp: impl Fn(&I,
     }
 }
 
-fn matches_icmp(wanted: &IcmpMatch, icmp: &Icmp) -> bool {
+fn matches_icmp(wanted: IcmpMatch, icmp: &Icmp) -> bool {
     wanted.kind.is_none_or(|kind| kind == icmp.kind) && wanted.code.is_none_or(|code| code == icmp.code)
 }
 

@@ -91,8 +91,9 @@ fn registers_survive_conntrack_and_zones_are_apart() {
             vec![Action::Ct(Ct::commit(CtZoneSource::Fixed(5))), out()],
         ),
     ]);
-    let mut goes =
-        |from, frame| switch.receive(port(from), frame).unwrap().into_iter().map(|(p, _)| p.get()).last();
+    let mut goes = |from, frame| {
+        switch.receive(port(from), frame).unwrap().into_iter().map(|(p, _)| p.get()).next_back()
+    };
     assert_eq!(goes(2, tcp(B, A, (80, 1000))), None, "an answer to nothing");
     assert_eq!(goes(1, tcp(A, B, (1000, 80))), Some(11));
     assert_eq!(goes(3, tcp(B, A, (80, 1000))), None, "another zone");
