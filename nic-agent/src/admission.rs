@@ -77,13 +77,8 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
     }
     // Zones of what it supersedes are not free yet: the old boundary is taken down in the pass that builds the new one.
     let zone = on.ledger.free_zone(on.zones).ok_or(Refusal::NoZone { size: on.zones.size() })?;
-    let attachment = Box::new(Attachment {
-        claim: claim.clone(),
-        zone,
-        zone_dirty: true,
-        logical_port,
-        binding: None,
-    });
+    let attachment =
+        Box::new(Attachment { claim: claim.clone(), zone, zone_dirty: true, logical_port, binding: None });
     Ok(Admission::New { attachment, supersedes })
 }
 
@@ -162,7 +157,10 @@ mod tests {
         let mut ledger = Ledger::default();
         put(&mut ledger, &all, &claim("s1", "a", 0));
         let refused = |c: &Claim| try_admit(&ledger, &all, c).unwrap_err();
-        assert_eq!(refused(&claim("s2", "b", 0)), Refusal::VfHeld { vf: VfId { pf: 0, vf: 0 }, holder: "default/pod-a".into() });
+        assert_eq!(
+            refused(&claim("s2", "b", 0)),
+            Refusal::VfHeld { vf: VfId { pf: 0, vf: 0 }, holder: "default/pod-a".into() }
+        );
         assert_eq!(refused(&claim("s2", "b", 8)).reason(), "no-such-vf");
         assert_eq!(refused(&claim("s2", "c", 1)).reason(), "unknown-pod");
         assert_eq!(refused(&claim("s1", "b", 1)).reason(), "sandbox-in-use");
@@ -201,7 +199,10 @@ mod tests {
         // An unreadable directory kills nobody.
         let unknown = Directory::Unknown { why: "gone".into() };
         assert!(!is_dead(ledger.get(&claim("s4", "b", 5).key).unwrap(), &unknown, "server1"));
-        assert_eq!(try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(), "directory-unavailable");
+        assert_eq!(
+            try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(),
+            "directory-unavailable"
+        );
     }
 
     #[test]

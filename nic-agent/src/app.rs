@@ -32,7 +32,7 @@ use crate::service_manager::{Heartbeat, ServiceManager};
 use crate::southbound::link::SouthboundLink;
 
 /// The reconcile loop looks at everything every ten seconds; one that did not for a minute hangs.
-const HEARTBEAT: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How long a stop waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -74,12 +74,17 @@ impl App {
             kernel_events: kernel_events(kernel.watched(), cancel.clone()),
             kernel,
             ovs: OvsLink::start(first.ovs.db.clone()),
-            southbound: SouthboundLink::start(first.chassis.ovn_remote.clone(), first.southbound.tls.as_ref().map(tls_files)),
+            southbound: SouthboundLink::start(
+                first.chassis.ovn_remote.clone(),
+                first.southbound.tls.as_ref().map(tls_files),
+            ),
             edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, hostname, metrics.clone()),
             metrics: metrics.clone(),
             heartbeat: heartbeat.clone(),
         })
-        .context("ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)")?;
+        .context(
+            "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
+        )?;
         // Nothing that may be wrong with certificates or addresses keeps a VF open.
         reconciler.close_first().await;
         let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
@@ -87,7 +92,8 @@ impl App {
         info!(addresses = ?server.local_addrs(), "gRPC server");
         let endpoint = match first.metrics.listen {
             Some(address) => {
-                let bound = Endpoint::bind(address).await.with_context(|| format!("metrics.listen {address}"))?;
+                let bound =
+                    Endpoint::bind(address).await.with_context(|| format!("metrics.listen {address}"))?;
                 info!(address = %bound.local_addr(), "metrics");
                 Some(bound)
             }
@@ -120,8 +126,20 @@ impl App {
     }
 
     pub async fn run(self) {
-        let Self { source, config, logging, reconciler, handle, server, endpoint, metrics, heartbeat, manager, cancel, tasks } =
-            self;
+        let Self {
+            source,
+            config,
+            logging,
+            reconciler,
+            handle,
+            server,
+            endpoint,
+            metrics,
+            heartbeat,
+            manager,
+            cancel,
+            tasks,
+        } = self;
         let published = handle.published();
         // Readiness for scrapers and the service manager follows what the reconciler publishes.
         let (readiness, ready) = watch::channel::<Readiness>(Err("starting".to_owned()));
@@ -179,7 +197,9 @@ fn tls_files(tls: &config::SouthboundTls) -> ovsdb_session::TlsFiles {
 }
 
 fn system_hostname() -> anyhow::Result<String> {
-    nix::unistd::gethostname()?.into_string().map_err(|name| anyhow::anyhow!("{} is no UTF-8", name.display()))
+    nix::unistd::gethostname()?
+        .into_string()
+        .map_err(|name| anyhow::anyhow!("{} is no UTF-8", name.display()))
 }
 
 /// Kernel events from a thread of their own: the sockets block.

@@ -77,7 +77,9 @@ pub enum Refusal {
     NoSuchVf { vf: VfId, candidates: String },
     #[error("sandbox {key} holds {vf} for pod {pod} already")]
     SandboxInUse { key: SandboxKey, vf: VfId, pod: String },
-    #[error("logical port {logical_port} is that of {vf} already: profile.template must tell interfaces apart")]
+    #[error(
+        "logical port {logical_port} is that of {vf} already: profile.template must tell interfaces apart"
+    )]
     LogicalPortHeld { logical_port: String, vf: VfId },
     #[error("sandbox {key} was detached already")]
     SandboxReplayed { key: SandboxKey },

@@ -65,7 +65,10 @@ impl Edge {
     }
 
     /// Brings the bridge to just these attachments' flows. Returns how many had to change.
-    pub async fn sync<'a>(&mut self, attachments: impl Iterator<Item = &'a Attachment>) -> Result<usize, String> {
+    pub async fn sync<'a>(
+        &mut self,
+        attachments: impl Iterator<Item = &'a Attachment>,
+    ) -> Result<usize, String> {
         let wanted = flows(attachments);
         let changes = self.try_sync(&wanted).await;
         if changes.is_err() {

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use offload::ids::{IfIndex, VfId};
+use offload::netlink::Error;
 use offload::netlink::devlink::{DeviceHandle, Devlink};
 use offload::netlink::link::{self, Link};
 use offload::netlink::monitor::{Event, Monitor};
 use offload::netlink::socket::{NetlinkSocket, Protocol};
 use offload::netlink::tc::{self, Cookie, Skip};
-use offload::netlink::Error;
 use offload::representor::{FindError, Representor, RepresentorTable, Selector};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -177,9 +177,7 @@ fn follow(wake: &mpsc::Sender<()>, watched: &Watched, cancel: &CancellationToken
     while !cancel.is_cancelled() {
         let events = monitor.wait(PATIENCE)?;
         let concerns_us = events.iter().any(|event| match event {
-            Event::Tc { ifindex } => {
-                watched.lock().unwrap_or_else(PoisonError::into_inner).contains(ifindex)
-            }
+            Event::Tc { ifindex } => watched.lock().unwrap_or_else(PoisonError::into_inner).contains(ifindex),
             Event::TcBlock { .. } => false,
             Event::Link { .. } | Event::Devlink { .. } | Event::Overrun => true,
         });

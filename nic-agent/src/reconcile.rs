@@ -173,7 +173,7 @@ impl Reconciler {
         match command {
             Command::Attach { claim, reply } => {
                 let key = claim.key.clone();
-                let answer = self.attach(claim);
+                let answer = self.attach(&claim);
                 let token = answer.as_ref().ok().map(|ticket| ticket.token);
                 // A caller that went away before it heard cannot give up by itself.
                 if let (Err(_), Some(token)) = (reply.send(answer), token) {
@@ -192,7 +192,7 @@ impl Reconciler {
         }
     }
 
-    fn attach(&mut self, claim: Claim) -> Result<Ticket, Refusal> {
+    fn attach(&mut self, claim: &Claim) -> Result<Ticket, Refusal> {
         let config = self.config.borrow().clone();
         let directory = self.directories.borrow().clone();
         let admission = {
@@ -208,7 +208,7 @@ impl Reconciler {
                 },
                 logical_port: &|claim| profile::logical_port(&config.profile, claim),
             };
-            admission::admit(&claim, &grounds)
+            admission::admit(claim, &grounds)
         };
         let admission = admission.inspect_err(|refusal| {
             warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(), error = %refusal,
@@ -242,11 +242,12 @@ impl Reconciler {
     }
 
     fn withdraw(&mut self, key: &SandboxKey, token: u64) {
-        if self.tokens.get(key) == Some(&token) && !self.established.contains(key) {
-            if let Some(attachment) = self.ledger.withdraw(key) {
-                info!(%key, pod = %attachment.claim.pod, vf = %attachment.claim.vf, "attach given up");
-                self.released(key, attachment.zone);
-            }
+        if self.tokens.get(key) == Some(&token)
+            && !self.established.contains(key)
+            && let Some(attachment) = self.ledger.withdraw(key)
+        {
+            info!(%key, pod = %attachment.claim.pod, vf = %attachment.claim.vf, "attach given up");
+            self.released(key, attachment.zone);
         }
     }
 

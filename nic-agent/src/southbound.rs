@@ -73,8 +73,12 @@ mod tests {
         assert_eq!((b.ipv4().len(), b.ipv6().len(), b.dhcp), (1, 1, false));
         assert!(identity(["0a:00:00:00:00:0a"], false).unwrap().ips.is_empty());
         assert!(identity(["0a:00:00:00:00:0a 10.0.0.1"], true).unwrap().dhcp);
-        let b = identity(["unknown", "0a:00:00:00:00:0b 10.0.0.2", "0a:00:00:00:00:0a 10.0.0.1/24"], false).unwrap();
-        assert_eq!((b.mac.to_string().as_str(), b.ips[0].to_string().as_str()), ("0a:00:00:00:00:0a", "10.0.0.1"));
+        let b = identity(["unknown", "0a:00:00:00:00:0b 10.0.0.2", "0a:00:00:00:00:0a 10.0.0.1/24"], false)
+            .unwrap();
+        assert_eq!(
+            (b.mac.to_string().as_str(), b.ips[0].to_string().as_str()),
+            ("0a:00:00:00:00:0a", "10.0.0.1")
+        );
     }
 
     #[test]

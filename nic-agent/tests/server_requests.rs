@@ -42,12 +42,15 @@ async fn attach_check_list_detach() {
     assert_eq!(check.attachment, Some(attached));
     let items = client.list(v1::ListRequest {}).await.unwrap().into_inner().items;
     let asked = request();
-    assert_eq!(items, [v1::list_response::Item {
+    assert_eq!(
+        items,
+        [v1::list_response::Item {
             sandbox: asked.sandbox,
             pod: asked.pod,
             vf: asked.vf,
             network: asked.network
-        }]);
+        }]
+    );
     assert!(client.detach(v1::DetachRequest { sandbox: sandbox() }).await.unwrap().into_inner().existed);
     assert!(!client.detach(v1::DetachRequest { sandbox: sandbox() }).await.unwrap().into_inner().existed);
     let status = client.check(v1::CheckRequest { sandbox: sandbox() }).await.unwrap_err();

@@ -21,15 +21,19 @@ impl MacAddr {
 
     /// The link-local address that a host derives from its MAC (RFC 4291, appendix A).
     pub fn link_local(self) -> std::net::Ipv6Addr {
-        let [a, b, c, d, e, f] = self.0;
-        std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+        let [first, b, c, d, e, last] = self.0;
+        std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, first ^ 2, b, c, 0xff, 0xfe, d, e, last])
     }
 }
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        let mut separator = "";
+        for octet in self.0 {
+            write!(f, "{separator}{octet:02x}")?;
+            separator = ":";
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tests::command::{place, sh};
-use tests::{Nic, Pod, Wish};
+use tests::{Nic, Pod, State, Wish};
 
 const CYCLES: u16 = 200;
 const VFS: u16 = 32;
@@ -27,8 +27,7 @@ fn line(what: &str, mut samples: Vec<Duration>) {
 fn nothing_is_left_of_two_hundred_pods() {
     let nic = Nic(1);
     nic.settle();
-    let (flows, ports, representors) = (nic.flows(), nic.ports(), nic.representors());
-    let attachments = nic.ledger()["attachments"].clone();
+    let before = State::of(nic);
     let zones_free = nic.metric("nic_agent_zones_free");
     let vfs = || sh("host1", "ls -d /sys/class/net/ens1v* | sort").ok();
     let vfs_before = vfs();
@@ -61,10 +60,7 @@ fn nothing_is_left_of_two_hundred_pods() {
     assert_eq!(whole.len(), usize::from(CYCLES));
 
     nic.settle();
-    assert_eq!(nic.flows(), flows);
-    assert_eq!(nic.ports(), ports);
-    assert_eq!(nic.representors(), representors);
-    assert_eq!(nic.ledger()["attachments"], attachments);
+    assert_eq!(State::of(nic), before);
     assert!(
         (nic.metric("nic_agent_zones_free") - zones_free).abs() < f64::EPSILON,
         "every zone is free again"

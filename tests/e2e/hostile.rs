@@ -1,38 +1,16 @@
 //! A server that lies to its NIC: every lie is refused with its reason, and nothing has changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use proto::v1::AttachRequest;
-use serde_json::Value;
 use tests::host::{Liar, Refused, claim};
-use tests::{Nic, Pod, Wish, netns};
+use tests::{Nic, Pod, State, Wish, netns};
 use tonic::Code;
 
 const HOST: Liar<'static> = Liar { place: "host1", certificate: Some("host1") };
-
-/// All that a claim could have changed on the NIC.
-#[derive(Debug, PartialEq)]
-struct State {
-    flows: BTreeSet<String>,
-    ports: BTreeMap<String, BTreeSet<String>>,
-    representors: BTreeMap<String, bool>,
-    attachments: Value,
-}
-
-impl State {
-    fn of(nic: Nic) -> Self {
-        Self {
-            flows: nic.flows(),
-            ports: nic.ports(),
-            representors: nic.representors(),
-            attachments: nic.ledger()["attachments"].clone(),
-        }
-    }
-}
 
 fn refused(who: Liar<'_>, request: AttachRequest) -> Refused {
     who.attach(request).expect_err("refused")

@@ -2,39 +2,14 @@
 //! after each death all comes back as it was, and no spoofed frame arrives at any time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
 use tests::command::in_place;
 use tests::frame;
 use tests::traffic::{Client, Echo};
-use tests::{Capture, Nic, Pod, Wish, until};
-
-#[derive(Debug, PartialEq)]
-struct State {
-    flows: BTreeSet<String>,
-    ports: BTreeMap<String, BTreeSet<String>>,
-    representors: BTreeMap<String, bool>,
-    attachments: Value,
-    chassis: String,
-}
-
-impl State {
-    fn of(nic: Nic) -> Self {
-        let external_ids = nic.vsctl(&["--bare", "get", "Open_vSwitch", ".", "external_ids"]);
-        let other_config = nic.vsctl(&["--bare", "get", "Open_vSwitch", ".", "other_config"]);
-        Self {
-            flows: nic.flows(),
-            ports: nic.ports(),
-            representors: nic.representors(),
-            attachments: nic.ledger()["attachments"].clone(),
-            chassis: format!("{external_ids}{other_config}"),
-        }
-    }
-}
+use tests::{Capture, Nic, Pod, State, Wish, until};
 
 /// Spoofed frames from a pod, for as long as this lives.
 struct Spoofer(Child);

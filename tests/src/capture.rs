@@ -17,8 +17,20 @@ impl Capture {
     /// Everything that *arrives* at the interface and matches the filter of pcap-filter(7).
     #[track_caller]
     pub fn start(place: &str, interface: &str, filter: &str) -> Self {
-        let arguments =
-            ["tcpdump", "-n", "-e", "-l", "-U", "-p", "-Q", "in", "--immediate-mode", "-i", interface, filter];
+        let arguments = [
+            "tcpdump",
+            "-n",
+            "-e",
+            "-l",
+            "-U",
+            "-p",
+            "-Q",
+            "in",
+            "--immediate-mode",
+            "-i",
+            interface,
+            filter,
+        ];
         let mut child = in_place(place, &arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

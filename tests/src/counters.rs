@@ -13,7 +13,8 @@ impl Counters {
     pub fn of(nic: u8) -> Self {
         let text = std::fs::read_to_string("/sys/kernel/debug/simnic/stats").expect("simnic's stats");
         let mine = format!("nic {nic} ");
-        let line = text.lines().find(|line| line.starts_with(&mine)).unwrap_or_else(|| panic!("{mine}in {text}"));
+        let line =
+            text.lines().find(|line| line.starts_with(&mine)).unwrap_or_else(|| panic!("{mine}in {text}"));
         let words: Vec<&str> = line.split_whitespace().collect();
         let value = |key: &str| {
             let at = words.iter().position(|word| *word == key).unwrap_or_else(|| panic!("{key} in {line}"));

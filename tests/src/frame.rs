@@ -11,7 +11,12 @@ fn hex_of_mac(mac: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    use std::fmt::Write;
+
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// RFC 1071.
@@ -100,7 +105,12 @@ pub fn icmp6(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8>
 }
 
 /// An unsolicited neighbour advertisement: "`target` is at `mac`", override set.
-pub fn neighbour_advertisement(source: Ipv6Addr, destination: Ipv6Addr, target: Ipv6Addr, mac: &str) -> Vec<u8> {
+pub fn neighbour_advertisement(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    target: Ipv6Addr,
+    mac: &str,
+) -> Vec<u8> {
     let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
     message.extend(target.octets());
     message.extend([2, 1]);

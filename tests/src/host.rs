@@ -31,7 +31,11 @@ pub struct Refused {
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
         let reason = status.metadata().get(proto::REASON_KEY).and_then(|v| v.to_str().ok());
-        Self { code: status.code(), reason: reason.unwrap_or_default().to_owned(), message: status.message().to_owned() }
+        Self {
+            code: status.code(),
+            reason: reason.unwrap_or_default().to_owned(),
+            message: status.message().to_owned(),
+        }
     }
 }
 

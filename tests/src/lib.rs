@@ -11,6 +11,7 @@ pub mod host;
 pub mod netns;
 pub mod nic;
 pub mod pod;
+pub mod state;
 pub mod traffic;
 pub mod wait;
 
@@ -18,4 +19,5 @@ pub use capture::Capture;
 pub use command::{Output, place, vm};
 pub use nic::Nic;
 pub use pod::{Pod, Wish};
+pub use state::State;
 pub use wait::until;

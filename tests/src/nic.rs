@@ -92,7 +92,7 @@ impl Nic {
     /// Ready, and a whole pass has found nothing to change.
     #[track_caller]
     pub fn settle(self) {
-        until(&format!("{self:?} settles"), Duration::from_secs(60), || {
+        until(&format!("{self:?} settles"), Duration::from_mins(1), || {
             let ready = self.run(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:9464/readyz"]);
             if !ready.is_ok() || !ready.stdout.starts_with("ready") {
                 return Err(format!("{} {}", ready.stdout, ready.stderr));

@@ -160,7 +160,9 @@ pub(super) fn remote(text: &str) -> Checked<Remote> {
     let port = port.parse().ok().filter(|port: &u16| *port != 0).ok_or(REMOTE)?;
     let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().map_err(|_| REMOTE)?.to_string(),
-        None if host.parse::<std::net::Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok() => host.to_owned(),
+        None if host.parse::<std::net::Ipv4Addr>().is_ok() || DnsName::try_from(host).is_ok() => {
+            host.to_owned()
+        }
         None => return Err(REMOTE.to_owned()),
     };
     match method {

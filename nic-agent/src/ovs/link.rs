@@ -54,11 +54,8 @@ impl OvsLink {
         let uuids = {
             let snapshot = self.replica.monitor.snapshot();
             let root = snapshot.table(OpenVSwitch::NAME).next().map(|(uuid, _)| uuid);
-            let ports = snapshot
-                .rows::<Port>()
-                .filter_map(Result::ok)
-                .map(|port| (port.name, port.uuid))
-                .collect();
+            let ports =
+                snapshot.rows::<Port>().filter_map(Result::ok).map(|port| (port.name, port.uuid)).collect();
             Uuids { root: root.ok_or(OvsError::Empty)?, ports }
         };
         let ops = ops::operations(steps, bump, &uuids);

@@ -141,11 +141,15 @@ fn plan_port(spec: &OvsSpec, view: &OvsView, port: &PortSpec, plan: &mut OvsPlan
     match view.interface(&port.name) {
         // A stray on br-edge under one of our names, as a bond or otherwise malformed, is ours to replace.
         None if holder == spec.edge.name => replace(plan),
-        None => plan.conflicts.push(Conflict::ForeignPort { port: port.name.clone(), bridge: holder.to_owned() }),
+        None => {
+            plan.conflicts.push(Conflict::ForeignPort { port: port.name.clone(), bridge: holder.to_owned() });
+        }
         Some(row) if holder != spec.edge.name && !is_ours(&row.external_ids) => {
             plan.conflicts.push(Conflict::ForeignPort { port: port.name.clone(), bridge: holder.to_owned() });
         }
-        Some(row) if holder != bridge || row.kind != port.kind || !port.is_same_attachment(&row.external_ids) => {
+        Some(row)
+            if holder != bridge || row.kind != port.kind || !port.is_same_attachment(&row.external_ids) =>
+        {
             replace(plan);
         }
         Some(row) => {

@@ -15,10 +15,19 @@ const TO_ANSWER: Duration = Duration::from_secs(1);
 /// What the reconciler is asked to do. Each is answered after the pass that did it.
 #[derive(Debug)]
 pub enum Command {
-    Attach { claim: Claim, reply: oneshot::Sender<Result<Ticket, Refusal>> },
+    Attach {
+        claim: Claim,
+        reply: oneshot::Sender<Result<Ticket, Refusal>>,
+    },
     /// The Attach with this token gave up.
-    Withdraw { key: SandboxKey, token: u64 },
-    Detach { key: SandboxKey, reply: oneshot::Sender<Result<bool, Refusal>> },
+    Withdraw {
+        key: SandboxKey,
+        token: u64,
+    },
+    Detach {
+        key: SandboxKey,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
+    },
 }
 
 /// A believed claim, to be followed in what is published.

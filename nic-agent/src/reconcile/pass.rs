@@ -287,7 +287,7 @@ impl Reconciler {
                 flows: flows.as_ref().copied().map_err(String::as_str),
                 restoring,
             };
-            let missing = stage::missing(attachment, &facts);
+            let missing = stage::ready(attachment, &facts).err();
             if let Some(waited) = self.waits.get_mut(key) {
                 waited.until_now(missing.as_ref().map(|m| m.who));
             }
@@ -303,7 +303,9 @@ impl Reconciler {
                         profile::answer(&config.profile, config.edge.mtu, &attachment.logical_port, binding);
                     State::Ready(Arc::new(answer))
                 }
-                (missing, _) => State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what)),
+                (missing, _) => {
+                    State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what))
+                }
             };
             let token = self.tokens.get(key).copied().unwrap_or(0);
             let entry = Entry { claim: attachment.claim.clone(), token, state };

@@ -10,12 +10,16 @@ use crate::southbound::IdentityError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortState {
     /// The southbound cannot be asked.
-    Disconnected { why: String },
+    Disconnected {
+        why: String,
+    },
     /// Asked, not answered.
     Asking,
     Missing,
     NoIdentity(IdentityError),
-    Known { chassis: ChassisState },
+    Known {
+        chassis: ChassisState,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +27,17 @@ pub enum ChassisState {
     Unbound,
     Ours,
     /// Bound elsewhere; `requested` when the CMS asks for us all the same (`options:requested-chassis`).
-    Other { name: String, requested: bool },
+    Other {
+        name: String,
+        requested: bool,
+    },
 }
 
 impl PortState {
     /// May our integration bridge claim the port? One that another chassis has bound is left there: two that claim it
     /// take it from each other for ever.
     pub fn may_plug(&self) -> bool {
-        !matches!(
-            self,
-            Self::Known { chassis: ChassisState::Other { requested: false, .. } } | Self::Missing
-        )
+        !matches!(self, Self::Known { chassis: ChassisState::Other { requested: false, .. } } | Self::Missing)
     }
 }
 
@@ -64,47 +68,34 @@ pub struct Missing {
     pub what: String,
 }
 
-fn us(what: String) -> Option<Missing> {
-    Some(Missing { who: Who::Us, what })
+fn us(what: String) -> Missing {
+    Missing { who: Who::Us, what }
 }
 
-fn ovn(what: String) -> Option<Missing> {
-    Some(Missing { who: Who::Ovn, what })
+fn ovn(what: String) -> Missing {
+    Missing { who: Who::Ovn, what }
 }
 
-/// The first thing that is missing, or nothing.
-pub fn missing(of: &Attachment, facts: &Facts<'_>) -> Option<Missing> {
+/// `Err` is the first thing that is missing.
+pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
     let vf = of.claim.vf;
-    let Some(representor) = facts.representor else {
-        return us(format!("{vf} has no representor"));
-    };
-    let ovs = match facts.ovs {
-        Ok(ovs) => ovs,
-        Err(why) => return us(format!("Open vSwitch not connected: {why}")),
-    };
-    if let Some(stage) = logical(of, facts.port) {
-        return ovn(stage);
-    }
-    if let Some(conflict) = facts.conflicts.first() {
-        return us(conflict.to_string());
-    }
+    let representor = facts.representor.ok_or_else(|| us(format!("{vf} has no representor")))?;
+    let ovs = facts.ovs.map_err(|why| us(format!("Open vSwitch not connected: {why}")))?;
+    logical(of, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
+    facts.conflicts.first().map_or(Ok(()), |conflict| Err(us(conflict.to_string())))?;
     let (edge, int) = (attachment::edge_patch(vf), attachment::int_patch(vf));
-    if let Some(stage) = [&representor.name, &edge, &int].into_iter().find_map(|name| port(ovs, name)) {
-        return us(stage);
+    for name in [&representor.name, &edge, &int] {
+        port(ovs, name).map_or(Ok(()), |stage| Err(us(stage)))?;
     }
-    if let Err(why) = facts.flows {
-        return us(format!("flows not installed: {why}"));
-    }
+    facts.flows.map_err(|why| us(format!("flows not installed: {why}")))?;
     if facts.restoring {
-        return us("Open vSwitch is being restored".to_owned());
+        return Err(us("Open vSwitch is being restored".to_owned()));
     }
-    if let Some(stage) = installed(of, ovs, facts.port) {
-        return ovn(stage);
-    }
+    installed(of, ovs, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
     if !representor.up || representor.closed {
-        return us(format!("representor {} not open", representor.name));
+        return Err(us(format!("representor {} not open", representor.name)));
     }
-    None
+    Ok(())
 }
 
 /// What a port of ours lacks in Open vSwitch.

@@ -7,8 +7,8 @@ use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, U
 
 use super::{DHCP, identity};
 use crate::attachment::Binding;
-use crate::replica::Replica;
 use crate::reconcile::stage::{ChassisState, PortState};
+use crate::replica::Replica;
 
 const DATABASE: &str = "OVN_Southbound";
 

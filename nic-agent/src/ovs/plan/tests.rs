@@ -70,7 +70,7 @@ fn attachment(vf: u16, pod: u16) -> Attachment {
         zone: CtZone::new(61000 + vf).unwrap(),
         zone_dirty: true,
         logical_port: format!("default_web-{pod}"),
-        binding: (pod % 2 == 0).then(|| Binding {
+        binding: pod.is_multiple_of(2).then(|| Binding {
             mac: "0a:00:00:00:00:01".parse().unwrap(),
             ips: Vec::new(),
             dhcp: true,
@@ -159,7 +159,11 @@ fn another_pod_on_the_same_vf_gets_new_rows() {
 #[test]
 fn what_is_not_ours_is_reported_and_left_alone() {
     let mut view = foreign();
-    view.bridges.get_mut("br-ex").unwrap().ports.insert("rep0".into(), PortView { interface: Some(InterfaceView::default()) });
+    view.bridges
+        .get_mut("br-ex")
+        .unwrap()
+        .ports
+        .insert("rep0".into(), PortView { interface: Some(InterfaceView::default()) });
     let conflicts = converge(&spec(&[(0, 0)]), &mut view).conflicts;
     assert_eq!(conflicts, [Conflict::ForeignPort { port: "rep0".into(), bridge: "br-ex".into() }]);
 
