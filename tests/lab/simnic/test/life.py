@@ -125,7 +125,7 @@ for side in ("1001", "2001"):
     sh(f"echo {side}:03:00.0 >/sys/bus/pci/drivers/simnic/unbind; sleep 0.3; echo {side}:03:00.0 >/sys/bus/pci/drivers/simnic/bind")
 ok("p0" in ours("k1") and "pf0vf3" in ours("k1") and "ens1" in ours(), "either side's driver is unbound and bound under load")
 write("del", 1)
-for i in range(5):
+for i in range(3):
     up(1, "k1", ["ka", "kb"])
     policy("k1")
     time.sleep(0.3)
