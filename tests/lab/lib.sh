@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034                # used where this is sourced
-# Sourced by build, lab and selftest: where things are, and how to say what happens.
+# Sourced by build, lab and demo: where things are, and how to say what happens.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 export here repo
