@@ -155,7 +155,7 @@ fn words(in_port: OfPort, frame: &Frame) -> String {
         };
         format!("{frag}{l4}")
     };
-    out.push_str(&match &frame.body {
+    let payload = match &frame.body {
         Body::Other(kind) => format!(",dl_type={:#06x}", kind.get()),
         Body::Arp(arp) => format!(
             ",arp,arp_op={},arp_spa={},arp_tpa={},arp_sha={},arp_tha={}",
@@ -167,8 +167,8 @@ fn words(in_port: OfPort, frame: &Frame) -> String {
         Body::Ipv6(ip) => {
             format!(",ipv6,ipv6_src={},ipv6_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 58, "v6"))
         }
-    });
-    out
+    };
+    out + &payload
 }
 
 /// Ports to which OVS would send the frame, if conntrack called it what our model of conntrack calls it.

@@ -404,6 +404,23 @@ fn errors_pass_for_known_connections_only_and_redirects_never() {
     assert!(switch.receive(pods[1].patch, error(3, about)).unwrap().is_empty(), "another pod's zone");
 }
 
+/// Were conntrack to let such messages by, they would still end before it.
+#[test]
+fn forbidden_discovery_does_not_even_reach_conntrack() {
+    let pods = pods();
+    let mut flows = all_flows(&pods);
+    flows.retain(|flow| flow.table == CLASSIFY);
+    let pass = vec![Action::OutputReg(RegSlice::whole(AHEAD))];
+    flows.push(Flow { table: EGRESS, priority: 1, cookie: Cookie(0), matches: Match::any(), actions: pass });
+    let mut switch = Switch::new(flows);
+    let mut passes =
+        |kind| !switch.receive(pods[0].rep, frame(mac(1), icmp6(v6(1), kind, None))).unwrap().is_empty();
+    for kind in [130, 131, 132, 134, 135, 136, 137, 143] {
+        assert!(!passes(kind), "{kind}");
+    }
+    assert!(passes(128) && passes(133));
+}
+
 #[test]
 fn nonsense_yields_no_flows() {
     let good = pods().remove(0);
