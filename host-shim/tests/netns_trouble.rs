@@ -265,19 +265,22 @@ fn gc_detaches_what_is_not_valid_and_leaves_other_networks() {
     let other = bench.config(json!({ "name": "storage", "deviceID": VF4 }));
     bench.cni("ADD", "gone", &one.path(), "eth0", &config).ok();
     bench.cni("ADD", "stays", &two.path(), "eth0", &other).ok();
-    // From before the last boot: the NIC knows it, nothing here does.
-    bench.script(|script| {
-        script.held.insert(
-            ("ancient".into(), "eth0".into()),
-            proto::v1::AttachRequest {
-                sandbox: Some(proto::v1::Sandbox { id: "ancient".into(), interface: "eth0".into() }),
-                ..Default::default()
-            },
-        )
-    });
+    // From before the last boot: the NIC knows them, nothing here does. One is another network's.
+    for (id, network) in [("ancient", &config["name"]), ("distant", &other["name"])] {
+        bench.script(|script| {
+            script.held.insert(
+                (id.into(), "eth0".into()),
+                proto::v1::AttachRequest {
+                    sandbox: Some(proto::v1::Sandbox { id: id.into(), interface: "eth0".into() }),
+                    network: network.as_str().unwrap().into(),
+                    ..Default::default()
+                },
+            )
+        });
+    }
     let said = bench.cni("GC", "", &three.path(), "", &config).error(7);
     assert!(said.contains("cni.dev/valid-attachments"), "{said}");
-    assert_eq!(held(&bench), ["ancient:eth0", "gone:eth0", "stays:eth0"]);
+    assert_eq!(held(&bench), ["ancient:eth0", "distant:eth0", "gone:eth0", "stays:eth0"]);
 
     let valid = |items: Value| {
         let mut config = config.clone();
@@ -287,13 +290,18 @@ fn gc_detaches_what_is_not_valid_and_leaves_other_networks() {
     let all =
         json!([{ "containerID": "gone", "ifname": "eth0" }, { "containerID": "ancient", "ifname": "eth0" }]);
     bench.cni("GC", "", &three.path(), "", &valid(all)).ok();
-    assert_eq!(held(&bench), ["ancient:eth0", "gone:eth0", "stays:eth0"]);
+    assert_eq!(held(&bench), ["ancient:eth0", "distant:eth0", "gone:eth0", "stays:eth0"]);
 
     bench.cni("GC", "", &three.path(), "", &valid(json!([]))).ok();
-    assert_eq!(held(&bench), ["stays:eth0"]);
+    assert_eq!(held(&bench), ["distant:eth0", "stays:eth0"]);
     assert_eq!(bench.records(), ["stays:eth0.json"]);
     assert_eq!(one.names(), ["lo"]);
     assert!(two.link("eth0").is_some());
+    // Each network has its own collection.
+    let mut collection = other.clone();
+    collection["cni.dev/valid-attachments"] = json!([{ "containerID": "stays", "ifname": "eth0" }]);
+    bench.cni("GC", "", &three.path(), "", &collection).ok();
+    assert_eq!(held(&bench), ["stays:eth0"]);
     bench.cni("DEL", "stays", &two.path(), "eth0", &other).ok();
     bench.assert_clean();
 }

@@ -1,6 +1,6 @@
 //! Which pods exist, and on which node: what a claim of the server is checked against (docs/security.md).
 //!
-//! The consumer sees a [`watch::Receiver`] of [`Directory`] and does not know what fills it. Today a [file] does; a
+//! The consumer sees a [`watch::Receiver`] of [`Directory`] and does not know what fills it. Today a [mod@file] does; a
 //! watch on the Kubernetes API will.
 
 pub mod file;

@@ -1,6 +1,7 @@
 //! The netlink session against a real kernel with cls_flower, devlink and the simulated NIC. Runs in the lab VM, as root;
 //! `cargo test -p offload --test netlink_vm` there. What the kernel was made to do is read back with `ip`, `tc` and
 //! `devlink`, never with the code under test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
 #[path = "netlink_vm/bench.rs"]

@@ -17,7 +17,7 @@ for part in $parts; do
   for n in $(ip netns list | cut -d' ' -f1); do ip netns del "$n"; done
   insmod "$here/simnic.ko"; check $? "$part: the module loads"
   timeout 900 python3 "$here/test/$part.py"; check $? "$part: ran to its end"
-  for i in 1 2 3 4 5; do rmmod simnic 2>/dev/null; [ -e /sys/module/simnic ] || break; sleep 1; done
+  for _ in 1 2 3 4 5; do rmmod simnic 2>/dev/null; [ -e /sys/module/simnic ] || break; sleep 1; done
   [ ! -e /sys/module/simnic ]; check $? "$part: the module unloads"
   [ -z "$(ls -d /sys/bus/pci/devices/[12]0*:03:* 2>/dev/null)" ]; check $? "$part: no PCI function is left"
   quiet; check $? "$part: the kernel has nothing to say"
