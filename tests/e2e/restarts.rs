@@ -91,11 +91,11 @@ fn whoever_dies_comes_back_to_the_same_state() {
         });
         std::thread::sleep(Duration::from_secs(2));
         nic.settle();
-        until(&format!("all is as before {daemon} was killed"), Duration::from_secs(60), || {
+        until(&format!("all is as before {daemon} was killed"), Duration::from_mins(1), || {
             let now = State::of(nic);
             if now == before { Ok(()) } else { Err(format!("{now:#?}\nbefore: {before:#?}")) }
         });
-        until("traffic flows", Duration::from_secs(60), || {
+        until("traffic flows", Duration::from_mins(1), || {
             if near.pings(&far.ip) { Ok(()) } else { Err("no answer".to_owned()) }
         });
         let report = client.stop();
