@@ -1,5 +1,5 @@
 //! The agent put together: [`App::build`] binds and reads what can fail at a start, [`App::run`] runs until told to
-//! stop. Tests start the same `App`.
+//! stop.
 //!
 //! ```text
 //!  config file ─► watch<Config> ─┬─► reconciler ─► Published ─┬─► gRPC server (Attach waits for it)
@@ -7,7 +7,6 @@
 //!  kernel thread ─► events ──────┘
 //! ```
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +77,8 @@ impl App {
                 first.chassis.ovn_remote.clone(),
                 first.southbound.tls.as_ref().map(tls_files),
             ),
-            edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, hostname, metrics.clone()),
+            edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, metrics.clone()),
+            hostname,
             metrics: metrics.clone(),
             heartbeat: heartbeat.clone(),
         })
@@ -89,7 +89,6 @@ impl App {
         reconciler.close_first().await;
         let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
             .context("gRPC server")?;
-        info!(addresses = ?server.local_addrs(), "gRPC server");
         let endpoint = match first.metrics.listen {
             Some(address) => {
                 let bound =
@@ -118,11 +117,6 @@ impl App {
     /// Stops the running app: what is installed stays installed.
     pub fn canceller(&self) -> CancellationToken {
         self.cancel.clone()
-    }
-
-    /// Where the gRPC server listens.
-    pub fn listeners(&self) -> Vec<std::net::SocketAddr> {
-        self.server.local_addrs().to_vec()
     }
 
     pub async fn run(self) {
@@ -190,7 +184,7 @@ async fn serve(server: Server<Handle>, serving: CancellationToken, app: Cancella
 
 fn tls_files(tls: &config::SouthboundTls) -> ovsdb_session::TlsFiles {
     ovsdb_session::TlsFiles {
-        key: PathBuf::clone(&tls.private_key),
+        key: tls.private_key.clone(),
         certificate: tls.certificate.clone(),
         ca: tls.ca_cert.clone(),
     }

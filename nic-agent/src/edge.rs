@@ -20,8 +20,6 @@ const COOKIE: u64 = 0xdb << 56;
 pub struct Edge {
     bridge: String,
     socket: PathBuf,
-    /// `external_ids:hostname` of the chassis.
-    pub hostname: String,
     session: Option<Session>,
     /// Whether OVS, as of this session, still waits for its flows.
     pub restore: Restore,
@@ -29,9 +27,9 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub fn new(bridge: String, run_dir: &std::path::Path, hostname: String, metrics: Metrics) -> Self {
+    pub fn new(bridge: String, run_dir: &std::path::Path, metrics: Metrics) -> Self {
         let socket = run_dir.join(format!("{bridge}.mgmt"));
-        Self { bridge, socket, hostname, session: None, restore: Restore::default(), metrics }
+        Self { bridge, socket, session: None, restore: Restore::default(), metrics }
     }
 
     pub fn bridge(&self) -> &str {

@@ -61,6 +61,8 @@ pub struct Reconciler {
     ovs: OvsLink,
     southbound: SouthboundLink,
     edge: Edge,
+    /// `external_ids:hostname` of the chassis.
+    hostname: String,
     ledger: Ledger,
     ledger_path: PathBuf,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -95,6 +97,7 @@ pub struct Parts {
     pub ovs: OvsLink,
     pub southbound: SouthboundLink,
     pub edge: Edge,
+    pub hostname: String,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
 }
@@ -119,6 +122,7 @@ impl Reconciler {
             ovs: parts.ovs,
             southbound: parts.southbound,
             edge: parts.edge,
+            hostname: parts.hostname,
             ledger,
             ledger_path,
             commands,

@@ -205,7 +205,7 @@ impl Reconciler {
         }
         let bump = matches!((before, self.edge.restore), (Restore::Waiting, Restore::Releasing { .. }));
         let (external_ids, other_config) =
-            spec::chassis(&config.chassis, &self.edge.hostname, self.edge.restore.value());
+            spec::chassis(&config.chassis, &self.hostname, self.edge.restore.value());
         let mut wanted = Vec::new();
         for attachment in self.ledger.attachments() {
             let plugged = view
