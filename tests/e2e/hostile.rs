@@ -36,7 +36,7 @@ fn every_lie_is_refused_and_changes_nothing() {
         (
             "unknown-pod",
             with(claim(&free), &|r| {
-                r.pod.as_mut().unwrap().uid = "11111111-2222-3333-4444-555555555555".into()
+                r.pod.as_mut().unwrap().uid = "11111111-2222-3333-4444-555555555555".into();
             }),
         ),
         ("wrong-pod", with(claim(&free), &|r| r.pod.as_mut().unwrap().name = "held".into())),
@@ -103,7 +103,7 @@ fn garbage() {
             let mut stream = connect();
             stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
             let bytes: Vec<u8> =
-                (0..600u32).map(|n| (n as u8).wrapping_mul(round).wrapping_add(round)).collect();
+                (0..=u8::MAX).cycle().take(600).map(|n| n.wrapping_mul(round).wrapping_add(round)).collect();
             let _ =
                 stream.write_all(if round % 3 == 0 { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" } else { &bytes });
             let _ = stream.read(&mut [0; 64]);
