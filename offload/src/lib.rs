@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod boundary;
+pub mod flower;
 pub mod ids;
 pub mod netlink;
 pub mod openflow;
+pub mod policy;
 pub mod representor;

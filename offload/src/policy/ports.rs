@@ -1,0 +1,151 @@
+//! Sets of transport ports.
+
+use crate::openflow::{Bits, Masked};
+
+/// Both ends belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
+    /// `None` if it ends before it begins.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first <= last { Some(Self { first, last }) } else { None }
+    }
+
+    pub const fn one(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+}
+
+/// Ranges in order, none touching the next: equal sets are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortSet(Vec<PortRange>);
+
+impl PortSet {
+    pub fn all() -> Self {
+        Self(vec![PortRange::ALL])
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.0 == [PortRange::ALL]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn ranges(&self) -> &[PortRange] {
+        &self.0
+    }
+
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.first <= port && port <= range.last)
+    }
+
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        self.0.iter().chain(&other.0).copied().collect()
+    }
+
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let meet = |a: &PortRange, b: &PortRange| PortRange::new(a.first.max(b.first), a.last.min(b.last));
+        self.0.iter().flat_map(|a| other.0.iter().filter_map(move |b| meet(a, b))).collect()
+    }
+
+    /// As aligned blocks, which is what a bit mask can say: at most 30 for a range. All ports are one block.
+    pub fn blocks(&self) -> Vec<Masked<u16>> {
+        let mut blocks = Vec::new();
+        for range in &self.0 {
+            let (mut next, end) = (u32::from(range.first), u32::from(range.last) + 1);
+            while next < end {
+                let aligned = if next == 0 { 1 << 16 } else { 1 << next.trailing_zeros() };
+                let fitting = 1 << (end - next).ilog2();
+                let size: u32 = fitting.min(aligned);
+                blocks.push(Masked::new(
+                    <u16 as Bits>::from_bits(next.into()),
+                    <u16 as Bits>::from_bits(u128::from(!(size - 1))),
+                ));
+                next += size;
+            }
+        }
+        blocks
+    }
+}
+
+impl From<u16> for PortSet {
+    fn from(port: u16) -> Self {
+        Self(vec![PortRange::one(port)])
+    }
+}
+
+impl From<PortRange> for PortSet {
+    fn from(range: PortRange) -> Self {
+        Self(vec![range])
+    }
+}
+
+impl FromIterator<PortRange> for PortSet {
+    fn from_iter<I: IntoIterator<Item = PortRange>>(ranges: I) -> Self {
+        let mut ranges: Vec<PortRange> = ranges.into_iter().collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(previous) if u32::from(range.first) <= u32::from(previous.last) + 1 => {
+                    previous.last = previous.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sets() -> impl Strategy<Value = PortSet> {
+        let edge = prop_oneof![Just(0), Just(u16::MAX), 0..20u16, any::<u16>()];
+        let range = (edge.clone(), edge).prop_filter_map("order", |(a, b)| PortRange::new(a, b));
+        proptest::collection::vec(range, 0..5).prop_map(|ranges| ranges.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_what_its_ranges_say(a in sets(), b in sets(), ports in proptest::collection::vec(any::<u16>(), 40)) {
+            for port in ports.into_iter().chain(0..25).chain(65_500..=u16::MAX) {
+                let (in_a, in_b) = (a.contains(port), b.contains(port));
+                prop_assert_eq!(a.union(&b).contains(port), in_a || in_b);
+                prop_assert_eq!(a.intersection(&b).contains(port), in_a && in_b);
+                let blocks = a.blocks();
+                // Blocks never overlap.
+                prop_assert_eq!(blocks.iter().filter(|it| it.covers(port)).count(), usize::from(in_a));
+            }
+            prop_assert_eq!(a.union(&b), b.union(&a));
+            prop_assert!(a.ranges().windows(2).all(|it| u32::from(it[0].last) + 1 < u32::from(it[1].first)));
+        }
+    }
+
+    #[test]
+    fn all_ports_are_one_block_and_the_worst_range_thirty() {
+        assert_eq!(PortSet::all().blocks(), [Masked::any()]);
+        assert_eq!(PortSet::from(PortRange::new(1, 65_534).unwrap()).blocks().len(), 30);
+    }
+}
