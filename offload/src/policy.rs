@@ -22,6 +22,8 @@ mod verdict;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use ports::{PortRange, PortSet};
 pub use prefixes::PrefixSet;
 pub use traffic::{IcmpKind, Traffic, Transports};
@@ -29,7 +31,8 @@ pub use verdict::{Decision, Direction, Packet, State, Transport, decide, verdict
 
 /// Which policy's rule this was: opaque here, carried into every flow and filter that a rule becomes (OpenFlow cookie,
 /// TC action cookie), so that whoever reads them there can name the rule. Given by the translator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Origin(pub u64);
 
 impl fmt::Display for Origin {
@@ -38,7 +41,8 @@ impl fmt::Display for Origin {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     Allow,
     Deny,
@@ -47,7 +51,8 @@ pub enum Action {
 }
 
 /// One rule. An empty set of peers or of traffic matches nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     pub action: Action,
     /// The other side: of egress the destination, of ingress the source.
@@ -58,7 +63,8 @@ pub struct Rule {
 }
 
 /// Rules of one rank. The first that matches decides.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tier {
     pub rules: Vec<Rule>,
     /// What happens to what no rule of the tier matches.
@@ -68,7 +74,8 @@ pub struct Tier {
 }
 
 /// One direction of a pod. No tier: not isolated, everything is allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rules {
     pub tiers: Vec<Tier>,
 }
@@ -81,7 +88,8 @@ impl Rules {
 }
 
 /// What a pod may start, and what may reach it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PodPolicy {
     pub egress: Rules,
     pub ingress: Rules,
@@ -93,5 +101,31 @@ impl PodPolicy {
             Direction::Egress => &self.egress,
             Direction::Ingress => &self.ingress,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_survives_the_file_that_keeps_it() {
+        let rule = Rule {
+            action: Action::Allow,
+            peers: PrefixSet::any(),
+            traffic: Traffic::Of(Transports {
+                tcp: PortRange::new(80, 90).into_iter().collect(),
+                icmp: [IcmpKind::TypeCode(3, 4), IcmpKind::Any].into(),
+                ..Transports::default()
+            }),
+            origin: Origin(u64::MAX),
+        };
+        let tier = Tier { rules: vec![rule], otherwise: Action::Deny, origin: Origin(7) };
+        let policy = PodPolicy { egress: Rules { tiers: vec![tier] }, ingress: Rules::default() };
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<PodPolicy>(&text).unwrap(), policy, "{text}");
+        // What was not canonical becomes so, and what makes no sense is refused.
+        assert_eq!(serde_json::from_str::<PortSet>("[[5, 9], [1, 4]]").unwrap().ranges().len(), 1);
+        assert!(serde_json::from_str::<PortSet>("[[9, 5]]").is_err());
     }
 }

@@ -1,9 +1,12 @@
 //! Sets of transport ports.
 
+use serde::{Deserialize, Serialize};
+
 use crate::openflow::{Bits, Masked};
 
 /// Both ends belong to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "(u16, u16)", into = "(u16, u16)")]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -31,7 +34,8 @@ impl PortRange {
 }
 
 /// Ranges in order, none touching the next: equal sets are equal values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<PortRange>", into = "Vec<PortRange>")]
 pub struct PortSet(Vec<PortRange>);
 
 impl PortSet {
@@ -83,6 +87,33 @@ impl PortSet {
             }
         }
         blocks
+    }
+}
+
+impl TryFrom<(u16, u16)> for PortRange {
+    type Error = String;
+
+    fn try_from((first, last): (u16, u16)) -> Result<Self, Self::Error> {
+        Self::new(first, last)
+            .ok_or_else(|| format!("a range of ports that ends before it begins: {first} to {last}"))
+    }
+}
+
+impl From<PortRange> for (u16, u16) {
+    fn from(range: PortRange) -> Self {
+        (range.first, range.last)
+    }
+}
+
+impl From<Vec<PortRange>> for PortSet {
+    fn from(ranges: Vec<PortRange>) -> Self {
+        ranges.into_iter().collect()
+    }
+}
+
+impl From<PortSet> for Vec<PortRange> {
+    fn from(set: PortSet) -> Self {
+        set.0
     }
 }
 

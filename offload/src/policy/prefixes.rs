@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 /// Prefixes of both versions, sorted, none inside another and no two that make up one: equal sets are equal values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<IpNet>", into = "Vec<IpNet>")]
 pub struct PrefixSet {
     v4: Vec<Ipv4Net>,
     v6: Vec<Ipv6Net>,
@@ -98,6 +100,18 @@ impl FromIterator<IpNet> for PrefixSet {
             }
         }
         Self { v4: Ipv4Net::aggregate(&v4), v6: Ipv6Net::aggregate(&v6) }
+    }
+}
+
+impl From<Vec<IpNet>> for PrefixSet {
+    fn from(nets: Vec<IpNet>) -> Self {
+        nets.into_iter().collect()
+    }
+}
+
+impl From<PrefixSet> for Vec<IpNet> {
+    fn from(set: PrefixSet) -> Self {
+        set.v4.into_iter().map(IpNet::from).chain(set.v6.into_iter().map(IpNet::from)).collect()
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{PortSet, Transport};
 
 /// Protocols and ports.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Traffic {
     /// Every protocol of IP.
     Any,
@@ -13,7 +16,8 @@ pub enum Traffic {
 }
 
 /// A list, protocol by protocol. What is empty matches nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Transports {
     /// Destination ports.
     pub tcp: PortSet,
@@ -28,7 +32,8 @@ pub struct Transports {
 }
 
 /// ICMP by type and code. `None` matches every one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IcmpKind {
     Any,
     Type(u8),
