@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod boundary;
+pub mod cut;
 pub mod flower;
 pub mod ids;
 pub mod netlink;
 pub mod openflow;
 pub mod policy;
 pub mod representor;
+pub mod tuple;

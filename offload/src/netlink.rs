@@ -1,4 +1,4 @@
-//! The netlink session: links, representors' devlink ports, TC.
+//! The netlink session: links, representors' devlink ports, TC, conntrack.
 //!
 //! Owns blocking netlink sockets and the encoding of what goes over them. It never decides what should be there: callers
 //! ask, compare and say what to change. It never runs a program and never touches what the caller did not name.
@@ -12,8 +12,10 @@
 //! What goes to TC is built from netlink-packet-route's types and, where it has none, from our own. What comes back is read
 //! by [`wire`], which looks only at attributes we ask for: a kernel that adds or widens another one breaks no dump.
 //!
-//! Sources: Linux 6.12 `include/uapi/linux/{netlink,rtnetlink,if_link,devlink,pkt_cls}.h`, RFC 3549.
+//! Sources: Linux 6.12 `include/uapi/linux/{netlink,rtnetlink,if_link,devlink,pkt_cls}.h`,
+//! `include/uapi/linux/netfilter/nfnetlink_conntrack.h`, RFC 3549.
 
+pub mod conntrack;
 pub mod devlink;
 mod error;
 mod extack;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netlink_packet_core::Emitable;
 use netlink_sys::SocketAddr;
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -48,6 +48,7 @@ pub mod flags {
 pub enum Protocol {
     Route,
     Generic,
+    Netfilter,
 }
 
 /// A request before it has a sequence number: its type, flags beyond REQUEST and ACK, and what follows the header.
@@ -146,6 +147,7 @@ impl NetlinkSocket {
         let (number, name) = match protocol {
             Protocol::Route => (NETLINK_ROUTE, "open a route netlink socket"),
             Protocol::Generic => (NETLINK_GENERIC, "open a generic netlink socket"),
+            Protocol::Netfilter => (NETLINK_NETFILTER, "open a netfilter netlink socket"),
         };
         Self::open_bound(number).map_err(|source| Error::Socket { operation: name.to_owned(), source })
     }

@@ -1,0 +1,60 @@
+//! Which connections a change of policy ends: those whose first packet the new policy denies.
+//!
+//! Established packets pass whatever the rules say, so a policy that became tighter reaches old connections only through
+//! this: their entries are deleted ([`Conntrack::delete`](crate::netlink::conntrack::Conntrack::delete)), and the next
+//! packet is a new connection's. Delete only after the new rules are in force, or the old ones let the connection begin
+//! again.
+//!
+//! An entry is judged by its original tuple alone. In a pod's own zone nothing is translated; if an entry's reply says
+//! otherwise, what the pod sent or was sent is still in the original tuple. Whether an entry was there as the answer to
+//! another (`+rel`) is not asked: no helper is ever attached in our zones, and an ICMP error has no entry of its own.
+//!
+//! Pure, and as small as the evaluator that it asks.
+
+use std::net::IpAddr;
+
+use crate::netlink::conntrack::Entry;
+use crate::policy::{Direction, Packet, PodPolicy, decide};
+
+/// Of the entries of a pod's own zone, those to delete. `addresses` are the pod's.
+///
+/// What the pod's address began is egress, all else ingress, whatever address it goes to (a group's, for instance). What
+/// goes from the pod to itself crosses the boundary both ways, and both must allow it.
+pub fn cut<'a>(
+    addresses: &[IpAddr],
+    policy: &PodPolicy,
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<&'a Entry> {
+    let denied = |entry: &&Entry| {
+        let packet = entry.orig.packet();
+        let sends = addresses.contains(&packet.src);
+        let receives = !sends || addresses.contains(&packet.dst);
+        (sends && denies(policy, Direction::Egress, &packet))
+            || (receives && denies(policy, Direction::Ingress, &packet))
+    };
+    entries.into_iter().filter(denied).collect()
+}
+
+/// Of the entries of a zone that several pods share, those to delete. `policy_of` knows the pods of this zone.
+///
+/// A connection between two of them needs the sender's egress and the receiver's ingress; of one with the world outside,
+/// only the pod's side is asked. An entry of which no side is known is left alone.
+pub fn cut_shared<'a, 'p>(
+    policy_of: impl Fn(IpAddr) -> Option<&'p PodPolicy>,
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<&'a Entry> {
+    let denied = |entry: &&Entry| {
+        let packet = entry.orig.packet();
+        let side =
+            |address, direction| policy_of(address).is_some_and(|policy| denies(policy, direction, &packet));
+        side(packet.src, Direction::Egress) || side(packet.dst, Direction::Ingress)
+    };
+    entries.into_iter().filter(denied).collect()
+}
+
+fn denies(policy: &PodPolicy, direction: Direction, packet: &Packet) -> bool {
+    !decide(policy.rules(direction), direction, packet).allowed
+}
+
+#[cfg(test)]
+mod tests;
