@@ -9,12 +9,14 @@
 //! message that cannot be read is an error of the whole dump; a dump that the kernel marks as torn is repeated. After an
 //! [`Error::Overrun`] or [`Error::TimedOut`] of a change nobody knows what was done: dump and compare.
 //!
-//! What goes to TC is built from netlink-packet-route's types and, where it has none, from our own. What comes back is read
-//! by [`wire`], which looks only at attributes we ask for: a kernel that adds or widens another one breaks no dump.
+//! What goes to links and qdiscs is built from netlink-packet-route's types; filters and actions, of which it lacks most, are
+//! written with [`wire`] straight into the datagram. What comes back is read by [`wire`], too, which looks only at attributes
+//! we ask for: a kernel that adds or widens another one breaks no dump.
 //!
 //! Sources: Linux 6.12 `include/uapi/linux/{netlink,rtnetlink,if_link,devlink,pkt_cls}.h`,
 //! `include/uapi/linux/netfilter/nfnetlink_conntrack.h`, RFC 3549.
 
+pub mod batch;
 pub mod conntrack;
 pub mod devlink;
 mod error;

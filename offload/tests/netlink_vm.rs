@@ -543,7 +543,7 @@ fn vm_filters_of_all_chains_are_dumped() {
     assert_eq!((chain5.pref, chain5.protocol, chain5.kind.as_str()), (2, 0x0800, "flower"));
     let flower = chain5.flower.as_ref().unwrap();
     assert_eq!((flower.in_hw, flower.in_hw_count, flower.actions.len()), (true, 1, 2));
-    assert_eq!(flower.actions[1].verdict, Some(tc::action::Verdict::GotoChain(7)));
+    assert_eq!(flower.actions[1].verdict, Some(tc::Verdict::GotoChain(7)));
     let matchall = filters.iter().find(|filter| filter.kind == "matchall").unwrap();
     assert_eq!((matchall.pref, matchall.protocol, &matchall.flower), (9, 0x8100, &None));
 

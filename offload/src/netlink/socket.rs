@@ -11,6 +11,7 @@ use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::batch::Batch;
 use super::error::{Errno, Error, Result};
 use super::extack::Ack;
 use super::frame::{DUMP_INTERRUPTED, Frame, Frames};
@@ -24,9 +25,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const SEND_BUFFER: usize = 1 << 20;
 /// The kernel builds dump datagrams of at most 32 KiB; answers to a single request can be larger.
 const DATAGRAM: usize = 256 << 10;
-/// Most requests of a batch in one datagram: their errors must fit the receive buffer even where it cannot be raised.
-const BATCH_MESSAGES: usize = 128;
-const BATCH_BYTES: usize = 128 << 10;
 const DUMP_TRIES: u32 = 8;
 
 const NLMSG_NOOP: u16 = 1;
@@ -177,6 +175,11 @@ impl NetlinkSocket {
         })
     }
 
+    /// The kernel's name for this socket. Notifications of a change bear the port of who asked for it.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
     fn next_sequence(&mut self) -> u32 {
         // 0 is what notifications carry.
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
@@ -322,36 +325,38 @@ impl NetlinkSocket {
         acknowledge: Acknowledge,
     ) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(requests.len());
-        let mut rest = requests;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(batch_length(rest));
-            self.batch_datagram(operation, now, acknowledge, &mut outcomes)?;
-            rest = later;
+        let mut batch = Batch::default();
+        for request in requests {
+            batch.push_request(request, acknowledge == Acknowledge::Each).map_err(malformed(operation))?;
+            if batch.is_full() {
+                self.exchange(operation, &mut batch, &mut outcomes)?;
+            }
         }
+        self.exchange(operation, &mut batch, &mut outcomes)?;
         Ok(outcomes)
     }
 
-    fn batch_datagram(
+    /// Sends what is in the batch, empties it, and adds one outcome per message to `outcomes`, in the same order. The same
+    /// holds of errors as in [`Self::batch`].
+    pub fn exchange(
         &mut self,
         operation: Arguments<'_>,
-        requests: &[Request],
-        acknowledge: Acknowledge,
+        batch: &mut Batch,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<()> {
-        let count = u32::try_from(requests.len()).unwrap_or(u32::MAX);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         if self.sequence.checked_add(count).is_none() {
             self.sequence = 0;
         }
         let (first, last) = (self.sequence + 1, self.sequence + count);
         self.sequence = last;
-        let mut datagram = Vec::with_capacity(requests.iter().map(|r| r.payload.len() + 20).sum());
-        for (sequence, request) in (first..=last).zip(requests) {
-            let ack = if sequence == last || acknowledge == Acknowledge::Each { flags::ACK } else { 0 };
-            request.append_to(&mut datagram, ack, sequence, self.port);
-        }
-        self.send(operation, &datagram)?;
+        self.send(operation, batch.seal(first, self.port))?;
         let offset = outcomes.len();
-        outcomes.resize(offset + requests.len(), Outcome::Done { warning: None });
+        outcomes.resize(offset + batch.len(), Outcome::Done { warning: None });
+        batch.clear();
         self.replies(operation, first, last, |frame| {
             if frame.kind != NLMSG_ERROR {
                 return Ok(std::ops::ControlFlow::Continue(()));
@@ -372,20 +377,6 @@ impl NetlinkSocket {
             })
         })
     }
-}
-
-/// How many of these requests go into the next datagram: at least one.
-fn batch_length(requests: &[Request]) -> usize {
-    let mut bytes = 0;
-    requests
-        .iter()
-        .take(BATCH_MESSAGES)
-        .take_while(|request| {
-            bytes += request.payload.len() + 20;
-            bytes <= BATCH_BYTES
-        })
-        .count()
-        .max(1)
 }
 
 #[cfg(test)]

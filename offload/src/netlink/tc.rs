@@ -1,7 +1,8 @@
 //! TC: ingress qdiscs, flower filters, and the one rule that closes a port.
 //!
-//! Owns the encoding of qdiscs, filters and actions. Touches only filters that bear the caller's [`Cookie`]; never
-//! flushes, never deletes a qdisc unless told so by name.
+//! Owns the encoding of qdiscs, filters and actions; what they say are the values of [`crate::flower`]. [`close`] and [`open`]
+//! touch only filters that bear the caller's [`Cookie`]; [`apply`] touches what the caller names, and flushes no chain 0. A
+//! qdisc is only deleted when told so by name.
 //!
 //! A port is closed by a flower filter at chain 0, pref 1, all protocols, no keys, that drops. It stands in front of
 //! whatever OVS writes (pref 2 and up). OVS flushes a port's filters and re-creates its `ingress` qdisc when it takes the
@@ -9,16 +10,25 @@
 //! Linux `net/sched/cls_api.c`, `cls_flower.c`.)
 
 pub mod action;
+mod change;
 mod close;
 pub mod filter;
-pub mod flower;
+mod flower;
+pub mod key;
 pub mod qdisc;
 
-pub use action::{Action, Cookie};
+pub use action::{Action, Counters, HardwareStats, Police, Statistics, Verdict};
+pub use change::{Change, Done, Handle, Place, Reason, Reasons, Refusal, Target, apply};
 pub use close::{Closed, close, close_many, is_closed, open};
-pub use filter::{ChainIndex, Filter, FilterSpec, Pref, filters, remove_filter};
-pub use flower::{Flower, FlowerSpec, Skip};
-pub use qdisc::{Qdisc, ensure_ingress, qdiscs, remove_ingress};
+pub use filter::{Filter, filters, filters_of_chain, remove_filter};
+pub use flower::Flower;
+pub use key::Unwritable;
+pub use qdisc::{Qdisc, ensure_clsact, ensure_ingress, qdiscs, remove_clsact, remove_ingress};
+
+pub use crate::flower::{ChainIndex, Cookie, NextChain, Pref, Skip};
+use crate::ids::IfIndex;
+use crate::netlink::error::{Error, Result};
+use crate::netlink::wire::Writer;
 
 const RTM_NEWQDISC: u16 = libc::RTM_NEWQDISC;
 const RTM_DELQDISC: u16 = libc::RTM_DELQDISC;
@@ -40,6 +50,19 @@ const HANDLE_INGRESS: u32 = 0xffff_0000;
 const PARENT_INGRESS: u32 = 0xffff_fff1;
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`: the ingress hook of either.
 const PARENT_INGRESS_FILTERS: u32 = 0xffff_fff2;
+
+/// `struct tcmsg`.
+fn tcmsg(ifindex: IfIndex, handle: u32, parent: u32, info: u32) -> [u8; TCMSG] {
+    let mut bytes = [0; TCMSG];
+    let fields = [0, ifindex.0, handle, parent, info].map(u32::to_ne_bytes);
+    bytes.iter_mut().zip(fields.as_flattened()).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+/// The payload, or, as an error, that it does not fit.
+fn finish(operation: std::fmt::Arguments<'_>, writer: Writer) -> Result<Vec<u8>> {
+    writer.finish().map_err(|source| Error::Malformed { operation: operation.to_string(), source })
+}
 
 #[cfg(test)]
 mod tests;

@@ -144,7 +144,7 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// Builds the payload of a message: a fixed header, then attributes.
+/// Builds the payload of a message: a fixed header, then attributes. All of it in one buffer, nests too.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
@@ -168,8 +168,8 @@ impl Writer {
             self.too_long = true;
             0
         });
-        self.bytes.extend_from_slice(&length.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&[a, b, c, d]);
     }
 
     pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
@@ -179,21 +179,42 @@ impl Writer {
         self
     }
 
+    pub fn put_u8(&mut self, kind: u16, value: u8) -> &mut Self {
+        self.put(kind, &[value])
+    }
+
+    pub fn put_u16(&mut self, kind: u16, value: u16) -> &mut Self {
+        self.put(kind, &value.to_ne_bytes())
+    }
+
     pub fn put_u32(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.put(kind, &value.to_ne_bytes())
+    }
+
+    pub fn put_u64(&mut self, kind: u16, value: u64) -> &mut Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
     /// With the closing zero that the kernel's `NLA_NUL_STRING` demands.
     pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
-        self.put(kind, &[text.as_bytes(), &[0]].concat())
+        self.header(kind, text.len() + 1);
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self
     }
 
     /// A nest. Strict checking wants the flag on every one of them.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.too_long |= inner.too_long;
-        self.put(kind | NESTED, &inner.bytes)
+        let start = self.bytes.len();
+        self.header(kind | NESTED, 0);
+        fill(self);
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or_else(|_| {
+            self.too_long = true;
+            0
+        });
+        overwrite(&mut self.bytes, start, &length.to_ne_bytes());
+        self
     }
 
     /// The payload, or an error if an attribute did not fit its 16-bit length.
@@ -203,6 +224,45 @@ impl Writer {
         } else {
             Ok(self.bytes)
         }
+    }
+
+    /// Adds a message to those that the buffer holds: header and payload. Its sequence number and port are zero. A
+    /// message whose attributes did not fit is taken back.
+    pub(super) fn message(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        header: &[u8],
+        fill: impl FnOnce(&mut Self),
+    ) -> Result<(), Malformed> {
+        let start = self.bytes.len();
+        let ([a, b], [c, d]) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+        self.bytes.extend_from_slice(&[0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0]);
+        self.bytes.extend_from_slice(header);
+        self.pad();
+        fill(self);
+        if std::mem::take(&mut self.too_long) {
+            self.bytes.truncate(start);
+            return Err(Malformed::new("an attribute is longer than 65531 bytes"));
+        }
+        let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
+        overwrite(&mut self.bytes, start, &length.to_ne_bytes());
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+/// Writes over what is there; beyond the end nothing.
+pub(super) fn overwrite(bytes: &mut [u8], at: usize, with: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + with.len()) {
+        place.copy_from_slice(with);
     }
 }
 

@@ -1,18 +1,31 @@
-//! TC actions: what a filter does.
+//! TC actions: what a filter does. One module per kind, each with both directions.
 
-use std::fmt;
+mod ct;
+mod gact;
+mod mirred;
+pub mod police;
+mod stats;
+mod vlan;
 
-use netlink_packet_core::{DefaultNla, Nla};
-use netlink_packet_route::tc::{TcAction, TcActionAttribute, TcActionOption};
+pub use police::Police;
+pub use stats::{Counters, HardwareStats, Statistics};
 
-use crate::netlink::wire::{Attribute, Malformed, u32_at};
+use super::key::Unwritable;
+use crate::flower::{Actions, Cookie, End, Step};
+use crate::netlink::wire::{Attribute, Attributes, Malformed, Writer, u32_at};
 
 const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_ACT_STATS: u16 = 4;
 const TCA_ACT_COOKIE: u16 = 6;
-const TCA_GACT_PARMS: u16 = 2;
-/// `struct tc_gact`: index, capab, action, refcnt, bindcnt.
-const TC_GACT: usize = 20;
+const TCA_ACT_USED_HW_STATS: u16 = 9;
+const TCA_ACT_IN_HW_COUNT: u16 = 10;
+
+/// `TCA_ACT_MAX_PRIO`. Older kernels overlook what is beyond it.
+const MAX: usize = 32;
+
+/// `tc_gen`, with which the parameters of most kinds begin: index, capab, action, refcnt, bindcnt.
+const GENERIC: usize = 20;
 
 /// `TC_ACT_*`: how a packet goes on after an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +33,8 @@ pub enum Verdict {
     Ok,
     Drop,
     Pipe,
+    /// What mirred says of a packet that it took away.
+    Stolen,
     Trap,
     GotoChain(u32),
     Other(i32),
@@ -34,6 +49,7 @@ impl Verdict {
             Self::Ok => 0,
             Self::Drop => 2,
             Self::Pipe => 3,
+            Self::Stolen => 4,
             Self::Trap => 8,
             Self::GotoChain(chain) => (Self::GOTO | chain & Self::OPERAND).cast_signed(),
             Self::Other(number) => number,
@@ -45,6 +61,7 @@ impl Verdict {
             0 => Self::Ok,
             2 => Self::Drop,
             3 => Self::Pipe,
+            4 => Self::Stolen,
             8 => Self::Trap,
             _ if number.cast_unsigned() & !Self::OPERAND == Self::GOTO => {
                 Self::GotoChain(number.cast_unsigned() & Self::OPERAND)
@@ -52,119 +69,176 @@ impl Verdict {
             _ => Self::Other(number),
         }
     }
-}
 
-/// A mark on an action that the kernel keeps and does not read. At most 12 bytes: OVS takes 16 for a flow id of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cookie {
-    bytes: [u8; Self::MAX],
-    length: u8,
-}
-
-impl Cookie {
-    pub const MAX: usize = 12;
-
-    /// `None` if empty or too long.
-    pub fn new(mark: &[u8]) -> Option<Self> {
-        if mark.is_empty() {
-            return None;
-        }
-        let mut bytes = [0; Self::MAX];
-        bytes.get_mut(..mark.len())?.copy_from_slice(mark);
-        Some(Self { bytes, length: u8::try_from(mark.len()).ok()? })
+    /// `tc_gen` of a new action: the kernel picks its index.
+    fn generic(self) -> [u8; GENERIC] {
+        let mut bytes = [0; GENERIC];
+        bytes.iter_mut().skip(8).zip(self.to_kernel().to_ne_bytes()).for_each(|(to, from)| *to = from);
+        bytes
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    fn of_generic(parameters: Attribute<'_>) -> Result<Self, Malformed> {
+        u32_at(parameters.value, 8).map(|number| Self::from_kernel(number.cast_signed()))
     }
 }
 
-impl fmt::Debug for Cookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+// === Writing ===
+
+pub(super) fn check(actions: &Actions) -> Result<(), Unwritable> {
+    let count = actions.steps.len() + 1;
+    if count > MAX {
+        return Err(Unwritable::Actions(count));
+    }
+    let tag = |step: &Step| match step {
+        Step::VlanPush(tag) if tag.id > vlan::MAX_ID => Some(tag.id),
+        _ => None,
+    };
+    actions.steps.iter().find_map(tag).map_or(Ok(()), |id| Err(Unwritable::VlanId(id)))
+}
+
+/// Writes the entries of `TCA_FLOWER_ACT`, from [`check`]ed actions.
+pub(super) fn write(actions: &Actions, w: &mut Writer) {
+    let mut cookie = actions.cookie;
+    // An entry's type is its position, from 1.
+    let mut position = 0;
+    let mut next = || {
+        position += 1;
+        position
+    };
+    for step in &actions.steps {
+        let mark = cookie.take();
+        w.nest(next(), |w| match step {
+            Step::Mirror(device) => entry(w, mirred::KIND, mark, |w| mirred::mirror(w, *device)),
+            Step::VlanPush(tag) => entry(w, vlan::KIND, mark, |w| vlan::push(w, *tag)),
+            Step::VlanPop => entry(w, vlan::KIND, mark, vlan::pop),
+            Step::Ct(action) => entry(w, ct::KIND, mark, |w| ct::write(w, *action)),
+            Step::CtClear => entry(w, ct::KIND, mark, ct::clear),
+        });
+    }
+    let mark = cookie.take();
+    w.nest(next(), |w| match actions.end {
+        End::Drop => entry(w, gact::KIND, mark, |w| gact::write(w, Verdict::Drop)),
+        End::Trap => entry(w, gact::KIND, mark, |w| gact::write(w, Verdict::Trap)),
+        End::Goto(chain) => entry(w, gact::KIND, mark, |w| gact::write(w, Verdict::GotoChain(chain.get()))),
+        End::Redirect(device) => entry(w, mirred::KIND, mark, |w| mirred::redirect(w, device)),
+    });
+}
+
+fn entry(w: &mut Writer, kind: &str, cookie: Option<Cookie>, options: impl FnOnce(&mut Writer)) {
+    w.put_text(TCA_ACT_KIND, kind).nest(TCA_ACT_OPTIONS, options);
+    if let Some(cookie) = cookie {
+        w.put(TCA_ACT_COOKIE, cookie.as_bytes());
     }
 }
 
-/// `TCA_GACT_PARMS`, which netlink-packet-route lacks: an action that is only its verdict.
+// === Reading ===
+
+/// What an action is in the words of [`crate::flower`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GactParameters {
-    pub verdict: Verdict,
-}
-
-impl Nla for GactParameters {
-    fn value_len(&self) -> usize {
-        TC_GACT
-    }
-
-    fn kind(&self) -> u16 {
-        TCA_GACT_PARMS
-    }
-
-    fn emit_value(&self, buffer: &mut [u8]) {
-        let fields = [0, 0, self.verdict.to_kernel(), 0, 0].map(i32::to_ne_bytes);
-        buffer.iter_mut().zip(fields.as_flattened()).for_each(|(to, from)| *to = *from);
-    }
-}
-
-impl From<GactParameters> for DefaultNla {
-    fn from(parameters: GactParameters) -> Self {
-        let mut value = vec![0; parameters.value_len()];
-        parameters.emit_value(&mut value);
-        Self::new(parameters.kind(), value)
-    }
-}
-
-/// An action to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ActionSpec {
-    /// gact: nothing but a verdict.
-    Verdict { verdict: Verdict, cookie: Option<Cookie> },
-}
-
-impl ActionSpec {
-    /// `position` counts from 1: it is the attribute's type.
-    pub(super) fn to_nla(&self, position: u16) -> TcAction {
-        let Self::Verdict { verdict, cookie } = self;
-        let mut action = TcAction::default();
-        action.tab = position;
-        action.attributes = vec![
-            TcActionAttribute::Kind("gact".to_owned()),
-            TcActionAttribute::Options(vec![TcActionOption::Other(
-                GactParameters { verdict: *verdict }.into(),
-            )]),
-        ];
-        action.attributes.extend(cookie.map(|cookie| TcActionAttribute::Cookie(cookie.as_bytes().to_vec())));
-        action
-    }
+pub enum Meaning {
+    Step(Step),
+    End(End),
 }
 
 /// An action that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     pub kind: String,
-    /// Of kinds whose parameters begin with the kernel's generic fields; that is all that we read yet of kinds but gact.
+    /// Of the kinds that we write, and police.
     pub verdict: Option<Verdict>,
+    /// `None` for what no rule of ours does.
+    pub meaning: Option<Meaning>,
     pub cookie: Option<Vec<u8>>,
+    pub statistics: Statistics,
+    /// Whence the hardware's part of the statistics comes; `None` if no driver was asked.
+    pub hardware_stats: Option<HardwareStats>,
+    /// How many drivers took it; only of actions that stand on their own.
+    pub in_hw_count: Option<u32>,
 }
 
 impl Action {
     /// From one entry of `TCA_FLOWER_ACT`.
     pub(super) fn decode(nest: Attribute<'_>) -> Result<Self, Malformed> {
-        let attributes = nest.nested();
-        let kind =
-            attributes.find(TCA_ACT_KIND)?.ok_or_else(|| Malformed::new("an action without a kind"))?.text();
-        let parameters = match attributes.find(TCA_ACT_OPTIONS)? {
-            Some(options) if kind == "gact" => options.nested().find(TCA_GACT_PARMS)?,
-            _ => None,
+        let (mut kind, mut options) = (None, None);
+        let mut action = Self {
+            kind: String::new(),
+            verdict: None,
+            meaning: None,
+            cookie: None,
+            statistics: Statistics::default(),
+            hardware_stats: None,
+            in_hw_count: None,
         };
-        let verdict = parameters
-            .map(|p| u32_at(p.value, 8).map(|number| Verdict::from_kernel(number.cast_signed())))
-            .transpose()?;
-        let cookie = attributes.find(TCA_ACT_COOKIE)?.map(|cookie| cookie.value.to_vec());
-        Ok(Self { kind, verdict, cookie })
+        for attribute in nest.nested() {
+            let attribute = attribute?;
+            match attribute.kind {
+                TCA_ACT_KIND => kind = Some(attribute.text()),
+                TCA_ACT_OPTIONS => options = Some(attribute.nested()),
+                TCA_ACT_STATS => action.statistics = Statistics::decode(attribute)?,
+                TCA_ACT_COOKIE => action.cookie = Some(attribute.value.to_vec()),
+                TCA_ACT_USED_HW_STATS => action.hardware_stats = Some(HardwareStats::decode(attribute)?),
+                TCA_ACT_IN_HW_COUNT => action.in_hw_count = Some(attribute.u32()?),
+                _ => {}
+            }
+        }
+        action.kind = kind.ok_or_else(|| Malformed::new("an action without a kind"))?;
+        if let Some(options) = options {
+            (action.verdict, action.meaning) = match action.kind.as_str() {
+                gact::KIND => gact::decode(options)?,
+                mirred::KIND => mirred::decode(options)?,
+                vlan::KIND => vlan::decode(options)?,
+                ct::KIND => ct::decode(options)?,
+                police::KIND => (police::verdict(options)?, None),
+                _ => (None, None),
+            };
+        }
+        Ok(action)
     }
 
     pub fn bears(&self, mark: &Cookie) -> bool {
         self.cookie.as_deref() == Some(mark.as_bytes())
     }
+}
+
+/// What a kind's options say.
+type Decoded = (Option<Verdict>, Option<Meaning>);
+
+/// The parameters, and whether there is nothing but them and what is in `known` (times, padding).
+fn parameters<'a>(
+    options: Attributes<'a>,
+    parameters: u16,
+    known: &[u16],
+) -> Result<(Option<Attribute<'a>>, bool), Malformed> {
+    let (mut found, mut plain) = (None, true);
+    for attribute in options {
+        let attribute = attribute?;
+        if attribute.kind == parameters {
+            found = Some(attribute);
+        } else {
+            plain &= known.contains(&attribute.kind);
+        }
+    }
+    Ok((found, plain))
+}
+
+/// [`Actions`] from a filter's actions, or why they are not such.
+pub(super) fn actions(seen: &[Action]) -> Result<Actions, String> {
+    let Some((last, first)) = seen.split_last() else { return Err("it has no action".to_owned()) };
+    let foreign = |action: &Action| format!("its action {} does what we do not write", action.kind);
+    let steps = first
+        .iter()
+        .map(|action| match action.meaning {
+            Some(Meaning::Step(step)) => Ok(step),
+            _ => Err(foreign(action)),
+        })
+        .collect::<Result<_, _>>()?;
+    let Some(Meaning::End(end)) = last.meaning else { return Err(foreign(last)) };
+    let mut cookie = None;
+    for (position, bytes) in seen.iter().enumerate().filter_map(|(i, a)| a.cookie.as_ref().map(|c| (i, c))) {
+        cookie = Cookie::new(bytes).filter(|_| position == 0);
+        if cookie.is_none() {
+            return Err(format!("the mark of its action {} is no mark of ours: {bytes:02x?}", position + 1));
+        }
+    }
+    Ok(Actions { steps, end, cookie })
 }

@@ -1,12 +1,16 @@
 //! Closing a port: everything that enters it is dropped, in hardware where the hardware will.
 
-use super::action::{ActionSpec, Cookie, Verdict};
-use super::filter::{ChainIndex, Filter, FilterSpec, PROTOCOL_ALL, Pref, filters, remove_filter};
-use super::flower::{FlowerSpec, Skip};
+use super::filter::{Filter, filters, remove_filter};
+use super::key::PROTOCOL_ALL;
 use super::qdisc::ensure_request;
+use super::{
+    PARENT_INGRESS_FILTERS, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, filter::info, flower, tcmsg,
+};
+use crate::flower::{Actions, ChainIndex, Cookie, End, Key, Pref, Rule, Skip};
 use crate::ids::IfIndex;
 use crate::netlink::error::{Errno, Error, Result};
-use crate::netlink::socket::{Acknowledge, NetlinkSocket, Outcome};
+use crate::netlink::socket::{Acknowledge, NetlinkSocket, Outcome, Request, flags};
+use crate::netlink::wire::Writer;
 
 /// What closing a port did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +21,15 @@ pub enum Closed {
     Now { warning: Option<String> },
 }
 
-fn spec(ifindex: IfIndex, mark: Cookie, skip: Skip) -> FilterSpec {
-    let drop = ActionSpec::Verdict { verdict: Verdict::Drop, cookie: Some(mark) };
-    FilterSpec {
-        ifindex,
-        chain: ChainIndex(0),
-        pref: Pref::FIRST,
-        protocol: PROTOCOL_ALL,
-        flower: FlowerSpec { skip, actions: vec![drop] },
-    }
+/// Adds the filter; the kernel chooses its handle. Fails if there is a filter that closes already.
+fn request(ifindex: IfIndex, mark: Cookie, skip: Skip) -> Result<Request> {
+    let rule = Rule { key: Key::default(), actions: Actions::drop().cookie(mark), skip };
+    let header = tcmsg(ifindex, 0, PARENT_INGRESS_FILTERS, info(Pref::FIRST.0.get(), PROTOCOL_ALL));
+    let mut writer = Writer::new(&header);
+    writer.put_text(TCA_KIND, flower::KIND).put_u32(TCA_CHAIN, 0);
+    writer.nest(TCA_OPTIONS, |w| flower::write(&rule, w));
+    let payload = super::finish(format_args!("close network device {ifindex}"), writer)?;
+    Ok(Request::new(RTM_NEWTFILTER, flags::CREATE | flags::EXCL, payload))
 }
 
 fn is_ours(filter: &Filter, mark: &Cookie) -> bool {
@@ -37,8 +41,8 @@ fn closes(filter: &Filter, mark: &Cookie) -> bool {
     is_ours(filter, mark)
         && filter.block.is_none()
         && (filter.chain, filter.pref, filter.protocol) == (ChainIndex(0), Pref::FIRST.0.get(), PROTOCOL_ALL)
-        && filter.flower.as_ref().is_some_and(|flower| {
-            flower.keys.is_empty() && flower.actions.first().is_some_and(|a| a.verdict == Some(Verdict::Drop))
+        && filter.flower.as_ref().and_then(|flower| flower.rule.as_ref().ok()).is_some_and(|rule| {
+            rule.key == Key::default() && rule.actions.steps.is_empty() && rule.actions.end == End::Drop
         })
 }
 
@@ -68,8 +72,10 @@ pub fn close_many(
     mark: Cookie,
     skip: Skip,
 ) -> Result<Vec<(IfIndex, Result<Closed>)>> {
-    let requests: Vec<_> =
-        ports.iter().flat_map(|port| [ensure_request(*port), spec(*port, mark, skip).create()]).collect();
+    let mut requests = Vec::with_capacity(2 * ports.len());
+    for port in ports {
+        requests.extend([ensure_request(*port), request(*port, mark, skip)?]);
+    }
     let outcomes = socket.batch(format_args!("close {} ports", ports.len()), &requests, Acknowledge::Each)?;
     let mut results = Vec::with_capacity(ports.len());
     for (port, pair) in ports.iter().zip(outcomes.chunks_exact(2)) {

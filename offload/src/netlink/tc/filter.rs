@@ -1,82 +1,22 @@
-//! Filters of an ingress hook: making, removing, listing.
+//! Filters of an ingress hook that are there: listing them, removing one.
 
-use std::fmt;
-use std::num::NonZeroU16;
-
-use netlink_packet_route::tc::{TcAttribute, TcHeader, TcMessage};
-
-use super::flower::{self, Flower, FlowerSpec};
+use super::flower::{self, Flower};
+use super::key::PROTOCOL_ALL;
 use super::{
-    PARENT_INGRESS_FILTERS, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS,
-    TCMSG,
+    PARENT_INGRESS_FILTERS, RTM_DELTFILTER, RTM_GETTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, TCMSG, tcmsg,
 };
+use crate::flower::ChainIndex;
 use crate::ids::IfIndex;
 use crate::netlink::error::{Errno, Result};
-use crate::netlink::socket::{NetlinkSocket, Request, flags};
-use crate::netlink::wire::{Attributes, Malformed, u32_at};
+use crate::netlink::socket::{NetlinkSocket, Request};
+use crate::netlink::wire::{Attributes, Malformed, Writer, u32_at};
 
-/// `ETH_P_ALL`: frames of every protocol.
-pub const PROTOCOL_ALL: u16 = 0x0003;
 /// `TCM_IFINDEX_MAGIC_BLOCK`: what stands for the ifindex of filters in a shared block.
-const MAGIC_BLOCK: u32 = 0xffff_ffff;
-
-/// The number of a chain. Every packet starts in chain 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainIndex(pub u32);
-
-impl fmt::Display for ChainIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A filter's preference, which iproute2 also calls prio: low ones are asked first. 0 would make the kernel invent one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pref(pub NonZeroU16);
-
-impl Pref {
-    pub const FIRST: Self = Self(NonZeroU16::MIN);
-}
-
-impl fmt::Display for Pref {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A filter to be made. The kernel chooses its handle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilterSpec {
-    pub ifindex: IfIndex,
-    pub chain: ChainIndex,
-    pub pref: Pref,
-    /// As in Ethernet's type field; one (chain, pref) holds only one.
-    pub protocol: u16,
-    pub flower: FlowerSpec,
-}
+pub(super) const MAGIC_BLOCK: u32 = 0xffff_ffff;
 
 /// `tcm_info`: pref, and the protocol in network byte order.
-fn info(pref: u16, protocol: u16) -> u32 {
+pub(super) fn info(pref: u16, protocol: u16) -> u32 {
     u32::from(pref) << 16 | u32::from(protocol.to_be())
-}
-
-impl FilterSpec {
-    /// A request that fails if the filter is there already.
-    pub(super) fn create(&self) -> Request {
-        let header = TcHeader {
-            index: self.ifindex.0.cast_signed(),
-            parent: PARENT_INGRESS_FILTERS.into(),
-            info: info(self.pref.0.get(), self.protocol),
-            ..TcHeader::default()
-        };
-        let attributes = vec![
-            TcAttribute::Kind(flower::KIND.to_owned()),
-            TcAttribute::Chain(self.chain.0),
-            TcAttribute::Options(self.flower.to_options()),
-        ];
-        let message = TcMessage::from_parts(header, attributes);
-        Request::emit(RTM_NEWTFILTER, flags::CREATE | flags::EXCL, &message)
-    }
 }
 
 /// A filter that is there.
@@ -88,11 +28,14 @@ pub struct Filter {
     pub block: Option<u32>,
     pub chain: ChainIndex,
     pub pref: u16,
+    /// `tcm_info`'s: one (chain, pref) holds only one.
     pub protocol: u16,
     pub handle: u32,
     pub kind: String,
     /// `None` for other classifiers.
     pub flower: Option<Flower>,
+    /// Its options as they came, if it is no rule of our types; else empty.
+    pub raw: Vec<u8>,
 }
 
 impl Filter {
@@ -107,50 +50,63 @@ impl Filter {
         if handle == 0 && options.is_none() {
             return Ok(None);
         }
+        let protocol = u16::from_be((info & 0xffff) as u16);
         let flower = match options {
-            Some(options) if kind == flower::KIND => Some(Flower::decode(options)?),
+            Some(options) if kind == flower::KIND => Some(Flower::decode(options, protocol)?),
             _ => None,
         };
+        let is_rule = flower.as_ref().is_some_and(|flower| flower.rule.is_ok());
         Ok(Some(Self {
             ifindex: asked,
             block: (index == MAGIC_BLOCK).then_some(parent),
             chain: ChainIndex(attributes.find(TCA_CHAIN)?.map(|chain| chain.u32()).transpose()?.unwrap_or(0)),
             pref: (info >> 16) as u16,
-            protocol: u16::from_be((info & 0xffff) as u16),
+            protocol,
             handle,
             kind,
             flower,
+            raw: options.filter(|_| !is_rule).map(|options| options.value.to_vec()).unwrap_or_default(),
         }))
+    }
+
+    /// Whether frames of every protocol come to it.
+    pub fn is_for_all(&self) -> bool {
+        self.protocol == PROTOCOL_ALL
     }
 }
 
 /// The filters of a device's ingress hook, all chains. A device without such a hook has none.
 pub fn filters(socket: &mut NetlinkSocket, ifindex: IfIndex) -> Result<Vec<Filter>> {
-    let header = TcHeader {
-        index: ifindex.0.cast_signed(),
-        parent: PARENT_INGRESS_FILTERS.into(),
-        ..TcHeader::default()
-    };
-    let request = Request::emit(RTM_GETTFILTER, 0, &TcMessage::from_parts(header, vec![]));
     let operation = format_args!("list the ingress filters of network device {ifindex}");
+    let request = Request::new(RTM_GETTFILTER, 0, tcmsg(ifindex, 0, PARENT_INGRESS_FILTERS, 0).to_vec());
+    socket.dump(operation, &request, |payload| Filter::decode(payload, ifindex))
+}
+
+/// The filters of one chain of a device's ingress hook.
+pub fn filters_of_chain(
+    socket: &mut NetlinkSocket,
+    ifindex: IfIndex,
+    chain: ChainIndex,
+) -> Result<Vec<Filter>> {
+    let operation = format_args!("list the ingress filters of network device {ifindex}, chain {chain}");
+    let mut writer = Writer::new(&tcmsg(ifindex, 0, PARENT_INGRESS_FILTERS, 0));
+    writer.put_u32(TCA_CHAIN, chain.0);
+    let payload = super::finish(operation, writer)?;
+    let request = Request::new(RTM_GETTFILTER, 0, payload);
     socket.dump(operation, &request, |payload| Filter::decode(payload, ifindex))
 }
 
 /// Removes just this filter. Returns whether it was still there.
 pub fn remove_filter(socket: &mut NetlinkSocket, filter: &Filter) -> Result<bool> {
-    let header = TcHeader {
-        index: filter.ifindex.0.cast_signed(),
-        handle: filter.handle.into(),
-        parent: PARENT_INGRESS_FILTERS.into(),
-        info: info(filter.pref, filter.protocol),
-        ..TcHeader::default()
-    };
-    let attributes = vec![TcAttribute::Kind(filter.kind.clone()), TcAttribute::Chain(filter.chain.0)];
-    let request = Request::emit(RTM_DELTFILTER, 0, &TcMessage::from_parts(header, attributes));
     let operation = format_args!(
         "remove filter chain {} pref {} handle {:#x} of network device {}",
         filter.chain, filter.pref, filter.handle, filter.ifindex
     );
+    let header =
+        tcmsg(filter.ifindex, filter.handle, PARENT_INGRESS_FILTERS, info(filter.pref, filter.protocol));
+    let mut writer = Writer::new(&header);
+    writer.put_text(TCA_KIND, &filter.kind).put_u32(TCA_CHAIN, filter.chain.0);
+    let request = Request::new(RTM_DELTFILTER, 0, super::finish(operation, writer)?);
     match socket.request(operation, &request) {
         Ok(_) => Ok(true),
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),

@@ -1,15 +1,16 @@
-//! The flower classifier: keys, flags, actions.
+//! The classifier's options: keys, actions, flags.
 
-use netlink_packet_route::tc::{TcFilterFlowerOption, TcOption};
-
-use super::action::{Action, ActionSpec};
-use crate::netlink::wire::{Attribute, Malformed};
+use super::action::{self, Action};
+use super::key::{self, Unwritable};
+use crate::flower::{Rule, Skip};
+use crate::netlink::wire::{Attribute, Malformed, Writer};
 
 pub const KIND: &str = "flower";
 
 const TCA_FLOWER_CLASSID: u16 = 1;
 const TCA_FLOWER_ACT: u16 = 3;
 const TCA_FLOWER_FLAGS: u16 = 22;
+const TCA_FLOWER_PAD: u16 = 43;
 const TCA_FLOWER_IN_HW_COUNT: u16 = 86;
 
 const SKIP_HW: u32 = 1;
@@ -19,46 +20,30 @@ const NOT_IN_HW: u32 = 8;
 /// Without it the kernel keeps the hardware's reason to itself.
 const VERBOSE: u32 = 16;
 
-/// Where a filter may run; OVS calls it `tc-policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Skip {
-    /// In hardware if it will, and in software: `tc-policy=none`.
-    #[default]
-    None,
-    Hardware,
-    /// Refused unless the hardware takes it.
-    Software,
+pub(super) fn check(rule: &Rule) -> Result<(), Unwritable> {
+    key::check(&rule.key)?;
+    action::check(&rule.actions)
 }
 
-/// A flower filter to be made. It matches every packet: keys come with the policy compiler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowerSpec {
-    pub skip: Skip,
-    pub actions: Vec<ActionSpec>,
-}
-
-impl FlowerSpec {
-    pub(super) fn to_options(&self) -> Vec<TcOption> {
-        let skip = match self.skip {
-            Skip::None => 0,
-            Skip::Hardware => SKIP_HW,
-            Skip::Software => SKIP_SW,
-        };
-        let actions = (1..).zip(&self.actions).map(|(position, action)| action.to_nla(position)).collect();
-        vec![
-            TcOption::Flower(TcFilterFlowerOption::Actions(actions)),
-            TcOption::Flower(TcFilterFlowerOption::Flags(skip | VERBOSE)),
-        ]
-    }
+/// Writes what stands in `TCA_OPTIONS`, from a [`check`]ed rule.
+pub(super) fn write(rule: &Rule, w: &mut Writer) {
+    key::write(&rule.key, w);
+    w.nest(TCA_FLOWER_ACT, |w| action::write(&rule.actions, w));
+    let skip = match rule.skip {
+        Skip::None => 0,
+        Skip::Hardware => SKIP_HW,
+        Skip::Software => SKIP_SW,
+    };
+    w.put_u32(TCA_FLOWER_FLAGS, skip | VERBOSE);
 }
 
 /// A flower filter that is there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flower {
-    /// The types of the key attributes (`TCA_FLOWER_KEY_*` and masks); none means that every packet matches.
-    pub keys: Vec<u16>,
+    /// The filter as a value, or, in words, what of it our values cannot say.
+    pub rule: Result<Rule, String>,
     pub actions: Vec<Action>,
-    /// Nothing is known of a filter that is neither: the kernel says so only where a driver was asked.
+    /// Of a filter that is neither nothing is known: older kernels say so only where a driver was asked.
     pub in_hw: bool,
     pub not_in_hw: bool,
     pub skip_hw: bool,
@@ -68,27 +53,54 @@ pub struct Flower {
 }
 
 impl Flower {
-    pub(super) fn decode(options: Attribute<'_>) -> Result<Self, Malformed> {
-        let mut flower = Self::default();
+    /// `protocol` is the one in `tcm_info`.
+    pub(super) fn decode(options: Attribute<'_>, protocol: u16) -> Result<Self, Malformed> {
+        let (mut fields, mut actions, mut flags, mut in_hw_count) = (Vec::new(), Vec::new(), 0, 0);
+        let mut class = 0;
         for attribute in options.nested() {
             let attribute = attribute?;
             match attribute.kind {
                 TCA_FLOWER_ACT => {
-                    flower.actions =
+                    actions =
                         attribute.nested().map(|action| Action::decode(action?)).collect::<Result<_, _>>()?;
                 }
-                TCA_FLOWER_FLAGS => {
-                    let flags = attribute.u32()?;
-                    flower.in_hw = flags & IN_HW != 0;
-                    flower.not_in_hw = flags & NOT_IN_HW != 0;
-                    flower.skip_hw = flags & SKIP_HW != 0;
-                    flower.skip_sw = flags & SKIP_SW != 0;
-                }
-                TCA_FLOWER_IN_HW_COUNT => flower.in_hw_count = attribute.u32()?,
-                TCA_FLOWER_CLASSID => {}
-                key => flower.keys.push(key),
+                TCA_FLOWER_FLAGS => flags = attribute.u32()?,
+                TCA_FLOWER_IN_HW_COUNT => in_hw_count = attribute.u32()?,
+                TCA_FLOWER_CLASSID => class = attribute.u32()?,
+                TCA_FLOWER_PAD => {}
+                _ => fields.push(attribute),
             }
         }
-        Ok(flower)
+        let skip = match flags & (SKIP_HW | SKIP_SW) {
+            0 => Skip::None,
+            SKIP_HW => Skip::Hardware,
+            _ => Skip::Software,
+        };
+        let rule = key::read::Fields::new(fields)
+            .key(protocol)
+            .and_then(|key| {
+                let actions = action::actions(&actions)?;
+                Ok(Rule { key, actions, skip })
+            })
+            .and_then(|rule| if class == 0 { Ok(rule) } else { Err(format!("it has class {class:#x}")) });
+        Ok(Self {
+            rule,
+            actions,
+            in_hw: flags & IN_HW != 0,
+            not_in_hw: flags & NOT_IN_HW != 0,
+            skip_hw: flags & SKIP_HW != 0,
+            skip_sw: flags & SKIP_SW != 0,
+            in_hw_count,
+        })
+    }
+
+    /// What matched. The first action sees it all.
+    pub fn statistics(&self) -> action::Statistics {
+        self.actions.first().map(|action| action.statistics).unwrap_or_default()
+    }
+
+    /// Whether the hardware runs all of it; without a driver nothing does.
+    pub fn is_offloaded(&self) -> bool {
+        self.in_hw && !self.not_in_hw
     }
 }
