@@ -6,6 +6,7 @@ use std::time::Duration;
 use offload::boundary::{self, Boundary};
 use offload::ids::CtZone;
 use offload::openflow::{Cookie, Flow, diff};
+use offload::ruleset::RuleSetId;
 use tracing::{debug, info};
 
 use crate::attachment::{self, Attachment};
@@ -115,6 +116,8 @@ fn flows<'a>(attachments: impl Iterator<Item = &'a Attachment>) -> Vec<Flow> {
             ipv4: binding.ipv4(),
             ipv6: binding.ipv6(),
             dhcp: binding.dhcp,
+            egress: RuleSetId::NONE,
+            ingress: RuleSetId::NONE,
             cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),
         };
         flows.extend(boundary.flows());

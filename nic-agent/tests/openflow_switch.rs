@@ -14,6 +14,7 @@ use offload::openflow::{
     FragMatch, Icmp6Match, IcmpMatch, InstalledFlow, Ipv4Match, Ipv6Match, L4Match, Masked, Match, Nat,
     NatRange, Payload, Port, Ports, Reg, RegSlice, SetField, TableId, VlanMatch, diff,
 };
+use offload::ruleset::RuleSetId;
 use openflow_support::PrivateSwitch;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -35,6 +36,8 @@ fn pods(count: u8) -> Vec<Boundary> {
         ipv4: vec![Ipv4Addr::new(10, 0, 0, n)],
         ipv6: vec![format!("fd00::{n}").parse().unwrap()],
         dhcp: n % 2 == 1,
+        egress: RuleSetId::NONE,
+        ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
     };
     (1..=count).map(pod).collect()

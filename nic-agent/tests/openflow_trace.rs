@@ -12,6 +12,7 @@ use offload::boundary::{self, Boundary};
 use offload::ids::{CtZone, MacAddr, OfPort};
 use offload::openflow::interpret::{Arp, Body, Frame, Icmp, Ip, L4, Nd, Piece, Switch};
 use offload::openflow::{Cookie, CtFlags, Flow, FlowMod, OtherEtherType};
+use offload::ruleset::RuleSetId;
 use openflow_support::{BRIDGE, PrivateSwitch};
 
 fn port(number: u32) -> OfPort {
@@ -40,6 +41,8 @@ fn pods() -> [Boundary; 2] {
         ipv4: vec![v4(n)],
         ipv6: vec![v6(n.into())],
         dhcp: n == 1,
+        egress: RuleSetId::NONE,
+        ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
     })
 }

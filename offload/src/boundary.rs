@@ -10,7 +10,9 @@
 //! | 10 | what the pod is sent, tracked | the same |
 //!
 //! Tables 5 and 10 are shared by all pods. Table 0 leaves in registers what they need to know: [`RULE_SET`], the port
-//! that lies ahead, and the zone.
+//! that lies ahead ([`AHEAD`]), the [`ZONE`], and [`TIER`], where the rules begin. What the rule sets say is compiled
+//! by [`crate::ruleset`], whose module has the table of all priorities; here is only what holds whatever they say, and
+//! what holds without any.
 //!
 //! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
 //! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
@@ -25,6 +27,7 @@ use crate::openflow::{
     Action, Cookie, Ct, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
     Masked, Match, Reg, RegSlice, SetField, TableId,
 };
+use crate::ruleset::RuleSetId;
 
 mod from_pod;
 mod to_pod;
@@ -42,6 +45,8 @@ pub const RULE_SET: Reg = Reg::R0;
 pub const AHEAD: Reg = Reg::R1;
 /// The pod's conntrack zone.
 pub const ZONE: Reg = Reg::R2;
+/// How far the packet has come in the tiers of its rule set.
+pub const TIER: Reg = Reg::R3;
 
 /// Priorities in tables 5 and 10. What a rule set allows or denies lies between [`UNRULED`] and [`RELATED`].
 pub const ESTABLISHED: u16 = 60_000;
@@ -83,6 +88,9 @@ pub struct Boundary {
     pub ipv6: Vec<Ipv6Addr>,
     /// May the pod ask for its address?
     pub dhcp: bool,
+    /// What it may start, and what may reach it. Flows of these sets must be there, or nothing new passes.
+    pub egress: RuleSetId,
+    pub ingress: RuleSetId,
     /// Names the attachment on its flows.
     pub cookie: Cookie,
 }
@@ -124,8 +132,10 @@ impl Boundary {
     /// Into conntrack, and on to `table` with `ahead` as the way out.
     fn track(&self, table: TableId, ahead: OfPort) -> Vec<Action> {
         let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
+        let rules = if table == EGRESS { self.egress } else { self.ingress };
         vec![
-            set(RULE_SET, 0),
+            set(RULE_SET, rules.0),
+            set(TIER, 0),
             set(AHEAD, ahead.get()),
             set(ZONE, u32::from(self.zone.get())),
             Action::Ct(Ct::lookup(self.zone, table)),
@@ -157,14 +167,20 @@ pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     flows
 }
 
+/// What is done to a new connection that is allowed.
+pub(crate) fn allow() -> Vec<Action> {
+    let commit = Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)));
+    vec![Action::Ct(commit), Action::OutputReg(RegSlice::whole(AHEAD))]
+}
+
 fn tracked_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
     let flow = |priority, matches, actions| Flow { table, priority, cookie, matches, actions };
     let pass = || Action::OutputReg(RegSlice::whole(AHEAD));
     let established = Match::any().ct_state(CtFlags::TRK | CtFlags::EST, CtFlags::NONE);
     let related = || Match::any().ct_state(CtFlags::TRK | CtFlags::REL, CtFlags::NEW);
-    let new = || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULE_SET, 0);
+    let new =
+        || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULE_SET, RuleSetId::NONE.0);
     let icmp = |kind| L4Match::Icmp(IcmpMatch { kind: Some(kind), code: None });
-    let commit = || vec![Action::Ct(Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)))), pass()];
 
     let mut flows = vec![flow(ESTABLISHED, established, vec![pass()])];
     for kind in ICMP_ERRORS {
@@ -176,8 +192,8 @@ fn tracked_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
         flows.push(flow(RELATED, related().ipv6(Ipv6Match { l4, ..Ipv6Match::default() }), vec![pass()]));
     }
     // OVS takes a commit only in a flow that says which version of IP it is for.
-    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), commit()));
-    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), commit()));
+    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), allow()));
+    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), allow()));
     flows
 }
 

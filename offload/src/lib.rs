@@ -12,4 +12,5 @@ pub mod netlink;
 pub mod openflow;
 pub mod policy;
 pub mod representor;
+pub mod ruleset;
 pub mod tuple;

@@ -40,6 +40,8 @@ fn pods() -> Vec<Boundary> {
         ipv4,
         ipv6,
         dhcp,
+        egress: RuleSetId::NONE,
+        ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
     };
     vec![

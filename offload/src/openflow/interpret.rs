@@ -32,6 +32,8 @@ pub struct Unsupported(pub String);
 pub struct Switch {
     pub flows: Vec<Flow>,
     pub connections: Conntrack,
+    /// The flows that the last frame met, in order.
+    pub met: Vec<Flow>,
 }
 
 /// The packet under way, with what is known about it.
@@ -57,7 +59,7 @@ impl Packet {
 
 impl Switch {
     pub fn new(flows: Vec<Flow>) -> Self {
-        Self { flows, connections: Conntrack::default() }
+        Self { flows, connections: Conntrack::default(), met: Vec::new() }
     }
 
     /// What comes out, and where, when this frame comes in there.
@@ -65,6 +67,7 @@ impl Switch {
         let (ct_state, ct_zone, ct_mark) = (CtFlags::NONE, 0, 0);
         let mut packet = Packet { in_port, frame, regs: [0; 16], ct_state, ct_zone, ct_mark };
         let mut sent = Vec::new();
+        self.met.clear();
         self.run(TableId(0), &mut packet, &mut sent, 0)?;
         Ok(sent)
     }
@@ -81,7 +84,9 @@ impl Switch {
         }
         // No flow: dropped.
         let Some(flow) = lookup::best(&self.flows, table, packet)? else { return Ok(()) };
-        for action in flow.actions.clone() {
+        let flow = flow.clone();
+        self.met.push(flow.clone());
+        for action in flow.actions {
             match action {
                 Action::Output(port) => output(port, packet, sent)?,
                 Action::OutputReg(slice) => output(Port::from_number(packet.read(slice)), packet, sent)?,

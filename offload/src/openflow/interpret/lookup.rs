@@ -1,5 +1,6 @@
 //! Which flow of a table a packet meets.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
@@ -15,32 +16,45 @@ use crate::openflow::matches::{
     VlanMatch,
 };
 
-/// The flow of the highest priority that matches. A complete conjunction counts with its own priority, and leads to the
-/// flow that matches its id.
+/// The `conj_id` of a packet of which no conjunction is known to be complete.
+const NO_CONJUNCTION: u32 = 0;
+
+/// The flow of the highest priority that matches. A complete conjunction counts with its own priority, and leads to
+/// whatever the packet meets with the conjunction's id among its fields.
 pub fn best<'a>(flows: &'a [Flow], table: TableId, packet: &Packet) -> Result<Option<&'a Flow>, Unsupported> {
     let here: Vec<&Flow> = flows.iter().filter(|flow| flow.table == table).collect();
     if let Some(odd) = here.iter().find(|flow| !flow.matches.other.is_empty()) {
         return Err(Unsupported(format!("match {}", odd.matches)));
     }
     let matching: Vec<&Flow> =
-        here.iter().copied().filter(|flow| matches(&flow.matches, packet, None)).collect();
+        here.iter().copied().filter(|flow| matches(&flow.matches, packet, NO_CONJUNCTION)).collect();
     let priorities: BTreeSet<u16> = matching.iter().map(|flow| flow.priority).collect();
     for priority in priorities.into_iter().rev() {
         let equals = || matching.iter().copied().filter(|flow| flow.priority == priority);
         if let Some(plain) = equals().find(|flow| clauses(flow).is_none()) {
             return Ok(Some(plain));
         }
-        for id in complete(equals()) {
-            let led_to = here
-                .iter()
-                .copied()
-                .filter(|flow| flow.matches.conj_id.is_some() && matches(&flow.matches, packet, Some(id)));
-            if let Some(flow) = led_to.max_by_key(|flow| flow.priority) {
-                return Ok(Some(flow));
-            }
+        if let Some(flow) = complete(equals()).into_iter().find_map(|id| led_to(&here, packet, id)) {
+            return Ok(Some(flow));
         }
     }
     Ok(None)
+}
+
+/// The second look-up, in which clauses count no more: any flow may be the answer, not only one that asks for the id.
+/// OVS looks at the first of all flows with the same match, so a clause hides those of lower priority.
+fn led_to<'a>(here: &[&'a Flow], packet: &Packet, id: u32) -> Option<&'a Flow> {
+    let mut matching: Vec<&Flow> =
+        here.iter().copied().filter(|flow| matches(&flow.matches, packet, id)).collect();
+    matching.sort_by_key(|flow| Reverse(flow.priority));
+    let mut hidden = BTreeSet::new();
+    matching.into_iter().find(|flow| {
+        let is_clause = clauses(flow).is_some();
+        if is_clause {
+            hidden.insert(&flow.matches);
+        }
+        !is_clause && !hidden.contains(&flow.matches)
+    })
 }
 
 /// The (id, clause, clauses) of a flow that is part of conjunctions.
@@ -56,11 +70,19 @@ fn clauses(flow: &Flow) -> Option<Vec<(u32, u8, u8)>> {
     if found.is_empty() { None } else { Some(found) }
 }
 
-/// Ids of the conjunctions of which every clause is met.
+/// Ids of the conjunctions of which every clause is met. OVS does not look at a flow whose shortest conjunction has more
+/// clauses than there are flows at this priority: one flow alone never completes any.
 fn complete<'a>(flows: impl Iterator<Item = &'a Flow>) -> Vec<u32> {
+    let flows: Vec<_> = flows.filter_map(clauses).collect();
     let mut met: BTreeMap<(u32, u8), BTreeSet<u8>> = BTreeMap::new();
-    for (id, clause, clauses) in flows.filter_map(clauses).flatten() {
-        met.entry((id, clauses)).or_default().insert(clause);
+    for clauses in &flows {
+        let fewest = clauses.iter().map(|(_, _, clauses)| usize::from(*clauses)).min();
+        if fewest.is_some_and(|fewest| fewest > flows.len()) {
+            continue;
+        }
+        for (id, clause, clauses) in clauses {
+            met.entry((*id, *clauses)).or_default().insert(*clause);
+        }
     }
     met.into_iter()
         .filter(|((_, of), clauses)| clauses.len() == usize::from(*of))
@@ -68,7 +90,7 @@ fn complete<'a>(flows: impl Iterator<Item = &'a Flow>) -> Vec<u32> {
         .collect()
 }
 
-fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {
+fn matches(wanted: &Match, packet: &Packet, conj_id: u32) -> bool {
     let frame = &packet.frame;
     let vlan = match wanted.vlan {
         VlanMatch::Any => true,
@@ -81,7 +103,7 @@ fn matches(wanted: &Match, packet: &Packet, conj_id: Option<u32>) -> bool {
         && matches_payload(&wanted.payload, &frame.body)
         && wanted.metadata.covers(0)
         && Reg::ALL.into_iter().all(|reg| wanted.reg_match(reg).covers(packet.reg(reg)))
-        && (wanted.conj_id.is_none() || wanted.conj_id == conj_id)
+        && wanted.conj_id.is_none_or(|id| id == conj_id)
         && wanted.ct_state.covers(packet.ct_state)
         && wanted.ct_zone.is_none_or(|zone| zone == packet.ct_zone)
         && wanted.ct_mark.covers(packet.ct_mark)

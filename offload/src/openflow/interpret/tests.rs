@@ -57,6 +57,27 @@ fn a_conjunction_needs_every_clause() {
     assert_eq!(goes(C, 80), [0; 0]);
 }
 
+/// As `classifier_lookup__()` has it.
+#[test]
+fn a_complete_conjunction_leads_to_whatever_the_packet_then_meets() {
+    let out = |n| vec![Action::Output(port(n).into())];
+    let id = |flow: Match| flow.conj_id(7);
+    let goes = |flows: Vec<Flow>| {
+        let sent = Switch::new(flows).receive(port(1), tcp(A, B, (1000, 80))).unwrap();
+        sent.into_iter().map(|(port, _)| port.get()).collect::<Vec<_>>()
+    };
+    let clauses = || vec![flow(0, 10, from(A), part(1)), flow(0, 10, to_port(80), part(2))];
+    let with = |more: Vec<Flow>| goes([clauses(), more].concat());
+    assert_eq!(with(vec![flow(0, 3, id(Match::any()), out(9)), flow(0, 2, Match::any(), out(8))]), [9]);
+    assert_eq!(with(vec![flow(0, 3, id(Match::any()), out(9)), flow(0, 4, Match::any(), out(8))]), [8]);
+    assert_eq!(with(vec![flow(0, 10, Match::any(), out(8)), flow(0, 10, id(Match::any()), out(9))]), [8]);
+    let same_as_a_clause = flow(0, 5, from(A), out(8));
+    assert_eq!(with(vec![flow(0, 3, id(Match::any()), out(9)), same_as_a_clause.clone()]), [9], "hidden");
+    assert_eq!(with(vec![flow(0, 3, id(from(C)), out(9)), same_as_a_clause]), [8], "leads nowhere");
+    let both = [part(1), part(2)].concat();
+    assert_eq!(goes(vec![flow(0, 10, from(A), both), flow(0, 10, id(Match::any()), out(9))]), [0; 0]);
+}
+
 #[test]
 fn priority_then_nothing() {
     let mut switch = Switch::new(vec![
