@@ -1,9 +1,10 @@
 //! Conntrack: the entries of a zone, deleting some of them, and when the hardware has let go of what was deleted.
 //!
 //! Owns the encoding of ctnetlink. Decides nothing, and deletes only entries that the caller has seen: by zone, tuple of
-//! the first packet, and id, so that a later connection with the same tuple is not hit. There is no "delete the zone": a
-//! kernel before 6.8 would ignore the zone and delete every connection of the machine. For the same reason a dump is
-//! filtered here once more, although the kernel's own filter (since 6.8) makes it short.
+//! the first packet, and id, so that a later connection with the same tuple is not hit. (The id is a hash of the tuple and
+//! of where the entry is in memory. A successor that got the same memory has it, too; it is denied like the one before.)
+//! There is no "delete the zone": a kernel before 6.8 would ignore the zone and delete every connection of the machine. For
+//! the same reason a dump is filtered here once more, although the kernel's own filter (since 6.8) makes it short.
 //!
 //! A dump is no snapshot: an entry that is made meanwhile may be missing. So first put the new rules in force, then dump
 //! and delete.
@@ -25,7 +26,8 @@
 //!
 //! So what is counted and cannot be listed is deleted and still held, by a flow table or by a packet on its way, or is
 //! not yet listed. [`Conntrack::held`] gives a number that is never too small: it counts between two dumps and takes as
-//! listed only what was in both. At zero nothing that was deleted before is held by anybody, and the flow table lets go
+//! listed only what was in both (it can be deceived by one that meanwhile went, was freed, and came again in the same
+//! memory). At zero nothing that was deleted before is held by anybody, and the flow table lets go
 //! of an entry only after the driver's call to remove it has returned. mlx5 removes its rules within that call, unless a
 //! packet that goes to software holds the connection at that moment. This is exact about order and late in time: the
 //! hardware has let go at least one sweep before, so [`Release::Complete`] says "after at most", and the reports err on the

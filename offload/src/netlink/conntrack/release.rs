@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Conntrack, Deleted, Entry, message};
+use super::{Conntrack, Deleted, message};
 use crate::ids::CtZone;
 use crate::netlink::error::{Error, Result};
 use crate::netlink::socket::Request;
@@ -40,10 +40,6 @@ impl Release {
 
 type Key = (Option<CtZone>, Tuple, u32);
 
-fn key(entry: Entry) -> Option<Key> {
-    Some((entry.zone, entry.orig, entry.id))
-}
-
 /// Of all that is counted, what was not in both dumps.
 fn at_most(before: &HashSet<Key>, counted: u32, after: &HashSet<Key>) -> usize {
     let listed = before.intersection(after).count();
@@ -52,7 +48,9 @@ fn at_most(before: &HashSet<Key>, counted: u32, after: &HashSet<Key>) -> usize {
 
 impl Conntrack {
     fn listed(&mut self) -> Result<HashSet<Key>> {
-        let keys = self.dump(format_args!("list all connections"), None, key)?;
+        let keys = self.dump(format_args!("list all connections"), None, |entry| {
+            Some((entry.zone, entry.orig, entry.id))
+        })?;
         Ok(keys.into_iter().collect())
     }
 
