@@ -76,26 +76,27 @@ static struct bound *bound_find(const struct esw *esw, const struct net_device *
 	return found;                        /* its binding and unbinding are serialised by the callers */
 }
 
-int port_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
-{
-	struct port *p = netdev_priv(dev);
-	struct flow_block_offload *f = data;
-	struct flow_block_cb *cb;
-	struct bound *b;
+/* What TC gives with the block of another driver's device, and wants back. */
+struct foreign { struct Qdisc *sch; void *data; void (*cleanup)(struct flow_block_cb *cb); };
 
-	if (type != TC_SETUP_BLOCK || f->binder_type != FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS || !is_rep(p))
-		return -EOPNOTSUPP;
+static int block_setup(struct esw *esw, struct net_device *dev, struct flow_block_offload *f, struct port *port,
+		       const struct foreign *foreign)
+{
+	struct bound *b = bound_find(esw, dev);
+	struct flow_block_cb *cb;
+
 	f->driver_block_list = &cb_list;
 	f->unlocked_driver_cb = true;
-	b = bound_find(p->esw, dev);
 	switch (f->command) {
 	case FLOW_BLOCK_BIND:
 		if (b)
 			return -EEXIST;
-		b = bound_new(p->esw, dev, p);
+		b = bound_new(esw, dev, port);
 		if (!b)
 			return -ENOMEM;
-		cb = flow_block_cb_alloc(block_cb, b, b, bound_free);
+		cb = foreign ? flow_indr_block_cb_alloc(block_cb, b, b, bound_free, f, dev, foreign->sch, foreign->data,
+							esw, foreign->cleanup) :
+			       flow_block_cb_alloc(block_cb, b, b, bound_free);
 		if (IS_ERR(cb)) {
 			bound_free(b);
 			return PTR_ERR(cb);
@@ -107,7 +108,10 @@ int port_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
 		cb = b ? flow_block_cb_lookup(f->block, block_cb, b) : NULL;
 		if (!cb)
 			return -ENOENT;
-		flow_block_cb_remove(cb, f);
+		if (foreign)
+			flow_indr_block_cb_remove(cb, f);
+		else
+			flow_block_cb_remove(cb, f);
 		list_del(&cb->driver_list);
 		return 0;
 	default:
@@ -115,45 +119,27 @@ int port_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
 	}
 }
 
+int port_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
+{
+	struct port *p = netdev_priv(dev);
+	struct flow_block_offload *f = data;
+
+	if (type != TC_SETUP_BLOCK || f->binder_type != FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS || !is_rep(p))
+		return -EOPNOTSUPP;
+	return block_setup(p->esw, dev, f, p, NULL);
+}
+
 static int indirect(struct net_device *dev, struct Qdisc *sch, void *cb_priv, enum tc_setup_type type, void *type_data,
 		    void *data, void (*cleanup)(struct flow_block_cb *))
 {
+	struct foreign foreign = { .sch = sch, .data = data, .cleanup = cleanup };
 	struct flow_block_offload *f = type_data;
 	struct esw *esw = cb_priv;
-	struct flow_block_cb *cb;
-	struct bound *b;
 
 	if (!dev || type != TC_SETUP_BLOCK || !is_tunnel(dev) || !net_eq(esw->nic->net, dev_net(dev)) ||
 	    f->binder_type != FLOW_BLOCK_BINDER_TYPE_CLSACT_INGRESS)
 		return -EOPNOTSUPP;
-	f->unlocked_driver_cb = true;
-	f->driver_block_list = &cb_list;
-	b = bound_find(esw, dev);
-	switch (f->command) {
-	case FLOW_BLOCK_BIND:
-		if (b)
-			return -EEXIST;
-		b = bound_new(esw, dev, NULL);
-		if (!b)
-			return -ENOMEM;
-		cb = flow_indr_block_cb_alloc(block_cb, b, b, bound_free, f, dev, sch, data, esw, cleanup);
-		if (IS_ERR(cb)) {
-			bound_free(b);
-			return PTR_ERR(cb);
-		}
-		flow_block_cb_add(cb, f);
-		list_add_tail(&cb->driver_list, &cb_list);
-		return 0;
-	case FLOW_BLOCK_UNBIND:
-		cb = b ? flow_block_cb_lookup(f->block, block_cb, b) : NULL;
-		if (!cb)
-			return -ENOENT;
-		flow_indr_block_cb_remove(cb, f);
-		list_del(&cb->driver_list);
-		return 0;
-	default:
-		return -EOPNOTSUPP;
-	}
+	return block_setup(esw, dev, f, NULL, &foreign);
 }
 
 /* Every eSwitch registers for itself: what it was given goes back when it goes. */
