@@ -11,8 +11,9 @@ use nic_agent::openflow::Session;
 use offload::boundary::{self, Boundary};
 use offload::ids::{CtZone, MacAddr, OfPort};
 use offload::openflow::interpret::{Arp, Body, Frame, Icmp, Ip, L4, Nd, Piece, Switch};
-use offload::openflow::{Cookie, CtFlags, Flow, FlowMod, OtherEtherType};
+use offload::openflow::{Cookie, Flow, FlowMod, OtherEtherType};
 use offload::ruleset::RuleSetId;
+use openflow_support::trace::{traced, words};
 use openflow_support::{BRIDGE, PrivateSwitch};
 
 fn port(number: u32) -> OfPort {
@@ -119,71 +120,6 @@ fn frames() -> Vec<Frame> {
     let other_mac = bodies().into_iter().step_by(7).map(|body| frame(mac(2), None, body));
     let tagged = bodies().into_iter().step_by(5).map(|body| frame(mac(1), Some(5), body));
     own.chain(other_mac).chain(tagged).collect()
-}
-
-/// The frame in words that `ofproto/trace` takes.
-fn words(in_port: OfPort, frame: &Frame) -> String {
-    let mut out = format!("in_port={in_port},dl_src={},dl_dst={}", frame.eth_src, frame.eth_dst);
-    if let Some(vid) = frame.vlan {
-        out.push_str(",dl_vlan=");
-        out.push_str(&vid.to_string());
-    }
-    let l4_words = |l4: &L4, piece: Piece, icmp_proto: u8, six: &str| {
-        let shown = piece != Piece::Later;
-        let ports = |name: &str, proto: u8, src: &u16, dst: &u16| {
-            let ports = format!(",{name}_src={src},{name}_dst={dst}");
-            format!(",nw_proto={proto}{}", if shown { ports.as_str() } else { "" })
-        };
-        let frag = match piece {
-            Piece::Whole => "",
-            Piece::First => ",nw_frag=first",
-            Piece::Later => ",nw_frag=later",
-        };
-        let l4 = match l4 {
-            L4::Tcp { src, dst } => ports("tcp", 6, src, dst),
-            L4::Udp { src, dst } => ports("udp", 17, src, dst),
-            L4::Sctp { src, dst } => ports("sctp", 132, src, dst),
-            L4::Other(proto) => format!(",nw_proto={proto}"),
-            L4::Icmp(icmp) if shown => {
-                let nd = icmp.nd.map_or(String::new(), |nd| {
-                    let option = if icmp.kind == 135 { "nd_sll" } else { "nd_tll" };
-                    format!(",nd_target={},{option}={}", nd.target, nd.address)
-                });
-                format!(
-                    ",nw_proto={icmp_proto},icmp{six}_type={},icmp{six}_code={}{nd}",
-                    icmp.kind, icmp.code
-                )
-            }
-            L4::Icmp(_) => format!(",nw_proto={icmp_proto}"),
-        };
-        format!("{frag}{l4}")
-    };
-    let payload = match &frame.body {
-        Body::Other(kind) => format!(",dl_type={:#06x}", kind.get()),
-        Body::Arp(arp) => format!(
-            ",arp,arp_op={},arp_spa={},arp_tpa={},arp_sha={},arp_tha={}",
-            arp.op, arp.spa, arp.tpa, arp.sha, arp.tha
-        ),
-        Body::Ipv4(ip) => {
-            format!(",ip,nw_src={},nw_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 1, ""))
-        }
-        Body::Ipv6(ip) => {
-            format!(",ipv6,ipv6_src={},ipv6_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 58, "v6"))
-        }
-    };
-    out + &payload
-}
-
-/// Ports to which OVS would send the frame, if conntrack called it what our model of conntrack calls it.
-fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtFlags) -> BTreeSet<u32> {
-    let names = CtFlags::NAMES.iter().filter(|(flag, _)| state.contains(*flag)).map(|(_, name)| *name);
-    let next = names.collect::<Vec<_>>().join(",");
-    let trace = switch.appctl(&["ofproto/trace", BRIDGE, &words(in_port, frame), "--ct-next", &next]);
-    let number = |line: &str| -> Option<u32> {
-        let line = line.trim();
-        line.strip_prefix("output:").or_else(|| line.strip_prefix("-> output port is "))?.parse().ok()
-    };
-    trace.lines().filter_map(number).collect()
 }
 
 async fn bridge() -> (PrivateSwitch, Session, Vec<Flow>) {

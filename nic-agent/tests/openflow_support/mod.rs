@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 pub const BRIDGE: &str = "br-edge";
 
+pub mod trace;
+
 pub struct PrivateSwitch {
     dir: tempfile::TempDir,
     database: Child,

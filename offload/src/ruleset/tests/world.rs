@@ -1,4 +1,5 @@
-//! A few pods behind one bridge, random policies for them, and what they say to each other.
+//! A few pods behind one bridge, random policies for them, and what they say to each other. Also a part of nic-agent's
+//! `openflow_policy_trace`, where a real Open vSwitch is asked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::policy::{
 };
 use crate::ruleset::{RuleSets, flows};
 
+/// Their representors are ports 1 to 3, their patch ports 4 to 6.
 pub const PODS: usize = 3;
 
 /// Which of the pool's rules each pod has, per direction.
@@ -45,7 +47,7 @@ impl World {
             let number = u32::try_from(n).unwrap();
             Boundary {
                 rep: OfPort::new(number + 1).unwrap(),
-                patch: OfPort::new(number + 101).unwrap(),
+                patch: OfPort::new(number + 4).unwrap(),
                 zone: CtZone::new(u16::try_from(n).unwrap() + 1).unwrap(),
                 mac: mac(n),
                 ipv4: vec![ipv4(n)],
