@@ -16,6 +16,7 @@ pub mod metrics;
 mod names;
 pub mod openflow;
 pub mod ovs;
+pub mod policy;
 pub mod profile;
 pub mod reconcile;
 pub mod replica;

@@ -1,0 +1,30 @@
+//! Kubernetes' NetworkPolicy, compiled into the representation that [`offload::policy`] makes programs from.
+//!
+//! ```text
+//!  pods, namespaces, policies, services, slices ──Change──►  Compiler  ──►  Arc<PodPolicy> of each pod of this node
+//!   (a file today, a watch later)                               ├──►  Report   what a user should know
+//!                                                               └──►  Origins  which rule was it
+//! ```
+//!
+//! Pure: no I/O but [`Snapshot::from_file`], no clock, no task. The same objects give the same output, byte for byte, in
+//! whatever order they came; a change recomputes what it touches and says which pods that changed.
+//!
+//! Failure: a policy that cannot be read as a whole keeps its last good state; one that never had any isolates the pods
+//! that it selects and allows nothing by the rule that is wrong. What is decided where Kubernetes leaves it open stands
+//! in docs/policy.md. Sources: the NetworkPolicy v1 API's documentation and validation, `pkg/apis/networking`.
+
+mod compiler;
+mod model;
+mod origins;
+mod report;
+mod snapshot;
+
+pub use compiler::{Affected, Compiler, Settings};
+pub use model::{
+    AddressKind, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort, Namespace,
+    ObjectName, Peer, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol, Requirement, Selector,
+    Service, ServicePort, Test,
+};
+pub use origins::{OriginKey, Origins};
+pub use report::{InForce, Report};
+pub use snapshot::{Change, FileError, Snapshot};

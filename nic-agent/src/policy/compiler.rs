@@ -1,0 +1,374 @@
+//! Changes in, compiled policies out.
+//!
+//! A change first goes into the stores (`pods`, `peers`, `services`) and leaves behind what it touched; `settle` then
+//! makes again what depends on that, from policies to pods, and compares.
+
+mod compose;
+mod group;
+mod peers;
+mod pods;
+mod program;
+mod services;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use offload::policy::{PodPolicy, PrefixSet};
+
+use super::model::{Fault, Labels, Namespace, ObjectName, Pod, Policy};
+use super::origins::{OriginKey, Origins};
+use super::report::{InForce, Report};
+use super::snapshot::{Change, Snapshot};
+use group::{Group, Standing};
+use peers::{SetId, Sets};
+use pods::Pods;
+use program::Program;
+use services::{Moved, Services};
+
+type Namespaces = BTreeMap<Arc<str>, Labels>;
+
+/// Where we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// As in `spec.nodeName`.
+    pub node: Arc<str>,
+    /// From which the node reaches its pods: always allowed in.
+    pub node_addresses: PrefixSet,
+}
+
+/// Uids of this node's pods whose policy is another now, or which have none any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affected {
+    pub pods: BTreeSet<Arc<str>>,
+}
+
+/// All that is known, and what it means for the pods of this node.
+#[derive(Debug)]
+pub struct Compiler {
+    settings: Settings,
+    pods: Pods,
+    namespaces: Namespaces,
+    sets: Sets,
+    services: Services,
+    policies: BTreeMap<ObjectName, Stated>,
+    locals: BTreeMap<ObjectName, Local>,
+    groups: BTreeMap<Vec<ObjectName>, Group>,
+    origins: Origins,
+    shared: HashMap<u64, Vec<Arc<PodPolicy>>>,
+}
+
+/// A policy.
+#[derive(Debug)]
+struct Stated {
+    /// What is in force.
+    policy: Policy,
+    /// What is wrong with what the API says.
+    faults: Vec<Fault>,
+    in_force: InForce,
+    /// Pods of this node that it selects.
+    users: BTreeSet<ObjectName>,
+    /// While there are users.
+    program: Option<Program>,
+}
+
+/// A pod of this node that policies apply to.
+#[derive(Debug)]
+struct Local {
+    pod: Pod,
+    selected_by: BTreeSet<ObjectName>,
+    /// Key of its group, if it is isolated on egress.
+    group: Option<Vec<ObjectName>>,
+    compiled: Option<Arc<PodPolicy>>,
+}
+
+/// What a change touched.
+#[derive(Debug, Default)]
+struct Dirt {
+    /// Sets of peers that are not the same.
+    sets: BTreeSet<SetId>,
+    /// Those of them that must be made anew.
+    rebuild: BTreeSet<SetId>,
+    /// Addresses that came into a set, or left one.
+    ips: BTreeSet<IpAddr>,
+    /// Pods of this node whose policies must be looked up again.
+    reselect: BTreeSet<ObjectName>,
+    /// Policies of which another text is in force.
+    restated: BTreeSet<ObjectName>,
+    services: Moved,
+    affected: BTreeSet<Arc<str>>,
+}
+
+impl Compiler {
+    pub fn new(settings: Settings, snapshot: Snapshot) -> Self {
+        Self::with_origins(settings, snapshot, Origins::default())
+    }
+
+    fn with_origins(settings: Settings, snapshot: Snapshot, mut origins: Origins) -> Self {
+        for key in [OriginKey::Node, OriginKey::Hairpin, OriginKey::ServiceCovered, OriginKey::ServiceRefused]
+        {
+            origins.insert(key);
+        }
+        let mut compiler = Self {
+            settings,
+            pods: Pods::default(),
+            namespaces: Namespaces::new(),
+            sets: Sets::default(),
+            services: Services::default(),
+            policies: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            origins,
+            shared: HashMap::new(),
+        };
+        let mut dirt = Dirt::default();
+        for change in snapshot.into_changes() {
+            compiler.store(change, &mut dirt);
+        }
+        compiler.settle(dirt);
+        compiler
+    }
+
+    pub fn apply(&mut self, change: Change) -> Affected {
+        self.apply_all([change])
+    }
+
+    /// Several changes as one: what two of them touch is made again once.
+    pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected {
+        let mut dirt = Dirt::default();
+        for change in changes {
+            self.store(change, &mut dirt);
+        }
+        self.settle(dirt)
+    }
+
+    /// Of a pod of this node. `None`: there is none of this uid, or none that policies apply to (on the host's network,
+    /// finished); whoever enforces must not take that for "everything is allowed".
+    pub fn compiled(&self, uid: &str) -> Option<&Arc<PodPolicy>> {
+        self.locals.values().find(|it| *it.pod.uid == *uid)?.compiled.as_ref()
+    }
+
+    /// Uid, name and policy of each of this node's pods that policies apply to, by name.
+    pub fn all_compiled(&self) -> impl Iterator<Item = (&Arc<str>, &ObjectName, &Arc<PodPolicy>)> {
+        self.locals.iter().filter_map(|(name, it)| Some((&it.pod.uid, name, it.compiled.as_ref()?)))
+    }
+
+    /// The rules in force: those of policies that select a pod of this node.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Sorted.
+    pub fn reports(&self) -> Vec<Report> {
+        let mut reports: Vec<Report> = (self.policies.iter())
+            .filter(|(_, it)| !it.faults.is_empty())
+            .map(|(name, it)| Report::Faulty {
+                policy: name.clone(),
+                faults: it.faults.clone(),
+                in_force: it.in_force,
+            })
+            .collect();
+        for (policies, group) in &self.groups {
+            for (id, standing) in &group.standings {
+                let (Standing::Refused { covered, uncovered, .. }, Some(front)) =
+                    (standing, self.services.front(*id))
+                else {
+                    continue;
+                };
+                // Those that are themselves all of what is missing may use it.
+                let is_refused = |name: &&ObjectName| {
+                    let own = self.locals.get(*name).map(|it| it.pod.ips.as_slice()).unwrap_or_default();
+                    uncovered.iter().any(|(ip, _)| !own.contains(ip))
+                };
+                let pods: Vec<ObjectName> = group.users.iter().filter(is_refused).cloned().collect();
+                if pods.is_empty() {
+                    continue;
+                }
+                reports.push(Report::PartlyCovered {
+                    service: front.service.clone(),
+                    address: front.address,
+                    protocol: front.protocol,
+                    port: front.port,
+                    policies: policies.clone(),
+                    pods,
+                    covered: *covered,
+                    uncovered: uncovered.clone(),
+                });
+            }
+        }
+        reports.sort();
+        reports
+    }
+
+    /// Sets of peers that are kept up to date, for whoever watches what that costs.
+    pub fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    // === what a change does to the stores ===
+
+    fn store(&mut self, change: Change, dirt: &mut Dirt) {
+        match change {
+            Change::Pod(pod) => self.put_pod(pod, dirt),
+            Change::PodGone(name) => {
+                self.leave(&name, dirt);
+                self.unlocal(&name, dirt);
+            }
+            Change::Namespace(Namespace { name, labels }) => {
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.namespaces.insert(name.clone(), labels);
+                    self.relabel(&name, dirt);
+                }
+            }
+            Change::NamespaceGone(name) => {
+                if self.namespaces.remove(&name).is_some() {
+                    self.relabel(&name, dirt);
+                }
+            }
+            Change::Policy(policy) => self.put_policy(policy, dirt),
+            Change::PolicyGone(name) => {
+                if let Some(stated) = self.policies.remove(&name) {
+                    self.put_out_of_force(&name, stated, dirt);
+                }
+            }
+            Change::Service(service) => self.services.put(service, &mut dirt.services),
+            Change::ServiceGone(name) => self.services.remove(&name, &mut dirt.services),
+            Change::EndpointSlice(slice) => self.services.put_slice(slice, &mut dirt.services),
+            Change::EndpointSliceGone(name) => self.services.remove_slice(&name, &mut dirt.services),
+        }
+    }
+
+    fn put_pod(&mut self, pod: Pod, dirt: &mut Dirt) {
+        if !self.pods.is_same(&pod) {
+            self.leave(&pod.name, dirt);
+            self.join(&pod, dirt);
+        }
+        let is_local = pod.node == self.settings.node && pod.is_networked();
+        match self.locals.get_mut(&pod.name) {
+            Some(local) if is_local && local.pod == pod => {}
+            Some(local) if is_local && local.pod.uid == pod.uid => {
+                dirt.reselect.insert(pod.name.clone());
+                local.pod = pod;
+            }
+            known => {
+                if known.is_some() {
+                    self.unlocal(&pod.name, dirt);
+                }
+                if is_local {
+                    dirt.reselect.insert(pod.name.clone());
+                    let local = Local { pod, selected_by: BTreeSet::new(), group: None, compiled: None };
+                    self.locals.insert(local.pod.name.clone(), local);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, pod: &Pod, dirt: &mut Dirt) {
+        let Some((id, is_new)) = self.pods.insert(pod) else { return };
+        let Some(class) = self.pods.class_mut(id) else { return };
+        if is_new {
+            self.sets.admit(id, class, &self.namespaces);
+        }
+        for set_id in &class.sets {
+            if let Some(set) = self.sets.get_mut(*set_id) {
+                set.add(&pod.ips, &pod.ports);
+            }
+        }
+        dirt.sets.extend(&class.sets);
+        dirt.ips.extend(&pod.ips);
+    }
+
+    fn leave(&mut self, name: &ObjectName, dirt: &mut Dirt) {
+        let Some(member) = self.pods.remove(name) else { return };
+        let is_shared = member.ips.iter().any(|ip| self.pods.is_held(*ip));
+        let sets = self.pods.class(member.class).map(|it| it.sets.clone()).unwrap_or_default();
+        for set_id in &sets {
+            match self.sets.get_mut(*set_id) {
+                Some(_) if is_shared => {
+                    dirt.rebuild.insert(*set_id);
+                }
+                Some(set) => set.drop(&member.ips, &member.ports),
+                None => {}
+            }
+        }
+        dirt.sets.extend(&sets);
+        dirt.ips.extend(member.ips);
+        let emptied = self.pods.forget_if_empty(member.class);
+        self.sets.expel(member.class, &emptied);
+    }
+
+    fn unlocal(&mut self, name: &ObjectName, dirt: &mut Dirt) {
+        let Some(local) = self.locals.remove(name) else { return };
+        dirt.reselect.remove(name);
+        dirt.affected.insert(local.pod.uid.clone());
+        for policy in &local.selected_by {
+            if let Some(stated) = self.policies.get_mut(policy) {
+                stated.users.remove(name);
+                // Its program goes when the dust has settled.
+                dirt.restated.insert(policy.clone());
+            }
+        }
+        self.leave_group(name, local.group.as_ref());
+    }
+
+    fn leave_group(&mut self, pod: &ObjectName, key: Option<&Vec<ObjectName>>) {
+        let Some(key) = key else { return };
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.users.remove(pod);
+        if group.users.is_empty() {
+            self.groups.remove(key);
+        }
+    }
+
+    fn relabel(&mut self, namespace: &str, dirt: &mut Dirt) {
+        let (sets, classes) = self.sets.relabel(namespace, &mut self.pods, &self.namespaces);
+        dirt.rebuild.extend(&sets);
+        dirt.sets.extend(sets);
+        for class in classes {
+            dirt.ips.extend(self.pods.ips_of_class(class));
+        }
+    }
+
+    fn put_policy(&mut self, mut policy: Policy, dirt: &mut Dirt) {
+        let name = policy.name.clone();
+        let faults = std::mem::take(&mut policy.faults);
+        let known = self.policies.remove(&name);
+        if let Some(mut known) = known {
+            // Of a policy that was deleted and made again, what the old one said is nothing to us.
+            let was_good = known.faults.is_empty() || known.in_force == InForce::LastGood;
+            if !faults.is_empty() && was_good && known.policy.uid == policy.uid {
+                (known.faults, known.in_force) = (faults, InForce::LastGood);
+                self.policies.insert(name, known);
+                return;
+            }
+            if known.policy == policy {
+                (known.faults, known.in_force) = (faults, InForce::Closed);
+                self.policies.insert(name, known);
+                return;
+            }
+            self.put_out_of_force(&name, known, dirt);
+        }
+        dirt.restated.insert(name.clone());
+        let in_namespace = self.locals.keys().filter(|it| it.namespace == name.namespace);
+        dirt.reselect.extend(in_namespace.cloned());
+        let (users, program, in_force) = (BTreeSet::new(), None, InForce::Closed);
+        self.policies.insert(name, Stated { policy, faults, in_force, users, program });
+    }
+
+    fn put_out_of_force(&mut self, name: &ObjectName, stated: Stated, dirt: &mut Dirt) {
+        dirt.restated.insert(name.clone());
+        for user in &stated.users {
+            dirt.reselect.insert(user.clone());
+            if let Some(local) = self.locals.get_mut(user) {
+                local.selected_by.remove(name);
+            }
+        }
+        if let Some(program) = stated.program {
+            program.release(name, &mut self.sets, &mut self.pods);
+            self.unregister(&stated.policy, dirt);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A pod's policy, put together from those that select it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use offload::policy::{Action, Direction, PodPolicy, Rule, Rules, Tier, Traffic};
+
+use super::group::{self, Standing};
+use super::program::{allow, transports};
+use super::services::FrontId;
+use super::settle::{egress_rules, isolation};
+use super::{Compiler, Local};
+use crate::policy::model::{ObjectName, Protocol};
+use crate::policy::origins::OriginKey;
+
+impl Compiler {
+    pub(super) fn recompose(&mut self, name: &ObjectName, affected: &mut BTreeSet<Arc<str>>) {
+        let Some(local) = self.locals.get(name) else { return };
+        let policy = PodPolicy { egress: self.egress(local), ingress: self.ingress(local) };
+        if local.compiled.as_deref() == Some(&policy) {
+            return;
+        }
+        let policy = self.share(policy);
+        if let Some(local) = self.locals.get_mut(name) {
+            local.compiled = Some(policy);
+            affected.insert(local.pod.uid.clone());
+        }
+    }
+
+    fn ingress(&self, local: &Local) -> Rules {
+        let isolating = || {
+            let stated = local.selected_by.iter().filter_map(|it| self.policies.get(it));
+            stated.filter(|it| it.policy.isolates.ingress)
+        };
+        let Some(first) = isolating().next() else { return Rules::default() };
+        let mut rules = Vec::new();
+        if !self.settings.node_addresses.is_empty() {
+            let origin = self.origins.of(&OriginKey::Node).unwrap_or_default();
+            rules.push(allow(self.settings.node_addresses.clone(), Traffic::Any, origin));
+        }
+        rules.extend(self.hairpins(local));
+        for program in isolating().filter_map(|it| it.program.as_ref()) {
+            rules.extend(program.ingress_rules(&local.pod));
+        }
+        let origin = self.origins.of(&isolation(&first.policy, Direction::Ingress)).unwrap_or_default();
+        Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
+    }
+
+    /// What the pod sends to itself by a Service's address comes back from that address (OVN's `hairpin_snat_ip`).
+    fn hairpins(&self, local: &Local) -> Vec<Rule> {
+        let mut sources: BTreeMap<(Protocol, u16), BTreeSet<IpAddr>> = BTreeMap::new();
+        for id in self.own_fronts(local) {
+            let Some(front) = self.services.front(id) else { continue };
+            for (_, port) in front.backends.iter().filter(|(ip, _)| local.pod.ips.contains(ip)) {
+                sources.entry((front.protocol, *port)).or_default().insert(front.address);
+            }
+        }
+        let origin = self.origins.of(&OriginKey::Hairpin).unwrap_or_default();
+        let rule = |((protocol, port), ips): ((Protocol, u16), BTreeSet<IpAddr>)| {
+            allow(ips.into_iter().collect(), Traffic::Of(transports(protocol, port)), origin)
+        };
+        sources.into_iter().map(rule).collect()
+    }
+
+    /// Services' ports that it is a ready backend of.
+    fn own_fronts(&self, local: &Local) -> BTreeSet<FrontId> {
+        local.pod.ips.iter().flat_map(|ip| self.services.with_backend(*ip)).collect()
+    }
+
+    fn egress(&self, local: &Local) -> Rules {
+        let Some(key) = &local.group else { return Rules::default() };
+        let (Some(group), Some(first)) =
+            (self.groups.get(key), key.first().and_then(|it| self.policies.get(it)))
+        else {
+            return Rules::default();
+        };
+        let policy_rules = egress_rules(key, &self.policies);
+        let mut own = self.own_fronts(local);
+        if !own.is_empty() && group::is_open(&policy_rules) {
+            own.clear();
+        }
+        own.retain(|id| {
+            group.standings.get(id) != Some(&Standing::Covered)
+                && self
+                    .services
+                    .front(*id)
+                    .is_some_and(|front| group::is_covered_for(&policy_rules, front, &local.pod.ips))
+        });
+        let of_its_own;
+        let (refusals, allowances) = if own.is_empty() {
+            (&group.refusals, &group.allowances)
+        } else {
+            of_its_own = group.rules(&own, &self.services, &self.origins);
+            (&of_its_own.0, &of_its_own.1)
+        };
+        let rules = refusals.iter().chain(policy_rules).chain(allowances).cloned().collect();
+        let origin = self.origins.of(&isolation(&first.policy, Direction::Egress)).unwrap_or_default();
+        Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
+    }
+
+    /// Equal policies are one.
+    fn share(&mut self, policy: PodPolicy) -> Arc<PodPolicy> {
+        let bucket = self.shared.entry(rough_hash(&policy)).or_default();
+        if let Some(known) = bucket.iter().find(|it| ***it == policy) {
+            return known.clone();
+        }
+        let policy = Arc::new(policy);
+        bucket.push(policy.clone());
+        policy
+    }
+
+    pub(super) fn forget_unshared(&mut self) {
+        self.shared.retain(|_, bucket| {
+            bucket.retain(|it| Arc::strong_count(it) > 1);
+            !bucket.is_empty()
+        });
+    }
+}
+
+/// Only says where to look: sets of peers are large, and comparing them is quick where they are one and the same.
+fn rough_hash(policy: &PodPolicy) -> u64 {
+    let rules =
+        [&policy.egress, &policy.ingress].into_iter().flat_map(|it| &it.tiers).flat_map(|it| &it.rules);
+    rules.fold(0xcbf2_9ce4_8422_2325, |hash, rule| {
+        let size = u64::try_from(rule.peers.v4().len() * 31 + rule.peers.v6().len()).unwrap_or(u64::MAX);
+        (hash ^ rule.origin.0 ^ size).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
+    })
+}

@@ -1,0 +1,300 @@
+//! Sets of peers: what one rule's `from` or `to` means in addresses. One for all rules that say the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use offload::policy::PrefixSet;
+
+use super::Namespaces;
+use super::pods::{Class, ClassId, Member, Pods};
+use crate::policy::model::{Labels, NamedPort, ObjectName, Peer, Protocol, Selector, find_port};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SetId(u32);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Scope {
+    Everywhere,
+    Namespace(Arc<str>),
+    /// By labels: a namespace that we do not know has none that could be asked, so it is not selected.
+    Namespaces(Selector),
+}
+
+/// What makes two sets the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SetKey {
+    blocks: BTreeSet<(IpNet, Vec<IpNet>)>,
+    pods: BTreeSet<(Scope, Selector)>,
+}
+
+impl SetKey {
+    pub fn every_pod() -> Self {
+        Self { blocks: BTreeSet::new(), pods: [(Scope::Everywhere, Selector::everything())].into() }
+    }
+
+    pub fn of(peers: &[Peer], namespace: &Arc<str>) -> Self {
+        let mut key = Self::default();
+        for peer in peers {
+            match peer {
+                Peer::Block { cidr, except } => {
+                    key.blocks.insert((*cidr, except.clone()));
+                }
+                Peer::Pods { namespaces, pods } => {
+                    let scope = match namespaces {
+                        None => Scope::Namespace(namespace.clone()),
+                        Some(selector) => Scope::Namespaces(selector.clone()),
+                    };
+                    key.pods.insert((scope, pods.clone()));
+                }
+            }
+        }
+        key
+    }
+
+    fn selects(&self, namespace: &str, its_labels: Option<&Labels>, labels: &Labels) -> bool {
+        self.pods.iter().any(|(scope, selector)| {
+            let in_scope = match scope {
+                Scope::Everywhere => true,
+                Scope::Namespace(name) => **name == *namespace,
+                Scope::Namespaces(selector) => its_labels.is_some_and(|it| selector.selects(it)),
+            };
+            in_scope && selector.selects(labels)
+        })
+    }
+
+    fn asks_namespaces(&self) -> bool {
+        self.pods.iter().any(|(scope, _)| matches!(scope, Scope::Namespaces(_)))
+    }
+}
+
+type Named = BTreeMap<(Protocol, Arc<str>), BTreeMap<u16, PrefixSet>>;
+
+#[derive(Debug)]
+pub(super) struct Set {
+    key: Arc<SetKey>,
+    blocks: PrefixSet,
+    /// Blocks and pods.
+    pub addresses: PrefixSet,
+    /// The pods that have such a port, by its number.
+    named: Named,
+    classes: BTreeSet<ClassId>,
+    /// Policies that are in force here and have it in a rule.
+    pub users: BTreeSet<ObjectName>,
+}
+
+impl Set {
+    pub fn named(&self, protocol: Protocol, name: &Arc<str>) -> impl Iterator<Item = (u16, &PrefixSet)> {
+        self.named.get(&(protocol, name.clone())).into_iter().flatten().map(|(port, set)| (*port, set))
+    }
+
+    pub fn add(&mut self, ips: &[IpAddr], ports: &[NamedPort]) {
+        for ip in ips {
+            self.addresses.insert(*ip);
+            for ((protocol, name), by_port) in &mut self.named {
+                if let Some(port) = find_port(ports, name, *protocol) {
+                    by_port.entry(port).or_default().insert(*ip);
+                }
+            }
+        }
+    }
+
+    /// Of a pod that shares its addresses with no other.
+    pub fn drop(&mut self, ips: &[IpAddr], ports: &[NamedPort]) {
+        for ip in ips {
+            if !self.blocks.contains(*ip) {
+                self.addresses.remove(*ip);
+            }
+            for ((protocol, name), by_port) in &mut self.named {
+                let Some(port) = find_port(ports, name, *protocol) else { continue };
+                if let Some(set) = by_port.get_mut(&port) {
+                    set.remove(*ip);
+                    if set.is_empty() {
+                        by_port.remove(&port);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn rebuild(&mut self, pods: &Pods) {
+        let members = || self.classes.iter().flat_map(|class| pods.members(*class));
+        let pod_ips = members().flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
+        let blocks = self.blocks.v4().iter().copied().map(IpNet::from);
+        let blocks = blocks.chain(self.blocks.v6().iter().copied().map(IpNet::from));
+        let addresses = pod_ips.chain(blocks).collect();
+        let names: Vec<_> = self.named.keys().cloned().collect();
+        let named = names.into_iter().map(|key| (key.clone(), resolve(members(), &key))).collect();
+        self.addresses = addresses;
+        self.named = named;
+    }
+}
+
+fn resolve<'a>(
+    members: impl Iterator<Item = &'a Member>,
+    (protocol, name): &(Protocol, Arc<str>),
+) -> BTreeMap<u16, PrefixSet> {
+    let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
+    for member in members {
+        if let Some(port) = find_port(&member.ports, name, *protocol) {
+            by_port.entry(port).or_default().extend(&member.ips);
+        }
+    }
+    by_port.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    ids: HashMap<Arc<SetKey>, SetId>,
+    sets: BTreeMap<SetId, Set>,
+    next: u32,
+}
+
+impl Sets {
+    pub fn get(&self, id: SetId) -> Option<&Set> {
+        self.sets.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: SetId) -> Option<&mut Set> {
+        self.sets.get_mut(&id)
+    }
+
+    /// One more policy uses it, with these names of ports.
+    pub fn acquire(
+        &mut self,
+        key: SetKey,
+        names: &[(Protocol, Arc<str>)],
+        user: &ObjectName,
+        pods: &mut Pods,
+        namespaces: &Namespaces,
+    ) -> SetId {
+        let id = self.ids.get(&key).copied().unwrap_or_else(|| self.create(key, pods, namespaces));
+        if let Some(set) = self.sets.get_mut(&id) {
+            set.users.insert(user.clone());
+            for name in names {
+                if !set.named.contains_key(name) {
+                    let members = set.classes.iter().flat_map(|class| pods.members(*class));
+                    let resolved = resolve(members, name);
+                    set.named.insert(name.clone(), resolved);
+                }
+            }
+        }
+        id
+    }
+
+    fn create(&mut self, key: SetKey, pods: &mut Pods, namespaces: &Namespaces) -> SetId {
+        let id = SetId(self.next);
+        self.next += 1;
+        let key = Arc::new(key);
+        let mut classes = BTreeSet::new();
+        for (scope, selector) in &key.pods {
+            let mut add = |class: ClassId| {
+                if pods.class(class).is_some_and(|it| selector.selects(&it.labels)) {
+                    classes.insert(class);
+                }
+            };
+            match scope {
+                Scope::Everywhere => pods.classes().for_each(|(class, _)| add(class)),
+                Scope::Namespace(name) => pods.classes_of(name).for_each(add),
+                Scope::Namespaces(wanted) => {
+                    for (name, _) in namespaces.iter().filter(|(_, labels)| wanted.selects(labels)) {
+                        pods.classes_of(name).for_each(&mut add);
+                    }
+                }
+            }
+        }
+        for class in &classes {
+            if let Some(class) = pods.class_mut(*class) {
+                class.sets.push(id);
+            }
+        }
+        let whole = |(cidr, except): &(IpNet, Vec<IpNet>)| {
+            PrefixSet::from(*cidr).difference(&except.iter().copied().collect())
+        };
+        let blocks = key.blocks.iter().map(whole).fold(PrefixSet::default(), |sum, it| sum.union(&it));
+        let mut set = Set {
+            key: key.clone(),
+            blocks,
+            addresses: PrefixSet::default(),
+            named: Named::new(),
+            classes,
+            users: BTreeSet::new(),
+        };
+        set.rebuild(pods);
+        self.ids.insert(key, id);
+        self.sets.insert(id, set);
+        id
+    }
+
+    pub fn release(&mut self, id: SetId, user: &ObjectName, pods: &mut Pods) {
+        let Some(set) = self.sets.get_mut(&id) else { return };
+        set.users.remove(user);
+        if !set.users.is_empty() {
+            return;
+        }
+        for class in &set.classes {
+            if let Some(class) = pods.class_mut(*class) {
+                class.sets.retain(|it| *it != id);
+            }
+        }
+        let key = set.key.clone();
+        self.ids.remove(&key);
+        self.sets.remove(&id);
+    }
+
+    /// A class that is new: the sets that it is in.
+    pub fn admit(&mut self, id: ClassId, class: &mut Class, namespaces: &Namespaces) {
+        let its_labels = namespaces.get(&class.namespace);
+        for (set_id, set) in &mut self.sets {
+            if set.key.selects(&class.namespace, its_labels, &class.labels) {
+                set.classes.insert(id);
+                class.sets.push(*set_id);
+            }
+        }
+    }
+
+    pub fn expel(&mut self, class: ClassId, sets: &[SetId]) {
+        for id in sets {
+            if let Some(set) = self.sets.get_mut(id) {
+                set.classes.remove(&class);
+            }
+        }
+    }
+
+    /// A namespace has other labels: asks again about its classes. Returns the sets that changed and must be rebuilt,
+    /// and the classes that came or went.
+    pub fn relabel(
+        &mut self,
+        namespace: &str,
+        pods: &mut Pods,
+        namespaces: &Namespaces,
+    ) -> (BTreeSet<SetId>, BTreeSet<ClassId>) {
+        let its_labels = namespaces.get(namespace);
+        let classes: Vec<ClassId> = pods.classes_of(namespace).collect();
+        let (mut changed, mut moved) = (BTreeSet::new(), BTreeSet::new());
+        for (set_id, set) in self.sets.iter_mut().filter(|(_, set)| set.key.asks_namespaces()) {
+            for id in &classes {
+                let Some(class) = pods.class_mut(*id) else { continue };
+                let is_in = set.key.selects(namespace, its_labels, &class.labels);
+                if is_in == set.classes.contains(id) {
+                    continue;
+                }
+                if is_in {
+                    set.classes.insert(*id);
+                    class.sets.push(*set_id);
+                } else {
+                    set.classes.remove(id);
+                    class.sets.retain(|it| it != set_id);
+                }
+                changed.insert(*set_id);
+                moved.insert(*id);
+            }
+        }
+        (changed, moved)
+    }
+
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+}

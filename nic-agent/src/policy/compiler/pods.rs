@@ -1,0 +1,191 @@
+//! The pods that can be somebody's peer, by class: those of one namespace with the same labels. A selector is asked once
+//! for a class, and a pod of another node costs its name, its addresses and two numbers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::peers::SetId;
+use crate::policy::model::{Labels, NamedPort, ObjectName, Pod};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ClassId(u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Slot(u32);
+
+/// A pod with an address that is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub class: ClassId,
+    pub ips: Box<[IpAddr]>,
+    pub ports: Arc<[NamedPort]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Class {
+    pub namespace: Arc<str>,
+    pub labels: Labels,
+    /// The sets of peers that these pods are in.
+    pub sets: Vec<SetId>,
+    members: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    by_name: HashMap<Arc<str>, HashMap<Box<str>, Slot>>,
+    slots: Vec<Option<Member>>,
+    free: Vec<Slot>,
+    classes: BTreeMap<ClassId, Class>,
+    class_ids: HashMap<Arc<str>, HashMap<Labels, ClassId>>,
+    next_class: u32,
+    /// How many pods have this address: while one is replaced there may be two.
+    holders: HashMap<IpAddr, u32>,
+    ports: HashSet<Arc<[NamedPort]>>,
+}
+
+impl Pods {
+    pub fn get(&self, name: &ObjectName) -> Option<&Member> {
+        let slot = self.by_name.get(&name.namespace)?.get(&*name.name)?;
+        self.slots.get(usize::try_from(slot.0).ok()?)?.as_ref()
+    }
+
+    pub fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get(&id)
+    }
+
+    pub fn class_mut(&mut self, id: ClassId) -> Option<&mut Class> {
+        self.classes.get_mut(&id)
+    }
+
+    pub fn classes(&self) -> impl Iterator<Item = (ClassId, &Class)> {
+        self.classes.iter().map(|(id, class)| (*id, class))
+    }
+
+    pub fn classes_of(&self, namespace: &str) -> impl Iterator<Item = ClassId> {
+        self.class_ids.get(namespace).into_iter().flat_map(|it| it.values().copied())
+    }
+
+    pub fn members(&self, class: ClassId) -> impl Iterator<Item = &Member> {
+        let slots = self.classes.get(&class).map(|it| it.members.as_slice()).unwrap_or_default();
+        slots.iter().filter_map(|slot| self.slots.get(usize::try_from(slot.0).ok()?)?.as_ref())
+    }
+
+    pub fn is_held(&self, ip: IpAddr) -> bool {
+        self.holders.contains_key(&ip)
+    }
+
+    /// Is it what we have?
+    pub fn is_same(&self, pod: &Pod) -> bool {
+        match self.get(&pod.name) {
+            None => !is_peer(pod),
+            Some(member) => {
+                is_peer(pod)
+                    && *member.ips == *pod.ips
+                    && member.ports == pod.ports
+                    && self.class(member.class).is_some_and(|class| class.labels == pod.labels)
+            }
+        }
+    }
+
+    /// Of a pod that is not there. Says whether its class is new; `None`: no peer of anybody.
+    pub fn insert(&mut self, pod: &Pod) -> Option<(ClassId, bool)> {
+        if !is_peer(pod) {
+            return None;
+        }
+        let namespace = match self.by_name.get_key_value(&pod.name.namespace) {
+            Some((known, _)) => known.clone(),
+            None => pod.name.namespace.clone(),
+        };
+        let ports = match self.ports.get(&pod.ports) {
+            Some(known) => known.clone(),
+            None => {
+                self.ports.insert(pod.ports.clone());
+                pod.ports.clone()
+            }
+        };
+        let known = self.class_ids.get(&namespace).and_then(|it| it.get(&pod.labels)).copied();
+        let class = known.unwrap_or_else(|| {
+            let id = ClassId(self.next_class);
+            self.next_class += 1;
+            let class = Class {
+                namespace: namespace.clone(),
+                labels: pod.labels.clone(),
+                sets: Vec::new(),
+                members: Vec::new(),
+            };
+            self.classes.insert(id, class);
+            self.class_ids.entry(namespace.clone()).or_default().insert(pod.labels.clone(), id);
+            id
+        });
+        for ip in &pod.ips {
+            *self.holders.entry(*ip).or_default() += 1;
+        }
+        let member = Some(Member { class, ips: pod.ips.as_slice().into(), ports });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
+        });
+        if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.slots.get_mut(at)) {
+            *place = member;
+        }
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.members.push(slot);
+        }
+        self.by_name.entry(namespace).or_default().insert((*pod.name.name).into(), slot);
+        Some((class, known.is_none()))
+    }
+
+    /// Its class stays, perhaps empty: see [`Self::forget_if_empty`].
+    pub fn remove(&mut self, name: &ObjectName) -> Option<Member> {
+        let names = self.by_name.get_mut(&name.namespace)?;
+        let slot = names.remove(&*name.name)?;
+        if names.is_empty() {
+            self.by_name.remove(&name.namespace);
+        }
+        let member = self.slots.get_mut(usize::try_from(slot.0).ok()?)?.take()?;
+        self.free.push(slot);
+        for ip in &member.ips {
+            if let Some(count) = self.holders.get_mut(ip) {
+                *count -= 1;
+                if *count == 0 {
+                    self.holders.remove(ip);
+                }
+            }
+        }
+        if let Some(class) = self.classes.get_mut(&member.class)
+            && let Some(at) = class.members.iter().position(|it| *it == slot)
+        {
+            class.members.swap_remove(at);
+        }
+        if Arc::strong_count(&member.ports) == 2 {
+            self.ports.remove(&member.ports);
+        }
+        Some(member)
+    }
+
+    /// The sets that a class was in, if that was its last pod.
+    pub fn forget_if_empty(&mut self, id: ClassId) -> Vec<SetId> {
+        if self.classes.get(&id).is_none_or(|class| !class.members.is_empty()) {
+            return Vec::new();
+        }
+        let Some(class) = self.classes.remove(&id) else { return Vec::new() };
+        if let Some(ids) = self.class_ids.get_mut(&class.namespace) {
+            ids.remove(&class.labels);
+            if ids.is_empty() {
+                self.class_ids.remove(&class.namespace);
+            }
+        }
+        class.sets
+    }
+
+    pub fn ips_of_class(&self, class: ClassId) -> BTreeSet<IpAddr> {
+        self.members(class).flat_map(|it| it.ips.iter().copied()).collect()
+    }
+}
+
+/// On the host's network its addresses are the node's, which no selector means: so does ovn-kubernetes, and Calico,
+/// which has no endpoint for it. Once finished, its addresses may be another's.
+fn is_peer(pod: &Pod) -> bool {
+    pod.is_networked() && !pod.ips.is_empty()
+}

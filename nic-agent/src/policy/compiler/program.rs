@@ -1,0 +1,154 @@
+//! What one policy means in rules, as far as it is the same for all pods that it selects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offload::policy::{Action, Direction, Origin, PortRange, PortSet, PrefixSet, Rule, Traffic, Transports};
+
+use super::Namespaces;
+use super::peers::{SetId, SetKey, Sets};
+use super::pods::Pods;
+use crate::policy::model::{ObjectName, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol};
+use crate::policy::origins::{OriginKey, Origins};
+
+/// One rule of the policy, its peers looked up.
+#[derive(Debug)]
+struct Part {
+    /// `None`: everybody.
+    peers: Option<SetId>,
+    /// Where a name of a port is looked up: the receivers' pods. Only of egress, and only if there are names.
+    receivers: Option<SetId>,
+    /// `None`: every protocol.
+    numbers: Option<Transports>,
+    names: Vec<(Protocol, Arc<str>)>,
+}
+
+/// An ingress rule; a name in it is the selected pod's own.
+#[derive(Debug, PartialEq, Eq)]
+struct IngressRule {
+    rule: Rule,
+    names: Vec<(Protocol, Arc<str>)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Program {
+    ingress: Vec<Part>,
+    egress: Vec<Part>,
+    ingress_rules: Vec<IngressRule>,
+    pub egress_rules: Vec<Rule>,
+}
+
+pub(super) fn transports(protocol: Protocol, ports: impl Into<PortSet>) -> Transports {
+    let ports = ports.into();
+    match protocol {
+        Protocol::Tcp => Transports { tcp: ports, ..Transports::default() },
+        Protocol::Udp => Transports { udp: ports, ..Transports::default() },
+        Protocol::Sctp => Transports { sctp: ports, ..Transports::default() },
+    }
+}
+
+impl Program {
+    pub fn new(policy: &Policy, sets: &mut Sets, pods: &mut Pods, namespaces: &Namespaces) -> Self {
+        let mut part = |rule: &PolicyRule, direction| {
+            let (numbers, names) = split(&rule.ports);
+            let looked_up: &[_] = if direction == Direction::Egress { &names } else { &[] };
+            let mut acquire = |key| sets.acquire(key, looked_up, &policy.name, pods, namespaces);
+            let peers = match &rule.peers {
+                Peers::All => None,
+                Peers::Of(peers) => Some(acquire(SetKey::of(peers, &policy.name.namespace))),
+            };
+            let receivers =
+                (!looked_up.is_empty()).then(|| peers.unwrap_or_else(|| acquire(SetKey::every_pod())));
+            Part { peers, receivers, numbers, names }
+        };
+        // What the types do not name is not in force (NetworkPolicySpec.policyTypes).
+        let ingress = policy.ingress.iter().filter(|_| policy.isolates.ingress);
+        let ingress = ingress.map(|it| part(it, Direction::Ingress)).collect();
+        let egress = policy.egress.iter().filter(|_| policy.isolates.egress);
+        let egress = egress.map(|it| part(it, Direction::Egress)).collect();
+        Self { ingress, egress, ingress_rules: Vec::new(), egress_rules: Vec::new() }
+    }
+
+    pub fn release(self, policy: &ObjectName, sets: &mut Sets, pods: &mut Pods) {
+        for part in self.ingress.iter().chain(&self.egress) {
+            for id in [part.peers, part.receivers].into_iter().flatten() {
+                sets.release(id, policy, pods);
+            }
+        }
+    }
+
+    /// After a set, or an origin, has changed.
+    pub fn rebuild(&mut self, policy: &Policy, sets: &Sets, origins: &Origins) {
+        let origin = |direction, index| {
+            let (policy, uid) = (policy.name.clone(), policy.uid.clone());
+            origins.of(&OriginKey::Rule { policy, uid, direction, index }).unwrap_or_default()
+        };
+        let addresses = |part: &Part| match part.peers {
+            None => PrefixSet::any(),
+            Some(id) => sets.get(id).map(|set| set.addresses.clone()).unwrap_or_default(),
+        };
+        let numbers = |part: &Part| part.numbers.clone().map_or(Traffic::Any, Traffic::Of);
+        self.ingress_rules.clear();
+        for (index, part) in self.ingress.iter().enumerate() {
+            let rule = allow(addresses(part), numbers(part), origin(Direction::Ingress, index));
+            self.ingress_rules.push(IngressRule { rule, names: part.names.clone() });
+        }
+        self.egress_rules.clear();
+        for (index, part) in self.egress.iter().enumerate() {
+            let origin = origin(Direction::Egress, index);
+            self.egress_rules.push(allow(addresses(part), numbers(part), origin));
+            let Some(receivers) = part.receivers.and_then(|id| sets.get(id)) else { continue };
+            let mut resolved: BTreeMap<(Protocol, u16), PrefixSet> = BTreeMap::new();
+            for (protocol, name) in &part.names {
+                for (port, pods) in receivers.named(*protocol, name) {
+                    let all = resolved.entry((*protocol, port)).or_default();
+                    *all = if all.is_empty() { pods.clone() } else { all.union(pods) };
+                }
+            }
+            for ((protocol, port), pods) in resolved {
+                self.egress_rules.push(allow(pods, Traffic::Of(transports(protocol, port)), origin));
+            }
+        }
+        self.egress_rules.retain(|it| !matches_nothing(it));
+    }
+
+    /// For one of the pods that it selects.
+    pub fn ingress_rules(&self, pod: &Pod) -> impl Iterator<Item = Rule> {
+        let ruled = self.ingress_rules.iter().map(|it| {
+            let mut rule = it.rule.clone();
+            for (protocol, name) in &it.names {
+                if let (Traffic::Of(all), Some(port)) = (&mut rule.traffic, pod.port(name, *protocol)) {
+                    *all = std::mem::take(all).union(&transports(*protocol, port));
+                }
+            }
+            rule
+        });
+        ruled.filter(|it| !matches_nothing(it))
+    }
+}
+
+pub(super) fn allow(peers: PrefixSet, traffic: Traffic, origin: Origin) -> Rule {
+    Rule { action: Action::Allow, peers, traffic, origin }
+}
+
+pub(super) fn matches_nothing(rule: &Rule) -> bool {
+    rule.peers.is_empty() || rule.traffic.is_empty()
+}
+
+/// Numbers (`None`: every protocol) and names.
+fn split(ports: &Ports) -> (Option<Transports>, Vec<(Protocol, Arc<str>)>) {
+    let Ports::Of(ports) = ports else { return (None, Vec::new()) };
+    let (mut numbers, mut names) = (Transports::default(), Vec::new());
+    for port in ports {
+        match port {
+            PolicyPort::Range(protocol, range) => {
+                let range: PortRange = *range;
+                numbers = numbers.union(&transports(*protocol, range));
+            }
+            PolicyPort::Named(protocol, name) => names.push((*protocol, name.clone())),
+        }
+    }
+    names.sort();
+    names.dedup();
+    (Some(numbers), names)
+}

@@ -1,0 +1,205 @@
+//! After a change: what depends on what it touched is made again, in this order: which policies select which pods,
+//! the sets of peers, the policies' rules, what the groups may have of Services, the pods' policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offload::policy::{Direction, Rule};
+
+use super::program::Program;
+use super::services::FrontId;
+use super::{Affected, Compiler, Dirt, Stated};
+use crate::policy::model::{ObjectName, Policy};
+use crate::policy::origins::OriginKey;
+
+impl Compiler {
+    pub(super) fn settle(&mut self, mut dirt: Dirt) -> Affected {
+        let mut recompose: BTreeSet<ObjectName> = BTreeSet::new();
+        for name in std::mem::take(&mut dirt.reselect) {
+            self.reselect(&name, &mut dirt);
+            recompose.insert(name);
+        }
+        for id in &dirt.rebuild {
+            if let Some(set) = self.sets.get_mut(*id) {
+                set.rebuild(&self.pods);
+            }
+        }
+        let restated = self.put_in_force(&mut dirt);
+        let mut moved: BTreeSet<ObjectName> = dirt
+            .sets
+            .iter()
+            .filter_map(|id| self.sets.get(*id))
+            .flat_map(|set| set.users.iter().cloned())
+            .collect();
+        for name in restated.iter().chain(&moved) {
+            if let Some(stated) = self.policies.get_mut(name)
+                && let Some(program) = &mut stated.program
+            {
+                program.rebuild(&stated.policy, &self.sets, &self.origins);
+                recompose.extend(stated.users.iter().cloned());
+            }
+        }
+        moved.retain(|it| !restated.contains(it));
+        self.regroup(&mut recompose, &restated, &moved, &dirt);
+        // A backend may reach itself.
+        for ip in &dirt.services.backends {
+            let locals = self.locals.iter().filter(|(_, it)| it.pod.ips.contains(ip));
+            recompose.extend(locals.map(|(name, _)| name.clone()));
+        }
+        for name in recompose {
+            self.recompose(&name, &mut dirt.affected);
+        }
+        if !dirt.affected.is_empty() {
+            self.forget_unshared();
+        }
+        Affected { pods: dirt.affected }
+    }
+
+    /// Which policies select this pod?
+    fn reselect(&mut self, name: &ObjectName, dirt: &mut Dirt) {
+        let Some(local) = self.locals.get_mut(name) else { return };
+        let first = ObjectName::new(name.namespace.clone(), "");
+        let selected_by: BTreeSet<ObjectName> = (self.policies.range(first..))
+            .take_while(|(policy, _)| policy.namespace == name.namespace)
+            .filter(|(_, stated)| stated.policy.selector.selects(&local.pod.labels))
+            .map(|(policy, _)| policy.clone())
+            .collect();
+        for policy in local.selected_by.symmetric_difference(&selected_by) {
+            let Some(stated) = self.policies.get_mut(policy) else { continue };
+            let is_first_or_last = if selected_by.contains(policy) {
+                stated.users.insert(name.clone());
+                stated.program.is_none()
+            } else {
+                stated.users.remove(name);
+                stated.users.is_empty()
+            };
+            if is_first_or_last {
+                dirt.restated.insert(policy.clone());
+            }
+        }
+        local.selected_by = selected_by;
+    }
+
+    /// Programs for the policies that have come to select somebody; none for those that do not any more. Returns the
+    /// policies whose rules are not what they were, or bear other numbers.
+    fn put_in_force(&mut self, dirt: &mut Dirt) -> BTreeSet<ObjectName> {
+        let names = std::mem::take(&mut dirt.restated);
+        for name in &names {
+            let Some(mut stated) = self.policies.remove(name) else { continue };
+            if stated.users.is_empty() {
+                if let Some(program) = stated.program.take() {
+                    program.release(name, &mut self.sets, &mut self.pods);
+                    self.unregister(&stated.policy, dirt);
+                }
+            } else if stated.program.is_none() {
+                let program = Program::new(&stated.policy, &mut self.sets, &mut self.pods, &self.namespaces);
+                stated.program = Some(program);
+                for key in origin_keys(&stated.policy) {
+                    let moved = self.origins.insert(key);
+                    self.note_moved(moved, dirt);
+                }
+            }
+            self.policies.insert(name.clone(), stated);
+        }
+        let mut changed = names;
+        changed.append(&mut dirt.restated);
+        changed
+    }
+
+    pub(super) fn unregister(&mut self, policy: &Policy, dirt: &mut Dirt) {
+        for key in origin_keys(policy) {
+            let moved = self.origins.remove(&key);
+            self.note_moved(moved, dirt);
+        }
+    }
+
+    /// These bear other numbers now.
+    fn note_moved(&self, keys: Vec<OriginKey>, dirt: &mut Dirt) {
+        for key in keys {
+            match key {
+                OriginKey::Rule { policy, .. } | OriginKey::Isolation { policy, .. } => {
+                    dirt.restated.insert(policy);
+                }
+                // Ours, which stand in everybody's rules.
+                _ => dirt.restated.extend(self.policies.keys().cloned()),
+            }
+        }
+    }
+
+    /// Puts the pods into the groups of those that the same policies isolate on egress, and asks what each group that a
+    /// change has to do with may have of Services.
+    fn regroup(
+        &mut self,
+        recompose: &mut BTreeSet<ObjectName>,
+        restated: &BTreeSet<ObjectName>,
+        moved: &BTreeSet<ObjectName>,
+        dirt: &Dirt,
+    ) {
+        let mut fresh = BTreeSet::new();
+        for name in recompose.iter() {
+            let Some(local) = self.locals.get_mut(name) else { continue };
+            let isolates =
+                |it: &&ObjectName| self.policies.get(*it).is_some_and(|it| it.policy.isolates.egress);
+            let key: Vec<ObjectName> = local.selected_by.iter().filter(isolates).cloned().collect();
+            let key = (!key.is_empty()).then_some(key);
+            if local.group == key {
+                continue;
+            }
+            let old = std::mem::replace(&mut local.group, key.clone());
+            self.leave_group(name, old.as_ref());
+            if let Some(key) = key {
+                let group = self.groups.entry(key.clone()).or_default();
+                if group.users.is_empty() {
+                    fresh.insert(key);
+                }
+                group.users.insert(name.clone());
+            }
+        }
+        let served: BTreeSet<FrontId> = dirt.services.gone.union(&dirt.services.new).copied().collect();
+        let mut touched = served.clone();
+        touched.extend(dirt.ips.iter().flat_map(|ip| self.services.with_backend(*ip)));
+        for (key, group) in &mut self.groups {
+            let rules = || egress_rules(key, &self.policies);
+            let is_changed = if fresh.contains(key) || key.iter().any(|it| restated.contains(it)) {
+                group.judge_all(&rules(), &self.services, &self.origins)
+            } else {
+                let fronts = if key.iter().any(|it| moved.contains(it)) { &touched } else { &served };
+                !fronts.is_empty() && group.judge_some(fronts, &rules(), &self.services, &self.origins)
+            };
+            if is_changed {
+                recompose.extend(group.users.iter().cloned());
+            }
+        }
+    }
+}
+
+/// All that these policies allow together.
+pub(super) fn egress_rules<'a>(
+    names: &[ObjectName],
+    policies: &'a BTreeMap<ObjectName, Stated>,
+) -> Vec<&'a Rule> {
+    let programs = names.iter().filter_map(|it| policies.get(it)?.program.as_ref());
+    programs.flat_map(|it| &it.egress_rules).collect()
+}
+
+fn origin_keys(policy: &Policy) -> Vec<OriginKey> {
+    let mut keys = Vec::new();
+    for (direction, isolates, rules) in [
+        (Direction::Ingress, policy.isolates.ingress, policy.ingress.len()),
+        (Direction::Egress, policy.isolates.egress, policy.egress.len()),
+    ] {
+        if isolates {
+            keys.push(isolation(policy, direction));
+            keys.extend((0..rules).map(|index| OriginKey::Rule {
+                policy: policy.name.clone(),
+                uid: policy.uid.clone(),
+                direction,
+                index,
+            }));
+        }
+    }
+    keys
+}
+
+pub(super) fn isolation(policy: &Policy, direction: Direction) -> OriginKey {
+    OriginKey::Isolation { policy: policy.name.clone(), uid: policy.uid.clone(), direction }
+}

@@ -1,0 +1,302 @@
+//! The objects as Kubernetes writes them, and what becomes of them.
+
+mod network_policy;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::object::{self, AddressKind, ObjectName, Protocol};
+
+pub(super) use network_policy::Policy;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(
+        "{kind} {object}: {field} is {found:?}, which is no address; write one such as 10.0.0.1 or fd00::1"
+    )]
+    Address { kind: &'static str, object: ObjectName, field: &'static str, found: String },
+    #[error("{kind} {object}: {field} is {found:?}; write TCP, UDP or SCTP")]
+    Protocol { kind: &'static str, object: ObjectName, field: &'static str, found: String },
+}
+
+/// `null` and a missing field are the same to Kubernetes.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Metadata {
+    name: String,
+    /// Empty: of the cluster. `kubectl` fills it in; a file written by hand may leave it out.
+    #[serde(default = "default_namespace")]
+    namespace: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+impl Metadata {
+    fn name(&self) -> ObjectName {
+        ObjectName::new(self.namespace.as_str(), self.name.as_str())
+    }
+}
+
+fn address(
+    kind: &'static str,
+    object: &ObjectName,
+    field: &'static str,
+    text: &str,
+) -> Result<IpAddr, ReadError> {
+    text.parse().map_err(|_| ReadError::Address {
+        kind,
+        object: object.clone(),
+        field,
+        found: text.to_owned(),
+    })
+}
+
+fn protocol(
+    kind: &'static str,
+    object: &ObjectName,
+    field: &'static str,
+    text: Option<&str>,
+) -> Result<Protocol, ReadError> {
+    let Some(text) = text else { return Ok(Protocol::Tcp) };
+    Protocol::from_name(text).ok_or_else(|| ReadError::Protocol {
+        kind,
+        object: object.clone(),
+        field,
+        found: text.to_owned(),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Pod {
+    metadata: Metadata,
+    spec: PodSpec,
+    #[serde(default, deserialize_with = "or_default")]
+    status: PodStatus,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    #[serde(default, deserialize_with = "or_default")]
+    node_name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    host_network: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    containers: Vec<Container>,
+    #[serde(default, deserialize_with = "or_default")]
+    init_containers: Vec<Container>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default, deserialize_with = "or_default")]
+    ports: Vec<ContainerPort>,
+    /// `Always` makes an init container a sidecar, which runs along with the others.
+    restart_policy: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerPort {
+    name: Option<String>,
+    container_port: u16,
+    protocol: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct PodStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    phase: String,
+    #[serde(default, rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(default, rename = "podIPs", deserialize_with = "or_default")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PodIp {
+    ip: String,
+}
+
+impl TryFrom<Pod> for object::Pod {
+    type Error = ReadError;
+
+    fn try_from(raw: Pod) -> Result<Self, ReadError> {
+        let name = raw.metadata.name();
+        let sidecars =
+            raw.spec.init_containers.iter().filter(|it| it.restart_policy.as_deref() == Some("Always"));
+        let mut ports = Vec::new();
+        for port in raw.spec.containers.iter().chain(sidecars).flat_map(|it| &it.ports) {
+            let Some(port_name) = &port.name else { continue };
+            ports.push(object::NamedPort {
+                name: port_name.as_str().into(),
+                protocol: protocol(
+                    "Pod",
+                    &name,
+                    "spec.containers[].ports[].protocol",
+                    port.protocol.as_deref(),
+                )?,
+                port: port.container_port,
+            });
+        }
+        // `podIPs` holds `podIP`, wherever the API server is not older than that.
+        let texts: Vec<String> = if raw.status.pod_ips.is_empty() {
+            raw.status.pod_ip.into_iter().filter(|it| !it.is_empty()).collect()
+        } else {
+            raw.status.pod_ips.into_iter().map(|it| it.ip).collect()
+        };
+        let ips = texts
+            .iter()
+            .map(|it| address("Pod", &name, "status.podIPs[].ip", it))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            name,
+            uid: raw.metadata.uid.into(),
+            labels: raw.metadata.labels.into_iter().collect(),
+            node: raw.spec.node_name.into(),
+            host_network: raw.spec.host_network,
+            finished: matches!(raw.status.phase.as_str(), "Succeeded" | "Failed"),
+            ips,
+            ports: ports.into(),
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Namespace {
+    metadata: Metadata,
+}
+
+impl From<Namespace> for object::Namespace {
+    fn from(raw: Namespace) -> Self {
+        Self { name: raw.metadata.name.into(), labels: raw.metadata.labels.into_iter().collect() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Service {
+    metadata: Metadata,
+    spec: ServiceSpec,
+}
+
+#[derive(Debug, Deserialize)]
+struct ServiceSpec {
+    #[serde(default, rename = "type", deserialize_with = "or_default")]
+    kind: String,
+    #[serde(default, rename = "clusterIP", deserialize_with = "or_default")]
+    cluster_ip: String,
+    #[serde(default, rename = "clusterIPs", deserialize_with = "or_default")]
+    cluster_ips: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ServicePort {
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    protocol: Option<String>,
+    port: u16,
+}
+
+impl TryFrom<Service> for object::Service {
+    type Error = ReadError;
+
+    fn try_from(raw: Service) -> Result<Self, ReadError> {
+        let name = raw.metadata.name();
+        let texts = match raw.spec.kind.as_str() {
+            "ExternalName" => Vec::new(),
+            _ if raw.spec.cluster_ips.is_empty() => vec![raw.spec.cluster_ip],
+            _ => raw.spec.cluster_ips,
+        };
+        let cluster_ips = texts
+            .iter()
+            .filter(|it| !it.is_empty() && *it != "None")
+            .map(|it| address("Service", &name, "spec.clusterIPs[]", it))
+            .collect::<Result<_, _>>()?;
+        let port = |it: ServicePort| {
+            let protocol = protocol("Service", &name, "spec.ports[].protocol", it.protocol.as_deref())?;
+            Ok(object::ServicePort { name: it.name.into(), protocol, port: it.port })
+        };
+        let ports = raw.spec.ports.into_iter().map(port).collect::<Result<_, _>>()?;
+        Ok(Self { cluster_ips, ports, name })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EndpointSlice {
+    metadata: Metadata,
+    address_type: String,
+    #[serde(default, deserialize_with = "or_default")]
+    endpoints: Vec<Endpoint>,
+    #[serde(default, deserialize_with = "or_default")]
+    ports: Vec<EndpointPort>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Endpoint {
+    #[serde(default, deserialize_with = "or_default")]
+    addresses: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    conditions: Conditions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Conditions {
+    ready: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EndpointPort {
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    protocol: Option<String>,
+    /// Missing: all ports, which no Service port can mean; kube-proxy skips it, too.
+    port: Option<u16>,
+}
+
+impl TryFrom<EndpointSlice> for object::EndpointSlice {
+    type Error = ReadError;
+
+    fn try_from(raw: EndpointSlice) -> Result<Self, ReadError> {
+        let name = raw.metadata.name();
+        let kind = if raw.address_type == "FQDN" { AddressKind::Fqdn } else { AddressKind::Ip };
+        let endpoint = |it: Endpoint| {
+            let addresses = match kind {
+                AddressKind::Fqdn => Vec::new(),
+                AddressKind::Ip => it
+                    .addresses
+                    .iter()
+                    .map(|text| address("EndpointSlice", &name, "endpoints[].addresses[]", text))
+                    .collect::<Result<_, _>>()?,
+            };
+            Ok(object::Endpoint { addresses, ready: it.conditions.ready.unwrap_or(true) })
+        };
+        let endpoints = raw.endpoints.into_iter().map(endpoint).collect::<Result<_, ReadError>>()?;
+        let mut ports = Vec::new();
+        for it in raw.ports {
+            let Some(port) = it.port else { continue };
+            let protocol = protocol("EndpointSlice", &name, "ports[].protocol", it.protocol.as_deref())?;
+            ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
+        }
+        let service = raw.metadata.labels.get("kubernetes.io/service-name").map(|it| it.as_str().into());
+        Ok(Self { service, kind, endpoints, ports, name })
+    }
+}
