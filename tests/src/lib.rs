@@ -8,6 +8,7 @@ pub mod command;
 pub mod counters;
 pub mod frame;
 pub mod host;
+pub mod kube_oracle;
 pub mod netns;
 pub mod nic;
 pub mod pod;

@@ -1,0 +1,180 @@
+//! The agent's compiler against the oracle, and a change against starting over.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use nic_agent::policy::{Change, Compiler, ObjectName, Settings, Snapshot};
+use offload::policy::{Direction, Packet, State, Transport, verdict};
+use serde_json::{Value, json};
+
+use super::random::{self, Dice, PORTS, PROTOCOLS};
+use super::{Cluster, Traffic, ips, list, text};
+
+const NODE: [&str; 2] = ["10.0.1.1", "fd00:1::1"];
+
+fn snapshot(items: &[Value]) -> Snapshot {
+    let list = json!({"kind": "List", "items": items});
+    Snapshot::parse(Path::new("test"), list.to_string().as_bytes()).unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        node: "n1".into(),
+        node_addresses: NODE.map(|it| it.parse::<IpAddr>().unwrap()).into_iter().collect(),
+    }
+}
+
+fn transport(traffic: Traffic, is_ipv6: bool) -> Transport {
+    match traffic {
+        Traffic::Port("TCP", dst) => Transport::Tcp { src: 40_000, dst },
+        Traffic::Port("UDP", dst) => Transport::Udp { src: 40_000, dst },
+        Traffic::Port(_, dst) => Transport::Sctp { src: 40_000, dst },
+        Traffic::Other => Transport::Icmp { kind: if is_ipv6 { 128 } else { 8 }, code: 0 },
+    }
+}
+
+/// What of this cluster is compiled wrongly, and how many cases were asked.
+fn differences(items: &[Value]) -> (Vec<String>, usize) {
+    let cluster =
+        Cluster { items: items.to_vec(), node_addresses: NODE.map(|it| it.parse().unwrap()).to_vec() };
+    let compiler = Compiler::new(settings(), snapshot(items));
+    let mut addresses: Vec<IpAddr> = cluster.of_kind("Pod").flat_map(ips).collect();
+    for service in cluster.of_kind("Service") {
+        addresses.extend(
+            list(&service["spec"]["clusterIPs"]).iter().filter_map(|it| text(it).parse::<IpAddr>().ok()),
+        );
+    }
+    let others = ["192.0.2.1", "192.0.2.200", "172.16.0.1", "2001:db8::1", NODE[0], NODE[1]];
+    addresses.extend(others.map(|it| it.parse::<IpAddr>().unwrap()));
+    addresses.sort();
+    addresses.dedup();
+    let mut traffics = vec![Traffic::Other];
+    traffics.extend(PROTOCOLS.iter().flat_map(|protocol| PORTS.map(|port| Traffic::Port(protocol, port))));
+    let (mut wrong, mut cases) = (Vec::new(), 0);
+    for (_, name, policy) in compiler.all_compiled() {
+        let pod = cluster.pod(&name.namespace, &name.name).unwrap();
+        for own in ips(pod) {
+            for peer in addresses.iter().filter(|it| it.is_ipv4() == own.is_ipv4() && **it != own) {
+                for traffic in &traffics {
+                    let transport = transport(*traffic, own.is_ipv6());
+                    let out = Packet { src: own, dst: *peer, transport };
+                    let back = Packet { src: *peer, dst: own, transport };
+                    for (direction, packet, right) in [
+                        (Direction::Egress, out, cluster.may_send(pod, *peer, *traffic)),
+                        (Direction::Ingress, back, cluster.may_receive(pod, *peer, *traffic)),
+                    ] {
+                        cases += 1;
+                        let decision = verdict(policy, direction, &packet, State::New);
+                        if decision.allowed != right {
+                            let by = decision.by.and_then(|it| compiler.origins().text(it));
+                            wrong.push(format!(
+                                "{name} {direction:?} {packet:?}: allowed should be {right}; {by:?}"
+                            ));
+                        }
+                        if let Some(by) = decision.by {
+                            assert!(compiler.origins().key(by).is_some(), "{by}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    (wrong, cases)
+}
+
+/// Fewer objects that are still wrong.
+fn shrink(mut items: Vec<Value>, is_wrong: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let mut at = 0;
+    while at < items.len() {
+        let mut fewer = items.clone();
+        fewer.remove(at);
+        if is_wrong(&fewer) { items = fewer } else { at += 1 }
+    }
+    items
+}
+
+#[test]
+fn what_is_compiled_is_what_kubernetes_says() {
+    let mut all = 0;
+    for seed in 0..60 {
+        let items = random::items(&mut Dice(seed));
+        let (wrong, cases) = differences(&items);
+        all += cases;
+        if !wrong.is_empty() {
+            let items = shrink(items, |items| !differences(items).0.is_empty());
+            let said = differences(&items).0;
+            panic!(
+                "seed {seed}: {:#?}\n{}",
+                &said[..said.len().min(5)],
+                serde_json::to_string_pretty(&items).unwrap()
+            );
+        }
+    }
+    assert!(all >= 50_000, "{all} cases");
+}
+
+/// Everything that a compiler says.
+fn said(compiler: &Compiler) -> String {
+    let pods: Vec<_> = compiler.all_compiled().collect();
+    let origins: Vec<_> = compiler.origins().iter().collect();
+    format!("{pods:?}\n{origins:?}\n{:?}", compiler.reports())
+}
+
+fn change(item: &Value) -> Change {
+    let one = snapshot(std::slice::from_ref(item));
+    one.into_changes().next().unwrap()
+}
+
+fn gone(item: &Value) -> Change {
+    let name = ObjectName::new(text(&item["metadata"]["namespace"]), text(&item["metadata"]["name"]));
+    match text(&item["kind"]) {
+        "Pod" => Change::PodGone(name),
+        "Namespace" => Change::NamespaceGone(name.name),
+        "NetworkPolicy" => Change::PolicyGone(name),
+        "Service" => Change::ServiceGone(name),
+        _ => Change::EndpointSliceGone(name),
+    }
+}
+
+#[test]
+fn changes_in_any_order_give_what_starting_over_gives() {
+    for seed in 0..60 {
+        let mut dice = Dice(seed << 32);
+        let mut items = random::items(&mut dice);
+        let mut compiler = Compiler::new(settings(), snapshot(&items));
+        for step in 0..40 {
+            let before: std::collections::BTreeMap<_, _> =
+                compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect();
+            let affected = if dice.one_in(4) && !items.is_empty() {
+                let item = items.remove(dice.roll(items.len()));
+                compiler.apply(gone(&item))
+            } else {
+                let kind = random::kind(&mut dice);
+                let item = random::object(&mut dice, kind);
+                random::put(&mut items, item.clone());
+                compiler.apply(change(&item))
+            };
+            dice.shuffle(&mut items);
+            let anew = Compiler::new(settings(), snapshot(&items));
+            assert_eq!(said(&compiler), said(&anew), "seed {seed} step {step}");
+            // It says which pods it changed, and no others.
+            let after: std::collections::BTreeMap<_, _> =
+                compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect();
+            for uid in before.keys().chain(after.keys()) {
+                let is_changed = before.get(uid) != after.get(uid);
+                assert_eq!(affected.pods.contains(uid), is_changed, "seed {seed} step {step} {uid}");
+            }
+        }
+        // And one by one from nothing.
+        let mut grown = Compiler::new(settings(), Snapshot::default());
+        for item in &items {
+            grown.apply(change(item));
+        }
+        assert_eq!(said(&grown), said(&compiler), "seed {seed}");
+        for item in &items {
+            grown.apply(gone(item));
+        }
+        assert_eq!(said(&grown), said(&Compiler::new(settings(), Snapshot::default())));
+        assert_eq!(grown.sets(), 0);
+    }
+}
