@@ -10,14 +10,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::devlink::{DeviceHandle, Devlink, PortHandle, notified};
 use super::error::{Error, Result};
-use super::frame::Frames;
+use super::frame::{Frame, Frames};
 use super::generic;
 use super::socket::{NetlinkSocket, Protocol};
 use super::wire::{Malformed, u32_at};
 use crate::ids::IfIndex;
 
 const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_TC: u32 = 4;
+pub(super) const RTNLGRP_TC: u32 = 4;
 /// `TCM_IFINDEX_MAGIC_BLOCK`.
 const MAGIC_BLOCK: u32 = 0xffff_ffff;
 
@@ -80,55 +80,94 @@ impl Monitor {
     }
 
     fn poll(&self, patience: Duration) -> Result<(bool, bool)> {
-        let mut sockets: Vec<_> = std::iter::once(&self.route)
-            .chain(&self.devlink)
-            .map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN))
-            .collect();
-        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut sockets, timeout) {
-            // A signal: as if nothing happened.
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => {
-                let operation = "wait for netlink notifications".to_owned();
-                return Err(Error::Socket { operation, source: errno.into() });
-            }
-        }
-        // POLLERR announces ENOBUFS.
-        let mut ready =
-            sockets.iter().map(|socket| socket.revents().is_some_and(|events| !events.is_empty()));
+        let sockets: Vec<_> = std::iter::once(&self.route).chain(&self.devlink).collect();
+        let mut ready = ready(&sockets, patience)?.into_iter();
         Ok((ready.next().unwrap_or(false), ready.next().unwrap_or(false)))
     }
 }
 
-type Decode = fn(u16, &[u8]) -> std::result::Result<Option<Event>, Malformed>;
+/// Which of the sockets have something to read.
+fn ready(sockets: &[&NetlinkSocket], patience: Duration) -> Result<Vec<bool>> {
+    let mut sockets: Vec<_> = sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    match poll(&mut sockets, timeout) {
+        // A signal: as if nothing happened.
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(errno) => {
+            let operation = "wait for netlink notifications".to_owned();
+            return Err(Error::Socket { operation, source: errno.into() });
+        }
+    }
+    // POLLERR announces ENOBUFS.
+    Ok(sockets.iter().map(|socket| socket.revents().is_some_and(|events| !events.is_empty())).collect())
+}
+
+type Decoded<E> = std::result::Result<Option<E>, Malformed>;
+type Decode = fn(u16, &[u8]) -> Decoded<Event>;
+
+/// One socket that listens to groups it has joined; whoever has it says what its messages mean.
+pub(super) struct Listener(NetlinkSocket);
+
+impl Listener {
+    pub fn new(socket: NetlinkSocket) -> Self {
+        Self(socket)
+    }
+
+    /// The events of the next datagram; none if it did not come within `patience`. What is lost or cannot be read is told
+    /// as `lost`.
+    pub fn wait<E>(
+        &mut self,
+        patience: Duration,
+        decode: impl FnMut(Frame<'_>) -> Decoded<E>,
+        lost: impl Fn() -> E,
+    ) -> Result<Vec<E>> {
+        let mut events = Vec::new();
+        if ready(&[&self.0], patience)?.first() == Some(&true) {
+            read_frames(&mut self.0, decode, lost, &mut events)?;
+        }
+        Ok(events)
+    }
+}
 
 /// Reads one datagram.
 fn read(socket: &mut NetlinkSocket, decode: Decode, events: &mut Vec<Event>) -> Result<()> {
+    read_frames(socket, |frame| decode(frame.kind, frame.payload), || Event::Overrun, events)
+}
+
+fn read_frames<E>(
+    socket: &mut NetlinkSocket,
+    decode: impl FnMut(Frame<'_>) -> Decoded<E>,
+    lost: impl Fn() -> E,
+    events: &mut Vec<E>,
+) -> Result<()> {
     let datagram = match socket.receive(format_args!("read netlink notifications")) {
         Ok(datagram) => datagram,
         Err(Error::Overrun { .. }) => {
-            events.push(Event::Overrun);
+            events.push(lost());
             return Ok(());
         }
         Err(Error::TimedOut { .. }) => return Ok(()),
         Err(error) => return Err(error),
     };
-    events.extend(decode_datagram(datagram, decode));
+    decode_frames(datagram, decode, lost, events);
     Ok(())
 }
 
-fn decode_datagram(datagram: &[u8], decode: Decode) -> Vec<Event> {
-    let mut events = Vec::new();
+fn decode_frames<E>(
+    datagram: &[u8],
+    mut decode: impl FnMut(Frame<'_>) -> Decoded<E>,
+    lost: impl Fn() -> E,
+    events: &mut Vec<E>,
+) {
     for frame in Frames::new(datagram) {
-        match frame.and_then(|frame| decode(frame.kind, frame.payload)) {
+        match frame.and_then(&mut decode) {
             Ok(event) => events.extend(event),
             Err(error) => {
                 tracing::warn!(error = %error, "netlink notification cannot be read");
-                events.push(Event::Overrun);
+                events.push(lost());
             }
         }
     }
-    events
 }
 
 fn route_event(kind: u16, payload: &[u8]) -> std::result::Result<Option<Event>, Malformed> {

@@ -175,6 +175,14 @@ impl NetlinkSocket {
         })
     }
 
+    /// How many bytes may wait to be read; what does not fit is lost, and told as [`Error::Overrun`].
+    pub fn set_receive_buffer(&self, bytes: usize) -> Result<()> {
+        setsockopt(&self.socket, sockopt::RcvBuf, &bytes).map_err(|errno| Error::Socket {
+            operation: format!("set a netlink receive buffer to {bytes} bytes"),
+            source: errno.into(),
+        })
+    }
+
     /// The kernel's name for this socket. Notifications of a change bear the port of who asked for it.
     pub fn port(&self) -> u32 {
         self.port

@@ -16,14 +16,16 @@ pub mod filter;
 mod flower;
 pub mod key;
 pub mod qdisc;
+pub mod watch;
 
 pub use action::{Action, Counters, HardwareStats, Police, Statistics, Verdict};
 pub use change::{Change, Done, Handle, Place, Reason, Reasons, Refusal, Target, apply};
 pub use close::{Closed, close, close_many, is_closed, open};
-pub use filter::{Filter, filters, filters_of_chain, remove_filter};
+pub use filter::{Filter, Status, filters, filters_of_chain, remove_filter, statuses};
 pub use flower::Flower;
 pub use key::Unwritable;
 pub use qdisc::{Qdisc, ensure_clsact, ensure_ingress, qdiscs, remove_clsact, remove_ingress};
+pub use watch::Watch;
 
 pub use crate::flower::{ChainIndex, Cookie, NextChain, Pref, Skip};
 use crate::ids::IfIndex;

@@ -3,6 +3,12 @@
 use super::*;
 use crate::netlink::socket::Request;
 
+fn decode_datagram(datagram: &[u8], decode: Decode) -> Vec<Event> {
+    let mut events = Vec::new();
+    decode_frames(datagram, |frame| decode(frame.kind, frame.payload), || Event::Overrun, &mut events);
+    events
+}
+
 fn datagram(messages: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, payload) in messages {

@@ -17,7 +17,8 @@ use crate::flower::{ChainIndex, NextChain, Pref, Rule, Skip};
 use crate::ids::IfIndex;
 use crate::netlink::batch::Batch;
 use crate::netlink::error::{Errno, Result};
-use crate::netlink::socket::{NetlinkSocket, Outcome, flags};
+use crate::netlink::frame::Frames;
+use crate::netlink::socket::{NetlinkSocket, Outcome, Request, flags};
 use crate::netlink::wire::Malformed;
 
 /// The number of a filter within its (chain, pref). We choose it, so that a filter can be named later.
@@ -111,6 +112,18 @@ impl Change<'_> {
             }
             Self::Flush { ifindex, chain } => Target::Chain { ifindex, chain: chain.index() },
         }
+    }
+
+    /// Its message, for whoever sends it himself.
+    ///
+    /// # Errors
+    /// If it has no form on the wire.
+    pub fn request(&self) -> std::result::Result<Request, Unwritable> {
+        let mut batch = Batch::default();
+        self.push(&mut batch, Reasons::Skip)?;
+        let bytes = batch.seal(0, 0);
+        let frame = Frames::new(bytes).next().and_then(std::result::Result::ok).ok_or(Unwritable::TooLong)?;
+        Ok(Request::new(frame.kind, frame.flags & !(flags::REQUEST | flags::ACK), frame.payload.to_vec()))
     }
 
     fn push(&self, batch: &mut Batch, reasons: Reasons) -> std::result::Result<(), Unwritable> {
@@ -288,19 +301,4 @@ pub fn apply(
         }
     });
     Ok(judged.collect())
-}
-
-#[cfg(test)]
-impl Change<'_> {
-    pub(super) fn push_for_test(&self, batch: &mut Batch) -> std::result::Result<(), Unwritable> {
-        self.push(batch, Reasons::Skip)
-    }
-}
-
-/// The message of one change, for tests.
-#[cfg(test)]
-pub(super) fn payload(change: &Change<'_>) -> Vec<u8> {
-    let mut batch = Batch::default();
-    change.push_for_test(&mut batch).unwrap();
-    batch.seal(1, 1)[16..].to_vec()
 }

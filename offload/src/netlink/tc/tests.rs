@@ -11,7 +11,10 @@ use crate::ids::{CtZone, IfIndex};
 use crate::netlink::wire::{Attributes, hex};
 use crate::openflow::Masked;
 
+mod captured;
+mod captures;
 mod rules;
+mod statistics;
 
 /// The options of `tc filter add dev lo ingress pref 1 protocol all flower verbose action drop cookie
 /// 647262726964676563`: verdict, cookie, flags.
@@ -52,17 +55,17 @@ const INGRESS: &str = concat!(
     "000000000000000000000000000000000000000000000000000000000000000000000000",
 );
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place { ifindex: IfIndex(4), chain: ChainIndex(0), pref: Pref::FIRST, handle: Handle::new(1).unwrap() }
 }
 
-fn drop_all() -> Rule {
+pub(super) fn drop_all() -> Rule {
     let actions = Actions::drop().cookie(Cookie::new(b"drbridgec").unwrap());
     Rule { key: Key::default(), actions, skip: Skip::None }
 }
 
-fn written(place: Place, rule: &Rule) -> Vec<u8> {
-    change::payload(&Change::Add { place, rule })
+pub(super) fn written(place: Place, rule: &Rule) -> Vec<u8> {
+    Change::Add { place, rule }.request().unwrap().payload
 }
 
 /// Without the flag on nests, which iproute2 sets here and there, we everywhere; the kernel takes both.

@@ -41,7 +41,7 @@ impl Statistics {
         }
     }
 
-    pub(super) fn decode(nest: Attribute<'_>) -> Result<Self, Malformed> {
+    pub(in crate::netlink::tc) fn decode(nest: Attribute<'_>) -> Result<Self, Malformed> {
         let mut statistics = Self::default();
         let mut in_hardware = false;
         for attribute in nest.nested() {

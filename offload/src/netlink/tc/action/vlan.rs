@@ -33,7 +33,8 @@ pub fn pop(w: &mut Writer) {
 
 pub fn push(w: &mut Writer, tag: VlanTag) {
     parameters(w, PUSH);
-    w.put_u16(TCA_VLAN_PUSH_ID, tag.id).put(TCA_VLAN_PUSH_PROTOCOL, &ETH_P_8021Q.to_be_bytes());
+    // Without a protocol it is 802.1Q.
+    w.put_u16(TCA_VLAN_PUSH_ID, tag.id);
 }
 
 /// Not of ours: rewriting a tag, 802.1ad, a priority.
@@ -54,7 +55,6 @@ pub fn decode(options: Attributes<'_>) -> Result<Decoded, Malformed> {
     let verdict = Verdict::of_generic(found)?;
     let step = match (u32_at(found.value, GENERIC)?, id, protocol) {
         (POP, None, None) => Some(Step::VlanPop),
-        // Without a protocol it is 802.1Q.
         (PUSH, Some(id), None | Some(ETH_P_8021Q)) => Some(Step::VlanPush(VlanTag { id })),
         _ => None,
     };

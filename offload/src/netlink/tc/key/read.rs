@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
 
     fn take(&mut self, kind: u16) -> Option<&'a [u8]> {
         let at = self.0.iter().position(|attribute| attribute.kind == kind)?;
-        Some(self.0.swap_remove(at).value)
+        Some(self.0.remove(at).value)
     }
 
     fn value<T: Bits>(&mut self, kind: u16) -> Result<Option<T>, Why> {
