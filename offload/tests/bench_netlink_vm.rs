@@ -112,17 +112,18 @@ fn iproute2(device: &str, count: u32, skip: Skip) -> Duration {
     elapsed
 }
 
-/// The median of what `measure` takes, each time on an empty hook.
-fn median(device: &str, rounds: usize, mut measure: impl FnMut() -> Duration) -> Duration {
-    let mut all: Vec<_> = (0..rounds)
-        .map(|_| {
+/// The best time of each, taken in turn so that whatever else the machine does meets all of them; each time on an empty
+/// hook.
+fn best<const N: usize>(device: &str, rounds: usize, measures: [&dyn Fn() -> Duration; N]) -> [Duration; N] {
+    let mut best = [Duration::MAX; N];
+    for _ in 0..rounds {
+        for (best, measure) in best.iter_mut().zip(measures) {
             let _ = output(&format!("tc qdisc del dev {device} clsact"));
             run(&format!("tc qdisc add dev {device} clsact"));
-            measure()
-        })
-        .collect();
-    all.sort();
-    all[rounds / 2]
+            *best = measure().min(*best);
+        }
+    }
+    best
 }
 
 fn line(name: &str, count: u32, ours: Duration, peer: Duration, goal: &str) {
@@ -151,14 +152,21 @@ fn main() {
         let rules = rules(count, skip);
         let changes = changes(ifindex, &rules);
         let datagrams = prebuilt(&changes);
-        let tc = median(device, rounds, || iproute2(device, count, skip));
-        let ours = median(device, rounds, || session(&changes, Reasons::Skip));
-        let bare = median(device, rounds, || replay(&datagrams));
+        let [ours, tc, bare, asking] = best(
+            device,
+            rounds,
+            [
+                &|| session(&changes, Reasons::Skip),
+                &|| iproute2(device, count, skip),
+                &|| replay(&datagrams),
+                &|| session(&changes, Reasons::Ask),
+            ],
+        );
         line(&format!("{name}: session / tc -batch"), count, ours, tc, ">= 2.5");
         line(&format!("{name}: session / replay"), count, ours, bare, ">= 0.9");
         if skip == Skip::None {
-            let asking = median(device, rounds, || session(&changes, Reasons::Ask));
-            line(&format!("{name}: session asking for reasons / not asking"), count, asking, ours, "-");
+            line(&format!("{name}: asking for reasons / not asking"), count, asking, ours, "-");
+            line(&format!("{name}: session asking for reasons / tc -batch"), count, asking, tc, ">= 2.5");
         }
     }
 }

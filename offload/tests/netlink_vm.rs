@@ -6,6 +6,10 @@
 
 #[path = "netlink_vm/bench.rs"]
 mod bench;
+#[path = "netlink_vm/rules.rs"]
+mod rules;
+#[path = "netlink_vm/watch.rs"]
+mod watch;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
