@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(batch.len(), MESSAGES);
         batch.clear();
         while !batch.is_full() {
-            batch.push(1, 0, false, &[0; 40_000], |_| ()).unwrap();
+            batch.push(1, 0, false, &vec![0; 40_000], |_| ()).unwrap();
         }
         assert_eq!(batch.len(), 3);
     }

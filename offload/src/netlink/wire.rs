@@ -160,7 +160,18 @@ impl Writer {
     }
 
     fn pad(&mut self) {
-        self.bytes.resize(align(self.bytes.len()), 0);
+        let missing = self.bytes.len().wrapping_neg() & 3;
+        self.bytes.extend_from_slice([0; 3].get(..missing).unwrap_or_default());
+    }
+
+    /// An attribute of up to four bytes with its padding: most are, and of rules there are many.
+    fn small<const N: usize>(&mut self, kind: u16, value: [u8; N]) -> &mut Self {
+        const { assert!(N > 0 && N <= 4) };
+        let ([a, b], [c, d]) = (u16::try_from(HEADER + N).unwrap_or(0).to_ne_bytes(), kind.to_ne_bytes());
+        let mut bytes = [a, b, c, d, 0, 0, 0, 0];
+        bytes.iter_mut().skip(HEADER).zip(value).for_each(|(to, from)| *to = from);
+        self.bytes.extend_from_slice(&bytes);
+        self
     }
 
     fn header(&mut self, kind: u16, value_length: usize) {
@@ -180,27 +191,47 @@ impl Writer {
     }
 
     pub fn put_u8(&mut self, kind: u16, value: u8) -> &mut Self {
-        self.put(kind, &[value])
+        self.small(kind, value.to_ne_bytes())
     }
 
     pub fn put_u16(&mut self, kind: u16, value: u16) -> &mut Self {
-        self.put(kind, &value.to_ne_bytes())
+        self.small(kind, value.to_ne_bytes())
     }
 
     pub fn put_u32(&mut self, kind: u16, value: u32) -> &mut Self {
-        self.put(kind, &value.to_ne_bytes())
+        self.small(kind, value.to_ne_bytes())
     }
 
     pub fn put_u64(&mut self, kind: u16, value: u64) -> &mut Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
+    /// In network byte order, as most of what is seen on the wire.
+    pub fn put_be16(&mut self, kind: u16, value: u16) -> &mut Self {
+        self.small(kind, value.to_be_bytes())
+    }
+
+    pub fn put_be32(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.small(kind, value.to_be_bytes())
+    }
+
     /// With the closing zero that the kernel's `NLA_NUL_STRING` demands.
     pub fn put_text(&mut self, kind: u16, text: &str) -> &mut Self {
-        self.header(kind, text.len() + 1);
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.bytes.push(0);
-        self.pad();
+        // Kinds of filters and actions are short, and there are many of them.
+        let mut short = [0; 12];
+        match short.get_mut(..text.len()) {
+            Some(place) if text.len() < 12 => {
+                place.copy_from_slice(text.as_bytes());
+                self.header(kind, text.len() + 1);
+                self.bytes.extend_from_slice(short.get(..align(text.len() + 1)).unwrap_or_default());
+            }
+            _ => {
+                self.header(kind, text.len() + 1);
+                self.bytes.extend_from_slice(text.as_bytes());
+                self.bytes.push(0);
+                self.pad();
+            }
+        }
         self
     }
 

@@ -6,7 +6,10 @@ use offload::flower::{
 };
 use offload::ids::{CtZone, IfIndex, MacAddr};
 use offload::netlink::Errno;
+use offload::netlink::socket::{Request, flags};
+use offload::netlink::tc::action::police::Rate;
 use offload::netlink::tc::{self, Change, Handle, Place, Reason, Reasons, Refusal};
+use offload::netlink::wire::Writer;
 use offload::openflow::{CtFlags, FragMatch, Masked, OtherEtherType};
 use serde_json::Value;
 
@@ -227,19 +230,34 @@ fn vm_every_key_and_action_is_what_tc_writes() {
 #[test]
 fn vm_police_is_what_tc_writes() {
     let _bench = Bench::new();
-    dummies(&["dum0"]);
-    for (command, rate) in
-        [("rate 8mbit burst 20000", (1_000_000, 20_000)), ("pkts_rate 1000 pkts_burst 100", (1000, 100))]
-    {
+    dummies(&["dum0", "dum1"]);
+    let mut socket = route();
+    let nonzero = |n| std::num::NonZeroU64::new(n).unwrap();
+    for (command, rate) in [
+        ("rate 8mbit burst 20000", Rate::Bytes { per_second: nonzero(1_000_000), burst: 20_000 }),
+        ("rate 40gbit burst 10m", Rate::Bytes { per_second: nonzero(5_000_000_000), burst: 10 << 20 }),
+        ("pkts_rate 1000 pkts_burst 100", Rate::Packets { per_second: nonzero(1000), burst: 100 }),
+    ] {
         run(&format!(
-            "tc filter add dev dum0 ingress pref 1 protocol all flower action police {command} conform-exceed drop/pipe"
+            "tc filter add dev dum0 ingress pref 1 protocol all flower action police {command} mtu 4294967295 conform-exceed drop/pipe"
         ));
-        let mut socket = route();
-        let device = index(&mut socket, "dum0");
-        let filters = tc::filters(&mut socket, device).unwrap();
-        let action = &filters[0].flower.as_ref().unwrap().actions[0];
-        assert_eq!((action.kind.as_str(), action.verdict), ("police", Some(tc::Verdict::Drop)), "{rate:?}");
+        let device = index(&mut socket, "dum1");
+        // struct tcmsg: family, ifindex, handle, the ingress hook, pref 1 and ETH_P_ALL.
+        let header = [0, device.0, 1, 0xffff_fff2, 1 << 16 | 0x0300].map(u32::to_ne_bytes);
+        let mut w = Writer::new(header.as_flattened());
+        w.put_text(1, "flower").nest(2, |w| {
+            w.nest(3, |w| tc::Police::new(rate).write(w, 1));
+        });
+        let request = Request::new(libc::RTM_NEWTFILTER, flags::CREATE | flags::EXCL, w.finish().unwrap());
+        socket.request(format_args!("police"), &request).unwrap();
+        let (mut shown, mut expected) = (tc_filters("dum1"), tc_filters("dum0"));
+        assert_eq!(comparable(shown.remove(0)), comparable(expected.remove(0)), "{command}");
+        let filter = tc::filters(&mut socket, device).unwrap().remove(0);
+        let action = &filter.flower.as_ref().unwrap().actions[0];
+        assert_eq!((action.kind.as_str(), action.verdict), ("police", Some(tc::Verdict::Drop)));
+        assert!(filter.flower.unwrap().rule.is_err(), "policy has no rates");
         run("tc filter del dev dum0 ingress");
+        run("tc filter del dev dum1 ingress");
     }
 }
 

@@ -130,8 +130,16 @@ fn masked<T: Bits>(w: &mut Writer, value: u16, mask: u16, field: Masked<T>) {
 }
 
 fn put<T: Bits>(w: &mut Writer, kind: u16, value: T) {
-    let bytes = value.to_bits().to_be_bytes();
-    w.put(kind, bytes.get(bytes.len() - T::BYTES..).unwrap_or_default());
+    let bits = value.to_bits();
+    match T::BYTES {
+        1 => w.put_u8(kind, Bits::from_bits(bits)),
+        2 => w.put_be16(kind, Bits::from_bits(bits)),
+        4 => w.put_be32(kind, Bits::from_bits(bits)),
+        length => {
+            let bytes = bits.to_be_bytes();
+            w.put(kind, bytes.get(bytes.len() - length..).unwrap_or_default())
+        }
+    };
 }
 
 /// Writes the keys of a [`check`]ed key.
@@ -141,13 +149,17 @@ pub(super) fn write(key: &Key, w: &mut Writer) {
     let inner = ether_type(&key.payload);
     match key.vlan {
         VlanKey::None => {
-            inner.into_iter().for_each(|protocol| put(w, a::ETH_TYPE, protocol));
+            if let Some(protocol) = inner {
+                w.put_be16(a::ETH_TYPE, protocol);
+            }
         }
         VlanKey::Id(id) => {
             put(w, a::ETH_TYPE, PROTOCOL_VLAN);
             // Byte order of the machine, unlike all around it.
             w.put_u16(a::VLAN_ID, id);
-            inner.into_iter().for_each(|protocol| put(w, a::VLAN_ETH_TYPE, protocol));
+            if let Some(protocol) = inner {
+                w.put_be16(a::VLAN_ETH_TYPE, protocol);
+            }
         }
     }
     match &key.payload {
