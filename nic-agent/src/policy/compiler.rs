@@ -110,7 +110,7 @@ impl Compiler {
     fn with_origins(settings: Settings, snapshot: Snapshot, mut origins: Origins) -> Self {
         for key in [OriginKey::Node, OriginKey::Hairpin, OriginKey::ServiceCovered, OriginKey::ServiceRefused]
         {
-            origins.insert(key);
+            origins.insert(&key);
         }
         let mut compiler = Self {
             settings,

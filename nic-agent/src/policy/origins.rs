@@ -87,10 +87,10 @@ impl Origins {
     }
 
     /// Returns the rules that had the same hash already: their numbers may have changed.
-    pub(super) fn insert(&mut self, key: OriginKey) -> Vec<OriginKey> {
-        let keys = self.by_hash.entry((self.hash)(&key) >> 8).or_default();
+    pub(super) fn insert(&mut self, key: &OriginKey) -> Vec<OriginKey> {
+        let keys = self.by_hash.entry((self.hash)(key) >> 8).or_default();
         keys.insert(key.clone());
-        keys.iter().filter(|it| **it != key).cloned().collect()
+        keys.iter().filter(|it| *it != key).cloned().collect()
     }
 
     /// As [`Self::insert`].
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_number_leads_back_to_its_rule() {
         let mut origins = Origins::default();
-        assert!(origins.insert(rule("web", 1)).is_empty());
+        assert!(origins.insert(&rule("web", 1)).is_empty());
         let origin = origins.of(&rule("web", 1)).unwrap();
         assert_eq!(origins.text(origin).unwrap(), "default/web ingress rule 2");
         // Part of what is written into switches: it must not change from one version to the next.
@@ -180,9 +180,9 @@ mod tests {
         let build = |order: &[usize]| {
             let mut origins = Origins::with_hash(|_| 0xabcd_ef00);
             for at in order {
-                origins.insert(keys[*at].clone());
+                origins.insert(&keys[*at]);
             }
-            origins.insert(rule("gone", 9));
+            origins.insert(&rule("gone", 9));
             let moved = origins.remove(&rule("gone", 9));
             assert_eq!(moved.len(), 5);
             origins

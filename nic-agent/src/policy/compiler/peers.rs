@@ -147,17 +147,17 @@ fn resolve<'a>(
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     ids: HashMap<Arc<SetKey>, SetId>,
-    sets: BTreeMap<SetId, Set>,
+    by_id: BTreeMap<SetId, Set>,
     next: u32,
 }
 
 impl Sets {
     pub fn get(&self, id: SetId) -> Option<&Set> {
-        self.sets.get(&id)
+        self.by_id.get(&id)
     }
 
     pub fn get_mut(&mut self, id: SetId) -> Option<&mut Set> {
-        self.sets.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     /// One more policy uses it, with these names of ports.
@@ -170,7 +170,7 @@ impl Sets {
         namespaces: &Namespaces,
     ) -> SetId {
         let id = self.ids.get(&key).copied().unwrap_or_else(|| self.create(key, pods, namespaces));
-        if let Some(set) = self.sets.get_mut(&id) {
+        if let Some(set) = self.by_id.get_mut(&id) {
             set.users.insert(user.clone());
             for name in names {
                 if !set.named.contains_key(name) {
@@ -223,12 +223,12 @@ impl Sets {
         };
         set.rebuild(pods);
         self.ids.insert(key, id);
-        self.sets.insert(id, set);
+        self.by_id.insert(id, set);
         id
     }
 
     pub fn release(&mut self, id: SetId, user: &ObjectName, pods: &mut Pods) {
-        let Some(set) = self.sets.get_mut(&id) else { return };
+        let Some(set) = self.by_id.get_mut(&id) else { return };
         set.users.remove(user);
         if !set.users.is_empty() {
             return;
@@ -240,13 +240,13 @@ impl Sets {
         }
         let key = set.key.clone();
         self.ids.remove(&key);
-        self.sets.remove(&id);
+        self.by_id.remove(&id);
     }
 
     /// A class that is new: the sets that it is in.
     pub fn admit(&mut self, id: ClassId, class: &mut Class, namespaces: &Namespaces) {
         let its_labels = namespaces.get(&class.namespace);
-        for (set_id, set) in &mut self.sets {
+        for (set_id, set) in &mut self.by_id {
             if set.key.selects(&class.namespace, its_labels, &class.labels) {
                 set.classes.insert(id);
                 class.sets.push(*set_id);
@@ -256,7 +256,7 @@ impl Sets {
 
     pub fn expel(&mut self, class: ClassId, sets: &[SetId]) {
         for id in sets {
-            if let Some(set) = self.sets.get_mut(id) {
+            if let Some(set) = self.by_id.get_mut(id) {
                 set.classes.remove(&class);
             }
         }
@@ -273,7 +273,7 @@ impl Sets {
         let its_labels = namespaces.get(namespace);
         let classes: Vec<ClassId> = pods.classes_of(namespace).collect();
         let (mut changed, mut moved) = (BTreeSet::new(), BTreeSet::new());
-        for (set_id, set) in self.sets.iter_mut().filter(|(_, set)| set.key.asks_namespaces()) {
+        for (set_id, set) in self.by_id.iter_mut().filter(|(_, set)| set.key.asks_namespaces()) {
             for id in &classes {
                 let Some(class) = pods.class_mut(*id) else { continue };
                 let is_in = set.key.selects(namespace, its_labels, &class.labels);
@@ -295,6 +295,6 @@ impl Sets {
     }
 
     pub fn len(&self) -> usize {
-        self.sets.len()
+        self.by_id.len()
     }
 }

@@ -97,13 +97,8 @@ impl Pods {
             Some((known, _)) => known.clone(),
             None => pod.name.namespace.clone(),
         };
-        let ports = match self.ports.get(&pod.ports) {
-            Some(known) => known.clone(),
-            None => {
-                self.ports.insert(pod.ports.clone());
-                pod.ports.clone()
-            }
-        };
+        let ports = self.ports.get(&pod.ports).unwrap_or(&pod.ports).clone();
+        self.ports.insert(ports.clone());
         let known = self.class_ids.get(&namespace).and_then(|it| it.get(&pod.labels)).copied();
         let class = known.unwrap_or_else(|| {
             let id = ClassId(self.next_class);

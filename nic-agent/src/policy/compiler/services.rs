@@ -22,7 +22,7 @@ pub(super) struct Front {
 
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    services: HashMap<ObjectName, Service>,
+    by_name: HashMap<ObjectName, Service>,
     /// By Service, then by the slice's name.
     slices: HashMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
     service_of: HashMap<ObjectName, ObjectName>,
@@ -61,12 +61,12 @@ impl Services {
 
     pub fn put(&mut self, service: Service, moved: &mut Moved) {
         let name = service.name.clone();
-        self.services.insert(name.clone(), service);
+        self.by_name.insert(name.clone(), service);
         self.refresh(&name, moved);
     }
 
     pub fn remove(&mut self, name: &ObjectName, moved: &mut Moved) {
-        self.services.remove(name);
+        self.by_name.remove(name);
         self.refresh(name, moved);
     }
 
@@ -94,7 +94,7 @@ impl Services {
     }
 
     fn wanted(&self, name: &ObjectName) -> Vec<Front> {
-        let Some(service) = self.services.get(name) else { return Vec::new() };
+        let Some(service) = self.by_name.get(name) else { return Vec::new() };
         let slices = || self.slices.get(name).into_iter().flat_map(BTreeMap::values);
         let mut fronts = Vec::new();
         for address in &service.cluster_ips {

@@ -94,7 +94,7 @@ impl Compiler {
                 let program = Program::new(&stated.policy, &mut self.sets, &mut self.pods, &self.namespaces);
                 stated.program = Some(program);
                 for key in origin_keys(&stated.policy) {
-                    let moved = self.origins.insert(key);
+                    let moved = self.origins.insert(&key);
                     self.note_moved(moved, dirt);
                 }
             }

@@ -40,7 +40,8 @@ fn pod(name: &str) -> Value {
 }
 
 fn cluster() -> Vec<Value> {
-    let namespaces = ["x", "y", "z"].map(|it| json!({"kind": "Namespace", "metadata": {"name": it, "labels": {"ns": it}}}));
+    let namespaces = ["x", "y", "z"]
+        .map(|it| json!({"kind": "Namespace", "metadata": {"name": it, "labels": {"ns": it}}}));
     namespaces.into_iter().chain(PODS.map(pod)).collect()
 }
 
@@ -96,43 +97,127 @@ fn truth_tables() {
     let of_x = |than: &str| others(than).into_iter().filter(|it| it.starts_with("x/")).collect::<Vec<_>>();
     for (says, spec, transport, wanted) in [
         ("default-deny-ingress", json!({"podSelector": {}, "policyTypes": ["Ingress"]}), tcp(80), vec![]),
-        ("allow-all-ingress", json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}), tcp(80), others("x/a")),
-        ("default-deny-egress leaves ingress alone", json!({"podSelector": a(), "policyTypes": ["Egress"]}), tcp(80), others("x/a")),
+        (
+            "allow-all-ingress",
+            json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}),
+            tcp(80),
+            others("x/a"),
+        ),
+        (
+            "default-deny-egress leaves ingress alone",
+            json!({"podSelector": a(), "policyTypes": ["Egress"]}),
+            tcp(80),
+            others("x/a"),
+        ),
         ("pods of the own namespace", from(json!([{"podSelector": {}}])), tcp(80), of_x("x/a")),
         ("a pod, by label", from(json!([{"podSelector": labels("pod", "b")}])), tcp(80), vec!["x/b"]),
         ("every namespace", from(json!([{"namespaceSelector": {}}])), tcp(80), others("x/a")),
-        ("a namespace, by label", from(json!([{"namespaceSelector": labels("ns", "y")}])), tcp(80), vec!["y/a", "y/b", "y/c"]),
-        ("namespace AND pod", from(json!([{"namespaceSelector": labels("ns", "y"), "podSelector": a()}])), tcp(80), vec!["y/a"]),
-        ("namespace OR pod", from(json!([{"namespaceSelector": labels("ns", "y")}, {"podSelector": labels("pod", "b")}])), tcp(80),
-            vec!["x/b", "y/a", "y/b", "y/c"]),
-        ("NotIn", from(json!([{"namespaceSelector": {"matchExpressions": [{"key": "ns", "operator": "NotIn", "values": ["x"]}]}}])), tcp(80),
-            vec!["y/a", "y/b", "y/c", "z/a", "z/b", "z/c"]),
-        ("NotIn of a key that nobody has", from(json!([{"podSelector": {"matchExpressions": [{"key": "no", "operator": "NotIn", "values": ["x"]}]}}])), tcp(80),
-            of_x("x/a")),
-        ("DoesNotExist", from(json!([{"podSelector": {"matchExpressions": [{"key": "pod", "operator": "DoesNotExist"}]}}])), tcp(80), vec![]),
+        (
+            "a namespace, by label",
+            from(json!([{"namespaceSelector": labels("ns", "y")}])),
+            tcp(80),
+            vec!["y/a", "y/b", "y/c"],
+        ),
+        (
+            "namespace AND pod",
+            from(json!([{"namespaceSelector": labels("ns", "y"), "podSelector": a()}])),
+            tcp(80),
+            vec!["y/a"],
+        ),
+        (
+            "namespace OR pod",
+            from(json!([{"namespaceSelector": labels("ns", "y")}, {"podSelector": labels("pod", "b")}])),
+            tcp(80),
+            vec!["x/b", "y/a", "y/b", "y/c"],
+        ),
+        (
+            "NotIn",
+            from(
+                json!([{"namespaceSelector": {"matchExpressions": [{"key": "ns", "operator": "NotIn", "values": ["x"]}]}}]),
+            ),
+            tcp(80),
+            vec!["y/a", "y/b", "y/c", "z/a", "z/b", "z/c"],
+        ),
+        (
+            "NotIn of a key that nobody has",
+            from(
+                json!([{"podSelector": {"matchExpressions": [{"key": "no", "operator": "NotIn", "values": ["x"]}]}}]),
+            ),
+            tcp(80),
+            of_x("x/a"),
+        ),
+        (
+            "DoesNotExist",
+            from(
+                json!([{"podSelector": {"matchExpressions": [{"key": "pod", "operator": "DoesNotExist"}]}}]),
+            ),
+            tcp(80),
+            vec![],
+        ),
         ("the port", ingress(json!([{"ports": [{"port": 81}]}])), tcp(81), others("x/a")),
         ("another port", ingress(json!([{"ports": [{"port": 81}]}])), tcp(80), vec![]),
         ("TCP is the default", ingress(json!([{"ports": [{"port": 81}]}])), udp(81), vec![]),
         ("SCTP is not TCP", ingress(json!([{"ports": [{"port": 80, "protocol": "SCTP"}]}])), tcp(80), vec![]),
-        ("SCTP", ingress(json!([{"ports": [{"port": 80, "protocol": "SCTP"}]}])), Transport::Sctp { src: 1, dst: 80 }, others("x/a")),
-        ("endPort, its end", ingress(json!([{"ports": [{"port": 80, "endPort": 90}]}])), tcp(90), others("x/a")),
+        (
+            "SCTP",
+            ingress(json!([{"ports": [{"port": 80, "protocol": "SCTP"}]}])),
+            Transport::Sctp { src: 1, dst: 80 },
+            others("x/a"),
+        ),
+        (
+            "endPort, its end",
+            ingress(json!([{"ports": [{"port": 80, "endPort": 90}]}])),
+            tcp(90),
+            others("x/a"),
+        ),
         ("endPort, beyond", ingress(json!([{"ports": [{"port": 80, "endPort": 90}]}])), tcp(91), vec![]),
         ("named port", ingress(json!([{"ports": [{"port": "serve-80"}]}])), tcp(80), others("x/a")),
         ("named port, by number", ingress(json!([{"ports": [{"port": "serve-80"}]}])), tcp(81), vec![]),
-        ("named port of another protocol", ingress(json!([{"ports": [{"port": "serve-81-udp"}]}])), udp(81), vec![]),
-        ("a name of nothing is not every port", ingress(json!([{"ports": [{"port": "nobody"}]}])), tcp(80), vec![]),
-        ("a rule without ports is for every protocol", from(json!([{"podSelector": labels("pod", "b")}])),
-            Transport::Icmp { kind: 8, code: 0 }, vec!["x/b"]),
-        ("a rule with ports is not", ingress(json!([{"ports": [{"port": 80}]}])), Transport::Icmp { kind: 8, code: 0 }, vec![]),
+        (
+            "named port of another protocol",
+            ingress(json!([{"ports": [{"port": "serve-81-udp"}]}])),
+            udp(81),
+            vec![],
+        ),
+        (
+            "a name of nothing is not every port",
+            ingress(json!([{"ports": [{"port": "nobody"}]}])),
+            tcp(80),
+            vec![],
+        ),
+        (
+            "a rule without ports is for every protocol",
+            from(json!([{"podSelector": labels("pod", "b")}])),
+            Transport::Icmp { kind: 8, code: 0 },
+            vec!["x/b"],
+        ),
+        (
+            "a rule with ports is not",
+            ingress(json!([{"ports": [{"port": 80}]}])),
+            Transport::Icmp { kind: 8, code: 0 },
+            vec![],
+        ),
         ("ipBlock", from(json!([{"ipBlock": {"cidr": "10.0.1.0/24"}}])), tcp(80), vec!["y/a", "y/b", "y/c"]),
-        ("ipBlock except", from(json!([{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24", "10.0.2.0/31"]}}])), tcp(80),
-            vec!["x/b", "x/c", "z/b", "z/c"]),
-        ("an ingress rule that the types leave out", json!({"podSelector": a(), "policyTypes": ["Egress"], "ingress": []}), tcp(80), others("x/a")),
+        (
+            "ipBlock except",
+            from(json!([{"ipBlock": {"cidr": "10.0.0.0/16", "except": ["10.0.1.0/24", "10.0.2.0/31"]}}])),
+            tcp(80),
+            vec!["x/b", "x/c", "z/b", "z/c"],
+        ),
+        (
+            "an ingress rule that the types leave out",
+            json!({"podSelector": a(), "policyTypes": ["Egress"], "ingress": []}),
+            tcp(80),
+            others("x/a"),
+        ),
         ("a policy of others", json!({"podSelector": labels("pod", "c")}), tcp(80), others("x/a")),
     ] {
         let compiler = compiler(vec![policy("p", spec)]);
         assert_eq!(reach(&compiler, "x/a", transport), wanted, "{says}");
-        assert!(passes(&compiler, Direction::Ingress, "x/a", "10.0.9.9".parse().unwrap(), tcp(1)), "{says}: node");
+        assert!(
+            passes(&compiler, Direction::Ingress, "x/a", "10.0.9.9".parse().unwrap(), tcp(1)),
+            "{says}: node"
+        );
     }
 }
 
@@ -142,7 +227,9 @@ fn egress_stacked_and_updated() {
         "egress": [{"to": [{"namespaceSelector": labels("ns", "y")}], "ports": [{"port": "serve-80"}]}]});
     let mut compiler = compiler(vec![policy("named", named)]);
     let to = |compiler: &Compiler, transport| {
-        PODS.into_iter().filter(|it| passes(compiler, Direction::Egress, "x/a", ip(it), transport)).collect::<Vec<_>>()
+        PODS.into_iter()
+            .filter(|it| passes(compiler, Direction::Egress, "x/a", ip(it), transport))
+            .collect::<Vec<_>>()
     };
     // The name is another number for b.
     assert_eq!(to(&compiler, tcp(80)), ["y/a", "y/c"]);
@@ -152,13 +239,16 @@ fn egress_stacked_and_updated() {
     assert_eq!(affected.pods.iter().map(|it| &**it).collect::<Vec<_>>(), ["x/a", "x/b", "x/c"]);
     assert_eq!(to(&compiler, tcp(80)), ["x/c", "y/a", "y/c"]);
     // A label goes, and what it gave with it; b and c have the same rules, and one list of them.
-    let shared = |a: &str, b: &str| std::sync::Arc::ptr_eq(compiler.compiled(a).unwrap(), compiler.compiled(b).unwrap());
+    let shared = |a: &str, b: &str| {
+        std::sync::Arc::ptr_eq(compiler.compiled(a).unwrap(), compiler.compiled(b).unwrap())
+    };
     assert!(shared("x/b", "x/c") && !shared("x/a", "x/b") && shared("y/a", "z/c"));
     let mut plain = pod("x/c");
     plain["metadata"]["labels"] = json!({});
     assert_eq!(compiler.apply(change(plain)).pods.len(), 3);
     assert_eq!(to(&compiler, tcp(80)), ["y/a", "y/c"]);
-    let nothing = compiler.apply(change(policy("elsewhere", json!({"podSelector": labels("pod", "nobody")}))));
+    let nothing =
+        compiler.apply(change(policy("elsewhere", json!({"podSelector": labels("pod", "nobody")}))));
     assert!(nothing.pods.is_empty());
     compiler.apply(Change::PolicyGone(ObjectName::new("x", "named")));
     compiler.apply(Change::PolicyGone(ObjectName::new("x", "stacked")));
@@ -192,17 +282,25 @@ fn a_service_is_allowed_as_a_whole_or_refused() {
     let service = json!({"kind": "Service", "metadata": {"namespace": "y", "name": "s"},
         "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 8000}]}});
     let slice = |pods: &[&str]| {
-        let endpoints: Vec<Value> = pods.iter().map(|it| json!({"addresses": [ip(it).to_string()]})).collect();
+        let endpoints: Vec<Value> =
+            pods.iter().map(|it| json!({"addresses": [ip(it).to_string()]})).collect();
         json!({"kind": "EndpointSlice", "metadata": {"namespace": "y", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
             "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": endpoints})
     };
-    let to = |pod: &str| policy(&format!("to-{pod}"), json!({"podSelector": labels("pod", "a"), "policyTypes": ["Egress"],
-        "egress": [{"to": [{"namespaceSelector": labels("ns", "y"), "podSelector": labels("pod", pod)}], "ports": [{"port": 80}]}]}));
+    let to = |pod: &str| {
+        policy(
+            &format!("to-{pod}"),
+            json!({"podSelector": labels("pod", "a"), "policyTypes": ["Egress"],
+        "egress": [{"to": [{"namespaceSelector": labels("ns", "y"), "podSelector": labels("pod", pod)}], "ports": [{"port": 80}]}]}),
+        )
+    };
     let vip = "10.96.0.1".parse().unwrap();
     let mut compiler = compiler(vec![service, slice(&["y/b", "y/c"]), to("b")]);
     let passes = |compiler: &Compiler, pod| passes(compiler, Direction::Egress, pod, vip, tcp(8000));
     assert!(!passes(&compiler, "x/a"));
-    let [Report::PartlyCovered { pods, covered: 1, uncovered, .. }] = &compiler.reports()[..] else { panic!() };
+    let [Report::PartlyCovered { pods, covered: 1, uncovered, .. }] = &compiler.reports()[..] else {
+        panic!()
+    };
     assert_eq!((pods, uncovered), (&vec![ObjectName::new("x", "a")], &vec![(ip("y/c"), 80)]));
     // Another policy has the rest.
     assert_eq!(compiler.apply(change(to("c"))).pods.len(), 1);
@@ -234,7 +332,9 @@ fn a_wrong_policy_keeps_what_it_said_and_closes_if_it_never_said_anything() {
     for _ in 0..2 {
         assert!(compiler.apply(change(policy("p", spec("10.0.1.0/99")))).pods.is_empty());
         assert_eq!(reach(&compiler, "x/a", tcp(80)), y);
-        let [Report::Faulty { in_force: InForce::LastGood, faults, .. }] = &compiler.reports()[..] else { panic!() };
+        let [Report::Faulty { in_force: InForce::LastGood, faults, .. }] = &compiler.reports()[..] else {
+            panic!()
+        };
         assert_eq!(faults[0].field, "spec.ingress[0].from[0].ipBlock.cidr");
     }
     // Made again: what the old one said does not count.
@@ -254,7 +354,8 @@ fn a_wrong_policy_keeps_what_it_said_and_closes_if_it_never_said_anything() {
 fn pods_on_the_hosts_network_are_neither_selected_nor_peers() {
     let mut host = pod("x/b");
     host["spec"]["hostNetwork"] = true.into();
-    let mut compiler = compiler(vec![policy("p", json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}))]);
+    let mut compiler =
+        compiler(vec![policy("p", json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}))]);
     compiler.apply(change(host));
     assert!(compiler.compiled("x/b").is_none());
     assert!(!passes(&compiler, Direction::Ingress, "x/a", ip("x/b"), tcp(80)));
@@ -263,8 +364,16 @@ fn pods_on_the_hosts_network_are_neither_selected_nor_peers() {
 
 #[test]
 fn numbers_of_rules_that_collide_move_in_every_rule() {
-    let allow = |name: &str| policy(name, json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": labels("pod", name)}]}], "egress": [{}]}));
-    let settings = Settings { node: "n".into(), node_addresses: ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect() };
+    let allow = |name: &str| {
+        policy(
+            name,
+            json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": labels("pod", name)}]}], "egress": [{}]}),
+        )
+    };
+    let settings = Settings {
+        node: "n".into(),
+        node_addresses: ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect(),
+    };
     let build = |items: &[Value]| {
         let items: Vec<Value> = cluster().iter().chain(items).cloned().collect();
         Compiler::with_origins(settings.clone(), read(&items), super::Origins::with_hash(|_| 7))

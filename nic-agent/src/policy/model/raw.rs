@@ -115,7 +115,8 @@ struct Container {
 #[serde(rename_all = "camelCase")]
 struct ContainerPort {
     name: Option<String>,
-    container_port: u16,
+    #[serde(rename = "containerPort")]
+    number: u16,
     protocol: Option<String>,
 }
 
@@ -152,7 +153,7 @@ impl TryFrom<Pod> for object::Pod {
                     "spec.containers[].ports[].protocol",
                     port.protocol.as_deref(),
                 )?,
-                port: port.container_port,
+                port: port.number,
             });
         }
         // `podIPs` holds `podIP`, wherever the API server is not older than that.
@@ -235,7 +236,7 @@ impl TryFrom<Service> for object::Service {
             Ok(object::ServicePort { name: it.name.into(), protocol, port: it.port })
         };
         let ports = raw.spec.ports.into_iter().map(port).collect::<Result<_, _>>()?;
-        Ok(Self { cluster_ips, ports, name })
+        Ok(Self { name, cluster_ips, ports })
     }
 }
 
@@ -297,6 +298,6 @@ impl TryFrom<EndpointSlice> for object::EndpointSlice {
             ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
         }
         let service = raw.metadata.labels.get("kubernetes.io/service-name").map(|it| it.as_str().into());
-        Ok(Self { service, kind, endpoints, ports, name })
+        Ok(Self { name, service, kind, endpoints, ports })
     }
 }

@@ -6,15 +6,15 @@ use crate::policy::model::{Directions, Peers, Policy, Ports, Protocol};
 use crate::policy::{FileError, Snapshot};
 
 fn policy(spec: &Value) -> Policy {
-    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 #[test]
 fn missing_types_are_filled_in() {
     let types = |spec| policy(&spec).isolates;
     let both = Directions { ingress: true, egress: true };
-    let (only_in, only_out) =
-        (Directions { egress: false, ..both }, Directions { ingress: false, ..both });
+    let (only_in, only_out) = (Directions { egress: false, ..both }, Directions { ingress: false, ..both });
     assert_eq!(types(json!({"podSelector": {}})), only_in);
     assert_eq!(types(json!({"podSelector": {}, "egress": []})), only_in);
     assert_eq!(types(json!({"podSelector": {}, "egress": [{}]})), both);
@@ -32,13 +32,25 @@ fn a_field_that_makes_no_sense_is_named_and_its_rule_allows_nothing() {
         (block("10.0.0.0/33", &[]), "from[0].ipBlock.cidr", "10.0.0.0/33"),
         (block("10.0.0.0", &[]), "from[0].ipBlock.cidr", "prefix"),
         (block("::ffff:10.0.0.0/104", &[]), "from[0].ipBlock.cidr", "as IPv4"),
-        (block("10.0.0.0/8", &["10.1.0.0/16", "11.0.0.0/16"]), "from[0].ipBlock.except[1]", "not within 10.0.0.0/8"),
+        (
+            block("10.0.0.0/8", &["10.1.0.0/16", "11.0.0.0/16"]),
+            "from[0].ipBlock.except[1]",
+            "not within 10.0.0.0/8",
+        ),
         (block("10.0.0.0/8", &["fd00::/64"]), "from[0].ipBlock.except[0]", "not within"),
         (from(json!({})), "from[0]", "is empty"),
         (from(json!({"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}})), "from[0]", "two peers"),
-        (expression(json!({"key": "a", "operator": "Gt", "values": ["1"]})), "matchExpressions[0].operator", "NotIn"),
+        (
+            expression(json!({"key": "a", "operator": "Gt", "values": ["1"]})),
+            "matchExpressions[0].operator",
+            "NotIn",
+        ),
         (expression(json!({"key": "a", "operator": "In"})), "matchExpressions[0].values", "at least one"),
-        (expression(json!({"key": "a", "operator": "Exists", "values": ["x"]})), "matchExpressions[0].values", "remove"),
+        (
+            expression(json!({"key": "a", "operator": "Exists", "values": ["x"]})),
+            "matchExpressions[0].values",
+            "remove",
+        ),
         (ports(json!({"port": 0})), "ports[0].port", "1 to 65535"),
         (ports(json!({"port": 65536})), "ports[0].port", "65536"),
         (ports(json!({"port": 80, "endPort": 70_000})), "ports[0].port", "70000"),
@@ -60,7 +72,9 @@ fn a_field_that_makes_no_sense_is_named_and_its_rule_allows_nothing() {
         assert_eq!(policy.ingress[0].ports, Ports::Of(vec![]), "{spec}");
     }
     // Whom it isolates cannot be known: everybody.
-    let wrong = policy(&json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "?"}]}, "policyTypes": ["In"]}));
+    let wrong = policy(
+        &json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "?"}]}, "policyTypes": ["In"]}),
+    );
     assert_eq!(wrong.faults.len(), 2);
     assert_eq!(wrong.selector.requirements().count(), 0);
     assert_eq!(wrong.isolates, Directions { ingress: true, egress: true });
@@ -100,7 +114,10 @@ fn a_list_as_kubectl_writes_it() {
     let error = Snapshot::parse(Path::new("/f.json"), bad.to_string().as_bytes()).unwrap_err();
     assert!(matches!(error, FileError::Item { index: 0, .. }));
     let error = error.to_string();
-    assert!(["/f.json", "item 0", "Pod", "a/web", "podIPs", "10.0.0"].iter().all(|it| error.contains(it)), "{error}");
+    assert!(
+        ["/f.json", "item 0", "Pod", "a/web", "podIPs", "10.0.0"].iter().all(|it| error.contains(it)),
+        "{error}"
+    );
     assert!(matches!(Snapshot::parse(Path::new("f"), b"{}").unwrap_err(), FileError::Parse { .. }));
     assert!(matches!(Snapshot::from_file(Path::new("/does/not/exist")).unwrap_err(), FileError::Read { .. }));
 }
