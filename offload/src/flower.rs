@@ -8,12 +8,18 @@
 //! Pure: `netlink::tc` encodes and decodes these types, compilers write them, interpreters and checkers read them.
 
 mod action;
+mod chain;
+mod installed;
+pub mod interpret;
 mod key;
+pub(crate) mod overlap;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
 pub use action::{Actions, Cookie, CtAction, End, Step, VlanTag};
+pub use chain::{Chain, ChainBuilder, ChainError};
+pub use installed::{Change, Filters, Handle, Installed, Place, PortFilters};
 pub use key::{CtKey, Icmp, IpKey, Key, L4, Payload, Ports, VlanKey};
 
 /// The number of a chain. Every packet starts in chain 0.
@@ -32,6 +38,17 @@ pub struct NextChain(NonZeroU32);
 
 impl NextChain {
     pub const MAX: u32 = 0x0fff_ffff;
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// So many further on, and never beyond the last.
+    #[must_use]
+    pub const fn after(self, count: u32) -> Self {
+        let next = self.0.saturating_add(count);
+        match Self::new(next.get()) {
+            Some(next) => next,
+            None => self,
+        }
+    }
 
     pub const fn new(chain: u32) -> Option<Self> {
         match NonZeroU32::new(chain) {
@@ -56,6 +73,11 @@ pub struct Pref(pub NonZeroU16);
 impl Pref {
     pub const FIRST: Self = Self(NonZeroU16::MIN);
     pub const LAST: Self = Self(NonZeroU16::MAX);
+
+    /// `None` beyond the last.
+    pub fn after(self, count: u16) -> Option<Self> {
+        self.0.checked_add(count).map(Self)
+    }
 
     pub const fn new(pref: u16) -> Option<Self> {
         match NonZeroU16::new(pref) {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boundary;
+pub mod checker;
 pub mod cut;
 pub mod flower;
 pub mod ids;
@@ -14,3 +15,4 @@ pub mod policy;
 pub mod representor;
 pub mod ruleset;
 pub mod tuple;
+pub mod underlay;

@@ -290,7 +290,7 @@ impl FragMatch {
     const FULL: u8 = 3;
 
     /// Bit 0: a fragment. Bit 1: not the first one.
-    pub(super) fn masked(self) -> Masked<u8> {
+    pub(crate) fn masked(self) -> Masked<u8> {
         match self {
             Self::Any => Masked::any(),
             Self::No => Masked::new(0, 3),

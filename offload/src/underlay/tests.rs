@@ -1,0 +1,8 @@
+//! The compiled program, run by the interpreter, against the evaluator; the plan, step by step; the hardware's whims.
+
+mod convergence;
+mod kernel;
+mod model;
+mod random;
+mod steps;
+mod verdicts;
