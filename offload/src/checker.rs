@@ -119,6 +119,7 @@ fn check_key(key: &Key, profile: &Profile) -> Result<(), Reason> {
 }
 
 fn check_ip<A>(ip: &IpKey<A>, profile: &Profile) -> Result<(), Reason> {
+    let icmp_any = |icmp: crate::flower::Icmp| icmp.kind.is_any() && icmp.code.is_any();
     let any_ports = |ports: Ports| ports.src.is_any() && ports.dst.is_any();
     match ip.frag {
         FragMatch::Any | FragMatch::No | FragMatch::Yes => {}
@@ -126,7 +127,7 @@ fn check_ip<A>(ip: &IpKey<A>, profile: &Profile) -> Result<(), Reason> {
     }
     match ip.l4 {
         L4::Sctp(ports) if !any_ports(ports) => Err(Reason::L4),
-        L4::Icmp(icmp) if !profile.icmp && !(icmp.kind.is_any() && icmp.code.is_any()) => Err(Reason::Icmp),
+        L4::Icmp(icmp) if !profile.icmp && !icmp_any(icmp) => Err(Reason::Icmp),
         L4::Any | L4::Tcp(_) | L4::Udp(_) | L4::Sctp(_) | L4::Icmp(_) | L4::Other(_) => Ok(()),
     }
 }

@@ -38,6 +38,7 @@ mod plan;
 mod program;
 mod representor;
 mod rules;
+pub mod session;
 mod uplink;
 
 pub use mark::{is_ours, origin_of};

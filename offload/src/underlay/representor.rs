@@ -24,7 +24,7 @@ pub fn program(vlan: &Vlan<'_>, own: &Station<'_>) -> Result<PortProgram, Error>
     let dispatch = dispatch(vlan, own, &mut port)?;
     port.fixed(at.dispatch.index(), dispatch);
     let accept = ours(Actions::new(Vec::new(), End::Goto(at.dispatch)));
-    let lead_in = tiers(&mut port, &own.policy.egress, Direction::Egress, accept)?;
+    let lead_in = tiers(&mut port, &own.policy.egress, Direction::Egress, &accept)?;
     port.fixed(at.state.index(), state_chain(at, lead_in)?);
     port.fixed(ChainIndex(0), classify(vlan, own)?);
     Ok(port.finish())
@@ -98,7 +98,7 @@ fn dispatch(
     let accept = commit(vlan.zone, at.forward);
     let mut filters = Filters::default();
     for peer in vlan.peers(own).filter(|peer| !peer.policy.ingress.is_open()) {
-        let lead_in = tiers(port, &peer.policy.ingress, Direction::Ingress, accept.clone())?;
+        let lead_in = tiers(port, &peer.policy.ingress, Direction::Ingress, &accept)?;
         let (v4, v6) = to_ips(peer);
         for (position, keys) in [(1, v4), (2, v6)] {
             for key in keys {

@@ -22,11 +22,11 @@ pub fn tiers(
     port: &mut PortBuilder,
     rules: &Rules,
     direction: Direction,
-    accept: Actions,
+    accept: &Actions,
 ) -> Result<Actions, Error> {
     let mut next = accept.clone();
     for tier in rules.tiers.iter().rev() {
-        next = tier_chain(port, tier, direction, &accept, &next)?;
+        next = tier_chain(port, tier, direction, accept, &next)?;
     }
     Ok(next)
 }

@@ -79,7 +79,7 @@ fn dispatch(vlan: &Vlan<'_>, port: &mut PortBuilder) -> Result<ChainBuilder, Err
             let key = new_connection(ipv6(IpKey { src: (*src).into(), ..IpKey::default() }));
             filters.structural(2, key, Vec::new(), End::Drop)?;
         }
-        let lead_in = tiers(port, &station.policy.ingress, Direction::Ingress, accept.clone())?;
+        let lead_in = tiers(port, &station.policy.ingress, Direction::Ingress, &accept)?;
         let (v4, v6) = to_ips(station);
         for (position, keys) in [(3, v4), (4, v6)] {
             for key in keys {

@@ -140,6 +140,6 @@ fn the_eswitch_takes_a_connection_once_it_is_answered() {
     let mut in_hardware =
         |frame: &Frame| nic.receive(IN, frame.clone(), Engine::Eswitch).unwrap().in_hardware;
     let syn = frame(80, Piece::Whole);
-    assert_eq!([&syn, &syn, &answer, &syn].map(|frame| in_hardware(frame)), [false, false, true, true]);
+    assert_eq!([&syn, &syn, &answer, &syn].map(&mut in_hardware), [false, false, true, true]);
     assert!(!in_hardware(&frame(80, Piece::First)));
 }

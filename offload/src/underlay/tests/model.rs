@@ -65,14 +65,14 @@ impl Known {
 impl World {
     /// Who gets what enters there.
     pub fn expect(&self, known: &mut Known, port: IfIndex, frame: &Frame) -> Deliveries {
-        if port == UPLINK { self.from_wire(known, frame) } else { self.from_pod(known, port, frame) }
+        if port == UPLINK { self.sent_by_wire(known, frame) } else { self.sent_by(known, port, frame) }
     }
 
     fn on(&self, vlan: u16) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(move |pod| pod.vlan == vlan)
     }
 
-    fn from_pod(&self, known: &mut Known, port: IfIndex, frame: &Frame) -> Deliveries {
+    fn sent_by(&self, known: &mut Known, port: IfIndex, frame: &Frame) -> Deliveries {
         let Some(own) = self.pods.iter().find(|pod| pod.rep == port) else { return Deliveries::new() };
         if frame.vlan.is_some() || frame.eth_src != own.mac {
             return Deliveries::new();
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    fn from_wire(&self, known: &mut Known, frame: &Frame) -> Deliveries {
+    fn sent_by_wire(&self, known: &mut Known, frame: &Frame) -> Deliveries {
         let Some(vlan) = frame.vlan else { return Deliveries::new() };
         let link = || -> Deliveries {
             let gets = |pod: &&Pod| !frame.eth_dst.is_unicast() || pod.mac == frame.eth_dst;

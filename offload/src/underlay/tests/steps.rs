@@ -28,7 +28,7 @@ pub fn fussy(seed: u64, one_in: u64) -> Whim {
     Box::new(move |rule, at| {
         let mut hasher = DefaultHasher::new();
         (seed, &rule.key, &rule.actions, at).hash(&mut hasher);
-        hasher.finish() % one_in != 0
+        !hasher.finish().is_multiple_of(one_in)
     })
 }
 
