@@ -3,6 +3,7 @@
 mod convergence;
 mod kernel;
 mod model;
+mod named;
 mod random;
 mod steps;
 mod verdicts;

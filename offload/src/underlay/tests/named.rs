@@ -1,0 +1,79 @@
+//! Cases that random worlds meet too seldom.
+
+use super::kernel::Kernel;
+use super::random::{Pod, UPLINK, World, mac, v4};
+use super::steps::{program, sync};
+use super::verdicts::deliveries;
+use crate::checker::{Profile, settle};
+use crate::flower::interpret::{Engine, Nic};
+use crate::flower::{ChainIndex, Change, Place, Pref};
+use crate::ids::IfIndex;
+use crate::openflow::interpret::{Body, Frame, Ip, L4, Piece};
+use crate::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
+
+fn only(port: u16) -> Rules {
+    let rule = Rule {
+        action: Action::Allow,
+        peers: PrefixSet::any(),
+        traffic: Traffic::tcp(port),
+        origin: Origin(1),
+    };
+    Rules { tiers: vec![Tier { rules: vec![rule], otherwise: Action::Deny, origin: Origin(2) }] }
+}
+
+fn world(egress: Rules, ingress: Rules) -> World {
+    let pod = |n: u8, policy| Pod {
+        rep: IfIndex(10 + u32::from(n)),
+        vlan: 100,
+        mac: mac(n),
+        ipv4: vec![v4(n)],
+        ipv6: vec![],
+        policy,
+    };
+    let one = PodPolicy { egress, ..PodPolicy::default() };
+    let two = PodPolicy { ingress, ..PodPolicy::default() };
+    World { pods: vec![pod(1, one), pod(2, two)] }
+}
+
+/// Port 80: first the sender denies it, then the receiver. Never both let it be, and it never passes.
+#[test]
+fn egress_and_ingress_change_in_one_flip() {
+    let (old, new) = (world(only(81), only(80)), world(only(80), only(81)));
+    let mut kernel = Kernel::new();
+    sync(&mut kernel, &program(&old), |_, _| {});
+    let l4 = L4::Tcp { src: 1000, dst: 80 };
+    let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+    let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
+    let mut steps = 0;
+    sync(&mut kernel, &program(&new), |change, filters| {
+        steps += 1;
+        for engine in [Engine::Software, Engine::Eager] {
+            let outcome = Nic::new(filters).receive(IfIndex(11), frame.clone(), engine).unwrap();
+            assert!(deliveries(&outcome).is_empty(), "after {change:?}");
+        }
+    });
+    assert!(steps > 5);
+}
+
+/// `forward` holds delivery, drop and the way out, each over the next. Without the first in hardware the others leave
+/// from below: were the drop first, its packets would go out to the wire.
+#[test]
+fn what_must_leave_the_hardware_leaves_from_below() {
+    let mut kernel = Kernel::new();
+    sync(&mut kernel, &program(&world(only(80), only(80))), |_, _| {});
+    let forward = Place { port: IfIndex(11), chain: ChainIndex(2), pref: Pref::new(2).unwrap() };
+    let filters = kernel.filters.get_mut(&forward.port).unwrap().chains.get_mut(&forward.chain).unwrap();
+    filters.get_mut(&forward.pref).unwrap()[0].in_hw = false;
+    let left: Vec<u16> = settle(&kernel.filters, &Profile::MLX5)
+        .iter()
+        .map(|change| match change {
+            Change::Replace { at, .. } if (at.port, at.chain) == (forward.port, forward.chain) => {
+                at.pref.0.get()
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // The drop of the pod's own MAC and that of groups stay: nothing that is not in hardware overlaps them.
+    assert_eq!(left, [65_535, 5, 4]);
+    assert!(kernel.filters.contains_key(&UPLINK));
+}
