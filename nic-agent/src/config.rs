@@ -43,6 +43,7 @@ pub struct Config {
     pub eswitch: Eswitch,
     pub profile: Profile,
     pub directory: Directory,
+    pub policy: Policy,
     pub state: State,
     pub metrics: Metrics,
     pub log: Log,
@@ -174,6 +175,15 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     pub file: PathBuf,
+}
+
+/// What the pods may start and what may reach them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// NetworkPolicies and what they refer to. `None`: pods have no policy, and nothing is held back.
+    pub file: Option<PathBuf>,
+    /// The node's own: what comes from there reaches the node's pods whatever their policies say.
+    pub node_addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::value::{
 };
 use super::{
     BridgeMapping, Chassis, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
-    LogFormat, LogLevel, Metrics, Node, Ovs, Profile, ProfileKind, Remote, Route, Server, Southbound,
+    LogFormat, LogLevel, Metrics, Node, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server, Southbound,
     SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
 };
 
@@ -39,6 +39,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let eswitch = root.section("eswitch", eswitch);
     let profile = root.section("profile", profile);
     let directory = root.section("directory", directory);
+    let policy = root.section("policy", policy);
     let state = root.section("state", state);
     let metrics = root.section("metrics", metrics);
     let log = root.section("log", log);
@@ -54,6 +55,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
             eswitch: eswitch?,
             profile: profile?,
             directory: directory?,
+            policy: policy?,
             state: state?,
             metrics: metrics?,
             log: log?,
@@ -291,6 +293,17 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
 
 fn directory(s: &mut Section<'_>) -> Option<Directory> {
     Some(Directory { file: s.value("file", defaults::DIRECTORY_FILE, path)? })
+}
+
+fn policy(s: &mut Section<'_>) -> Option<Policy> {
+    let file = s.value("file", "", |v| {
+        or_none(v, path).map_err(|remedy| format!("{remedy}, or \"\" for pods without policy"))
+    });
+    let remedy = "write the node's own addresses, IPv4 or IPv6; comma between several";
+    let node_addresses = s.value("node-addresses", "", |v| {
+        comma_list(v, |text| text.parse().ok().filter(|ip| unicast(*ip)).ok_or_else(|| remedy.to_owned()))
+    });
+    Some(Policy { file: file?, node_addresses: node_addresses? })
 }
 
 fn state(s: &mut Section<'_>) -> Option<State> {

@@ -26,6 +26,8 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.ct-zones", old.edge.ct_zones != new.edge.ct_zones),
         ("eswitch", old.eswitch != new.eswitch),
         ("directory.file", old.directory != new.directory),
+        ("policy.file", old.policy.file != new.policy.file),
+        ("policy.node-addresses", old.policy.node_addresses != new.policy.node_addresses),
         ("state.dir", old.state.dir != new.state.dir),
         ("metrics.listen", old.metrics.listen != new.metrics.listen),
         ("log.format", old.log.format != new.log.format),
@@ -42,6 +44,7 @@ pub(super) fn adopt(old: &Config, new: &Config) -> Config {
     adopted.southbound = old.southbound.clone();
     adopted.eswitch = old.eswitch.clone();
     adopted.directory = old.directory.clone();
+    adopted.policy = old.policy.clone();
     adopted.state = old.state.clone();
     adopted.metrics = old.metrics.clone();
     adopted.log.format = old.log.format;

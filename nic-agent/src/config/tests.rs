@@ -190,6 +190,8 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("profile.routes[0].gateway", text(&["fd00::1", "gateway", "0.0.0.0", "10.0.0.0/8"])),
         ("directory.file", paths()),
+        ("policy.file", text(&["policy.json"])),
+        ("policy.node-addresses", text(&["node1", "0.0.0.0", "10.0.0.1,10.0.0.1", "10.0.0.0/8", "ff02::1"])),
         ("state.dir", paths()),
         ("metrics.listen", text(&["127.0.0.1", "localhost:9464", "9464", ":9464"])),
         (
@@ -283,9 +285,16 @@ fn unknown_keys_are_refused_everywhere() {
     {
         unknown(&format!("{section}colour"));
     }
-    for section in
-        ["profile.ipv4.", "profile.ipv6.", "profile.routes[0].", "directory.", "state.", "metrics.", "log."]
-    {
+    for section in [
+        "profile.ipv4.",
+        "profile.ipv6.",
+        "profile.routes[0].",
+        "directory.",
+        "policy.",
+        "state.",
+        "metrics.",
+        "log.",
+    ] {
         unknown(&format!("{section}colour"));
     }
 }
@@ -413,6 +422,8 @@ fn which_keys_need_a_restart() {
         ("chassis.system-id", "other"),
         ("chassis.hostname", "other"),
         ("directory.file", "/other"),
+        ("policy.file", "/other"),
+        ("policy.node-addresses", "10.99.0.1"),
         ("chassis.ovn-remote", "tcp:192.0.2.99:6642"),
         ("chassis.ovn-bridge", "br-other"),
         ("chassis.datapath-type", "netdev"),
