@@ -5,8 +5,7 @@
 //! overwritten silently: the caller moves it aside.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use offload::ids::{CtZone, VfId};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
+use crate::durable;
 
 const VERSION: u32 = 1;
 /// Sandboxes that are over are remembered this far back. A runtime never uses an id twice; a replay is hostile.
@@ -84,19 +84,7 @@ impl Ledger {
             attachments: self.attachments.values().cloned().collect(),
             detached: self.detached.clone(),
         };
-        let temporary = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            serde_json::to_writer_pretty(&mut file, &stored)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            if let Some(directory) = path.parent() {
-                File::open(directory)?.sync_all()?;
-            }
-            Ok(())
-        };
-        write().map_err(|source| LedgerError::Io { path: path.to_owned(), source })
+        durable::write_json(path, &stored).map_err(|source| LedgerError::Io { path: path.to_owned(), source })
     }
 
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {

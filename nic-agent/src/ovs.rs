@@ -1,5 +1,6 @@
 //! The Open_vSwitch database: what is wanted, what is seen, and the steps between.
 
+pub mod control;
 pub mod link;
 pub mod ops;
 pub mod plan;

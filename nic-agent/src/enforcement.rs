@@ -1,0 +1,92 @@
+//! Which policy holds for which pod of this NIC: what the source says, else what it last said, else nothing passes.
+//!
+//! ```text
+//!  policy source ── watch<Policies> ──► resolve ──► flows of br-edge ──► Cutter: connections no longer allowed
+//!                                         ▲
+//!  policy.json (what was last enforced) ──┘
+//! ```
+//!
+//! Losing the source changes nothing that is enforced, over a restart of the agent, too. A pod that the source has
+//! never spoken of passes nothing and is not ready: nobody knows what it may do.
+
+pub mod kept;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offload::policy::{Action, Origin, PodPolicy, Rules, Tier};
+use tokio::sync::watch;
+
+/// What the policy source says.
+#[derive(Debug, Clone)]
+pub enum Policies {
+    /// There is none: pods have no policy.
+    Off,
+    Unknown {
+        why: String,
+    },
+    /// Of every pod of this node, by uid. Once known, a source that fails keeps its last word.
+    Known(Arc<BTreeMap<String, Arc<PodPolicy>>>),
+}
+
+pub type PolicyWatch = watch::Receiver<Policies>;
+
+/// What is enforced on one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enforced {
+    /// As the source says, or as it last said.
+    Policy(Arc<PodPolicy>),
+    /// Nothing passes, until the source says more.
+    Closed { why: String },
+}
+
+impl Enforced {
+    pub fn policy(&self) -> Arc<PodPolicy> {
+        match self {
+            Self::Policy(policy) => policy.clone(),
+            Self::Closed { .. } => Arc::new(closed()),
+        }
+    }
+}
+
+/// Denies both directions in nobody's name.
+fn closed() -> PodPolicy {
+    let nothing =
+        Rules { tiers: vec![Tier { rules: Vec::new(), otherwise: Action::Deny, origin: Origin::default() }] };
+    PodPolicy { egress: nothing.clone(), ingress: nothing }
+}
+
+/// `kept` is what was last enforced on this pod.
+pub fn resolve(policies: &Policies, uid: &str, kept: Option<&Arc<PodPolicy>>) -> Enforced {
+    let why = match policies {
+        Policies::Off => return Enforced::Policy(Arc::default()),
+        Policies::Known(pods) => match pods.get(uid) {
+            Some(policy) => return Enforced::Policy(policy.clone()),
+            None => "the policy source does not know the pod yet".to_owned(),
+        },
+        Policies::Unknown { why } => why.clone(),
+    };
+    kept.map_or(Enforced::Closed { why }, |policy| Enforced::Policy(policy.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_last_said_holds_and_the_unknown_pass_nothing() {
+        let some = Arc::new(closed());
+        let known = Policies::Known(Arc::new(BTreeMap::from([("a".to_owned(), some.clone())])));
+        let unknown = Policies::Unknown { why: "file is gone".to_owned() };
+        let open = Arc::new(PodPolicy::default());
+        assert_eq!(resolve(&Policies::Off, "a", Some(&some)), Enforced::Policy(open.clone()));
+        assert_eq!(resolve(&known, "a", Some(&open)), Enforced::Policy(some.clone()));
+        assert_eq!(resolve(&known, "b", Some(&open)), Enforced::Policy(open.clone()));
+        assert_eq!(resolve(&unknown, "a", Some(&some)), Enforced::Policy(some));
+        for policies in [known, unknown] {
+            let nobody = resolve(&policies, "b", None);
+            assert!(matches!(&nobody, Enforced::Closed { .. }), "{nobody:?}");
+            assert!(!nobody.policy().egress.is_open() && !nobody.policy().ingress.is_open());
+        }
+    }
+}
