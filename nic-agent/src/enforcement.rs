@@ -9,6 +9,7 @@
 //! Losing the source changes nothing that is enforced, over a restart of the agent, too. A pod that the source has
 //! never spoken of passes nothing and is not ready: nobody knows what it may do.
 
+pub mod cutter;
 pub mod kept;
 
 use std::collections::BTreeMap;

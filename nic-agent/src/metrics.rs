@@ -80,6 +80,12 @@ pub struct Metrics {
     /// 1 when there is a session with that peer.
     pub connected: Family<PeerLabel, Gauge>,
     pub zones_free: Gauge,
+    /// Connections that a change of policy ended.
+    pub connections_cut: Counter,
+    /// From new rules in the tables until nothing, the hardware included, serves what they deny.
+    pub tighten_seconds: Histogram,
+    /// Pods by what is enforced on them: `policy`, or `closed` when nobody knows it.
+    pub enforced: Family<OutcomeLabel, Gauge>,
     /// Configuration files that were turned down while we ran.
     pub config_rejected: Counter,
 }
@@ -116,6 +122,14 @@ impl Metrics {
         );
         let connected = all.add("connected", "Whether there is a session, by peer", Family::default());
         let zones_free = all.add("zones_free", "Conntrack zones that no attachment has", Gauge::default());
+        let connections_cut = all.add(
+            "connections_cut",
+            "Connections ended as policy no longer allows them",
+            Counter::default(),
+        );
+        let tighten_seconds =
+            all.add("tighten_seconds", "Time until nothing serves what new rules deny", seconds());
+        let enforced = all.add("pods_enforced", "Pods by what is enforced on them", Family::default());
         let config_rejected =
             all.add("config_rejected", "Configuration files turned down while running", Counter::default());
         Self {
@@ -133,6 +147,9 @@ impl Metrics {
             closed_representors,
             connected,
             zones_free,
+            connections_cut,
+            tighten_seconds,
+            enforced,
             config_rejected,
         }
     }
