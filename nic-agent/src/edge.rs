@@ -1,27 +1,42 @@
-//! `br-edge`'s flows: the OpenFlow session, kept up, and the boundaries of all attachments brought in through it.
+//! `br-edge`'s flows: the OpenFlow session, kept up, and the boundaries and rule sets of all attachments brought in
+//! through it.
+
+mod tables;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use offload::boundary::{self, Boundary};
 use offload::ids::CtZone;
-use offload::openflow::{Cookie, Flow, diff};
-use offload::ruleset::RuleSetId;
+use offload::openflow::{Flow, InstalledFlow, diff};
 use tracing::{debug, info};
 
-use crate::attachment::{self, Attachment};
 use crate::metrics::Metrics;
 use crate::openflow::Session;
 use crate::reconcile::restore::Restore;
+pub use tables::Pod;
+use tables::Tables;
 
 const CONNECT: Duration = Duration::from_secs(2);
-/// First byte of every cookie of ours, for whoever looks with `ovs-ofctl`.
-const COOKIE: u64 = 0xdb << 56;
+/// A bridge of our own that someone else wrote to is set right within this time. In between, what was written last is
+/// taken for what is there: a change of policy must not wait for a dump of everything.
+const LOOK_AGAIN: Duration = Duration::from_secs(9);
+
+/// What a sync did.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// How many flows had to change.
+    pub changes: usize,
+    /// Policies that do not fit in OVS's tables. Their pods begin no connection, and are begun none with.
+    pub too_large: Vec<String>,
+}
 
 pub struct Edge {
     bridge: String,
     socket: PathBuf,
     session: Option<Session>,
+    tables: Tables,
+    /// What this session wrote last, and when it last looked at what there is.
+    written: Option<(Vec<Flow>, Instant)>,
     /// Whether OVS, as of this session, still waits for its flows.
     pub restore: Restore,
     metrics: Metrics,
@@ -30,7 +45,7 @@ pub struct Edge {
 impl Edge {
     pub fn new(bridge: String, run_dir: &std::path::Path, metrics: Metrics) -> Self {
         let socket = run_dir.join(format!("{bridge}.mgmt"));
-        Self { bridge, socket, session: None, restore: Restore::default(), metrics }
+        Self { bridge, socket, session: None, tables: Tables::default(), written: None, restore: Restore::default(), metrics }
     }
 
     pub fn bridge(&self) -> &str {
@@ -49,6 +64,7 @@ impl Edge {
 
     fn drop_session(&mut self) {
         self.session = None;
+        self.written = None;
         self.restore = Restore::default();
         self.metrics.set_connected("openflow", false);
     }
@@ -63,29 +79,42 @@ impl Edge {
         self.session.as_ref().ok_or_else(|| "no session".to_owned())
     }
 
-    /// Brings the bridge to just these attachments' flows. Returns how many had to change.
-    pub async fn sync<'a>(
-        &mut self,
-        attachments: impl Iterator<Item = &'a Attachment>,
-    ) -> Result<usize, String> {
-        let wanted = flows(attachments);
-        let changes = self.try_sync(&wanted).await;
-        if changes.is_err() {
-            // A session that failed once may hold half of an answer: the next pass makes a new one.
-            self.drop_session();
+    /// Brings the bridge to just these pods' flows.
+    pub async fn sync(&mut self, pods: Vec<Pod<'_>>) -> Result<Synced, String> {
+        let (wanted, too_large) = self.tables.flows(&pods);
+        match self.try_sync(wanted).await {
+            Ok(changes) => Ok(Synced { changes, too_large }),
+            Err(e) => {
+                // A session that failed once may hold half of an answer: the next pass makes a new one.
+                self.drop_session();
+                Err(e)
+            }
         }
-        changes
     }
 
-    async fn try_sync(&mut self, wanted: &[Flow]) -> Result<usize, String> {
-        let session = self.session().await?;
-        let installed = session.dump_flows().await.map_err(|e| e.to_string())?;
-        let changes = diff(wanted, &installed);
+    async fn try_sync(&mut self, wanted: Vec<Flow>) -> Result<usize, String> {
+        self.session().await?;
+        let Some(session) = &self.session else { return Err("no session".to_owned()) };
+        let installed = match &self.written {
+            Some((flows, looked)) if looked.elapsed() < LOOK_AGAIN => {
+                if *flows == wanted {
+                    return Ok(0);
+                }
+                flows.iter().cloned().map(InstalledFlow::fresh).collect()
+            }
+            _ => session.dump_flows().await.map_err(|e| e.to_string())?,
+        };
+        let looked = match &self.written {
+            Some((_, looked)) if looked.elapsed() < LOOK_AGAIN => *looked,
+            _ => Instant::now(),
+        };
+        let changes = diff(&wanted, &installed);
         if !changes.is_empty() {
             debug!(changes = changes.len(), installed = installed.len(), "changing flows");
             session.apply(&changes).await.map_err(|e| e.to_string())?;
             info!(changes = changes.len(), flows = wanted.len(), "flows changed");
         }
+        self.written = Some((wanted, looked));
         Ok(changes.len())
     }
 
@@ -97,30 +126,4 @@ impl Edge {
         }
         outcome
     }
-}
-
-/// All flows of `br-edge`: the tables that the pods share, and a boundary for each attachment whose identity is known.
-fn flows<'a>(attachments: impl Iterator<Item = &'a Attachment>) -> Vec<Flow> {
-    let mut flows = boundary::common_flows(Cookie(COOKIE));
-    for attachment in attachments {
-        let (Some(binding), Some((rep, patch))) =
-            (&attachment.binding, attachment::of_ports(attachment.claim.vf))
-        else {
-            continue;
-        };
-        let boundary = Boundary {
-            rep,
-            patch,
-            zone: attachment.zone,
-            mac: binding.mac,
-            ipv4: binding.ipv4(),
-            ipv6: binding.ipv6(),
-            dhcp: binding.dhcp,
-            egress: RuleSetId::NONE,
-            ingress: RuleSetId::NONE,
-            cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),
-        };
-        flows.extend(boundary.flows());
-    }
-    flows
 }

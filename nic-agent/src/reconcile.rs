@@ -5,7 +5,8 @@
 //!  pod directory ── watch ──┤                        ├─► OpenFlow bundle on br-edge  (boundaries)
 //!  OVSDB replica ── watch ──┼─► pass: observe, plan, ┼─► OVSDB transaction           (chassis, ports)
 //!  southbound    ── watch ──┤        apply           ├─► kernel: links, TC           (open what has its boundary)
-//!  kernel events ── mpsc ───┤                        └─► watch: Published            (Handle answers from it)
+//!  kernel events ── mpsc ───┤                        ├─► watch: Published            (Handle answers from it)
+//!  policy        ── watch ──┤                        └─► Cutter: connections that policy ends
 //!  configuration ── watch ──┘
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! cannot be reached is left as it is (fail static), but nothing is opened without its boundary (fail closed), and
 //! closing comes first. Stopping changes nothing.
 
+mod enforce;
 pub mod handle;
 pub mod links;
 mod pass;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offload::ids::{CtZone, VfId};
+use offload::policy::PodPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -36,6 +39,9 @@ use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::edge::Edge;
+use crate::enforcement::PolicyWatch;
+use crate::enforcement::cutter::Cutter;
+use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::Metrics;
@@ -65,6 +71,14 @@ pub struct Reconciler {
     hostname: String,
     ledger: Ledger,
     ledger_path: PathBuf,
+    policies: PolicyWatch,
+    kept: Kept,
+    kept_path: PathBuf,
+    cutter: Cutter,
+    /// The policy that each pod's flows have, and after whose coming its connections were, or will be, looked at.
+    in_force: BTreeMap<SandboxKey, Arc<PodPolicy>>,
+    /// The same, once no connection is left that it denies, in hardware neither.
+    clean: BTreeMap<SandboxKey, Arc<PodPolicy>>,
     commands: mpsc::UnboundedReceiver<Command>,
     publish: watch::Sender<Arc<Published>>,
     metrics: Metrics,
@@ -97,6 +111,8 @@ pub struct Parts {
     pub ovs: OvsLink,
     pub southbound: SouthboundLink,
     pub edge: Edge,
+    pub policies: PolicyWatch,
+    pub cutter: Cutter,
     pub hostname: String,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
@@ -105,13 +121,18 @@ pub struct Parts {
 impl Reconciler {
     /// Reads the ledger. A ledger that cannot be read stops the start: an empty one would cut every pod off.
     pub fn new(parts: Parts) -> Result<(Self, Handle), LedgerError> {
-        let (ledger_path, attach_timeout) = {
+        let (state_dir, attach_timeout) = {
             let config = parts.config.borrow();
-            (config.state.dir.join("ledger.json"), config.server.attach_timeout)
+            (config.state.dir.clone(), config.server.attach_timeout)
         };
+        let (ledger_path, kept_path) = (state_dir.join("ledger.json"), state_dir.join("policy.json"));
         let ledger = Ledger::load(&ledger_path)?.unwrap_or_default();
         info!(attachments = ledger.attachments().count(), "ledger read");
-        let established = ledger.attachments().map(|a| a.claim.key.clone()).collect();
+        let kept = kept::load(&kept_path).unwrap_or_else(|e| {
+            error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
+            Kept::new()
+        });
+        let established: BTreeSet<_> = ledger.attachments().map(|a| a.claim.key.clone()).collect();
         let (send, commands) = mpsc::unbounded_channel();
         let (publish, published) = watch::channel(Arc::default());
         let reconciler = Self {
@@ -125,6 +146,12 @@ impl Reconciler {
             hostname: parts.hostname,
             ledger,
             ledger_path,
+            policies: parts.policies,
+            kept,
+            kept_path,
+            cutter: parts.cutter,
+            in_force: BTreeMap::new(),
+            clean: BTreeMap::new(),
             commands,
             publish,
             metrics: parts.metrics,
@@ -160,6 +187,8 @@ impl Reconciler {
                 },
                 _ = self.directories.changed() => {}
                 _ = self.config.changed() => {}
+                _ = self.policies.changed() => {}
+                Some(done) = self.cutter.done() => self.cut_done(done),
                 () = self.ovs.changed() => {}
                 () = self.southbound.changed() => {}
                 () = self.edge.lost() => {}
@@ -265,6 +294,9 @@ impl Reconciler {
         self.tokens.remove(key);
         self.established.remove(key);
         self.waits.remove(key);
+        self.in_force.remove(key);
+        self.clean.remove(key);
+        self.cutter.forget(key);
         self.flush.insert(zone);
     }
 

@@ -11,12 +11,14 @@ use offload::ids::VfId;
 use tracing::{debug, info, warn};
 
 use super::links::{self, LinkStep, RepView};
+use super::enforce::{Enforcement, policy_known};
 use super::published::{Entry, Published, State};
 use super::restore::Restore;
 use super::stage::{self, Facts, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment};
 use crate::config::Config;
+use crate::edge;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, BridgeSpec, OvsSpec};
@@ -25,13 +27,13 @@ use crate::profile;
 
 /// What a pass did, or could not do.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     steps: usize,
     errors: BTreeSet<String>,
 }
 
 impl Outcome {
-    fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
+    pub(super) fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
         self.errors.insert(format!("{what}: {error}"));
     }
 }
@@ -46,8 +48,9 @@ impl Reconciler {
         self.close_unheld(&mut outcome).await;
 
         let ports = self.learn_identities(&config);
+        let enforced = self.resolve_policies(&mut outcome);
         let view = self.ovs.view();
-        let flows = self.sync_flows(view.as_ref().ok(), &mut outcome).await;
+        let flows = self.sync_flows(view.as_ref().ok(), &enforced, &mut outcome).await;
         let conflicts = match &view {
             Ok(view) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
             Err(why) => {
@@ -65,7 +68,8 @@ impl Reconciler {
                 self.observe_kernel(&mut outcome).await;
             }
         }
-        self.publish(&config, view.as_ref().map_err(String::as_str), &ports, &conflicts, &flows, &outcome);
+        let view = view.as_ref().map_err(String::as_str);
+        self.publish(&config, view, &ports, &conflicts, &flows, &enforced, &outcome);
         self.account(outcome, started)
     }
 
@@ -160,7 +164,12 @@ impl Reconciler {
     }
 
     /// Boundaries on `br-edge`. `Err` says why they are not in place.
-    async fn sync_flows(&mut self, view: Option<&OvsView>, outcome: &mut Outcome) -> Result<(), String> {
+    async fn sync_flows(
+        &mut self,
+        view: Option<&OvsView>,
+        enforced: &Enforcement,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
         let bridge = self.edge.bridge().to_owned();
         if !view.is_some_and(|v| v.bridges.get(&bridge).is_some_and(|b| spec::is_ours(&b.external_ids))) {
             return Err(format!("bridge {bridge} is not there yet"));
@@ -178,9 +187,17 @@ impl Reconciler {
             self.flush.remove(&zone);
             self.save();
         }
-        match self.edge.sync(self.ledger.attachments()).await {
-            Ok(changes) => {
-                outcome.steps += changes;
+        let pods = self.ledger.attachments().filter_map(|attachment| {
+            let policy = enforced.get(&attachment.claim.key)?.policy();
+            Some(edge::Pod { attachment, policy })
+        });
+        match self.edge.sync(pods.collect()).await {
+            Ok(synced) => {
+                outcome.steps += synced.changes;
+                for error in synced.too_large {
+                    outcome.failed("policy", error);
+                }
+                self.in_tables(enforced);
                 Ok(())
             }
             Err(e) => {
@@ -266,6 +283,7 @@ impl Reconciler {
         ports: &BTreeMap<String, PortState>,
         conflicts: &[Conflict],
         flows: &Result<(), String>,
+        enforced: &Enforcement,
         outcome: &Outcome,
     ) {
         let mut published = Published {
@@ -285,6 +303,7 @@ impl Reconciler {
                 port,
                 conflicts,
                 flows: flows.as_ref().copied().map_err(String::as_str),
+                policy: policy_known(enforced.get(key)),
                 restoring,
             };
             let missing = stage::ready(attachment, &facts).err();

@@ -50,6 +50,8 @@ pub struct Facts<'a> {
     pub conflicts: &'a [Conflict],
     /// The boundary's flows are in, or why not.
     pub flows: Result<(), &'a str>,
+    /// The pod's policy is known, or why not: then nothing passes.
+    pub policy: Result<(), &'a str>,
     /// Flows wait for OVS to serve again after its restart.
     pub restoring: bool,
 }
@@ -88,6 +90,7 @@ pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
         port(ovs, name).map_or(Ok(()), |stage| Err(us(stage)))?;
     }
     facts.flows.map_err(|why| us(format!("flows not installed: {why}")))?;
+    facts.policy.map_err(|why| us(format!("policy not known: {why}")))?;
     if facts.restoring {
         return Err(us("Open vSwitch is being restored".to_owned()));
     }

@@ -1,0 +1,109 @@
+//! All flows of `br-edge`, compiled: what the pods share, their rule sets, and a boundary for each attachment whose
+//! identity is known.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use offload::boundary::{self, Boundary};
+use offload::openflow::{Cookie, Flow};
+use offload::policy::{Direction, PodPolicy, Rules};
+use offload::ruleset::{self, RuleSetId, RuleSets};
+
+use crate::attachment::{self, Attachment};
+
+/// First byte of the cookies of what is no rule's, for whoever looks with `ovs-ofctl`. Rules have their origin there.
+const COOKIE: u64 = 0xdb << 56;
+
+/// An attachment, and what is enforced on it.
+#[derive(Debug, Clone)]
+pub struct Pod<'a> {
+    pub attachment: &'a Attachment,
+    pub policy: Arc<PodPolicy>,
+}
+
+/// Both directions of a policy, each to be shared by itself.
+#[derive(Debug, Clone)]
+struct Halves {
+    /// Keeps the address that stands for it from being used for anything else.
+    whole: Arc<PodPolicy>,
+    egress: Arc<Rules>,
+    ingress: Arc<Rules>,
+}
+
+/// Compiled rule sets, kept while they are in use: most changes leave most of them as they are.
+#[derive(Debug, Default)]
+pub struct Tables {
+    sets: RuleSets,
+    halves: HashMap<*const PodPolicy, Halves>,
+    compiled: BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>,
+}
+
+impl Tables {
+    /// The flows, and what did not fit.
+    pub fn flows(&mut self, pods: &[Pod<'_>]) -> (Vec<Flow>, Vec<String>) {
+        self.halves = self.split(pods);
+        self.sets = self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
+        let mut too_large = Vec::new();
+        let mut compiled: BTreeMap<_, (Arc<Rules>, Arc<Vec<Flow>>)> = BTreeMap::new();
+        let mut flows = boundary::common_flows(Cookie(COOKIE));
+        for pod in pods {
+            let attachment = pod.attachment;
+            let (Some(binding), Some((rep, patch))) =
+                (&attachment.binding, attachment::of_ports(attachment.claim.vf))
+            else {
+                continue;
+            };
+            let Some(halves) = self.halves.get(&Arc::as_ptr(&pod.policy)) else { continue };
+            let mut set = |direction, rules: &Arc<Rules>| {
+                let id = self.sets.id(rules)?;
+                let key = (id, direction);
+                if let Entry::Vacant(entry) = compiled.entry(key) {
+                    let known = self.compiled.get(&key).filter(|(of, _)| of == rules);
+                    let flows = match known {
+                        Some((_, flows)) => flows.clone(),
+                        None => match ruleset::flows(id, direction, rules) {
+                            Ok(flows) => Arc::new(flows),
+                            Err(error) => {
+                                too_large.push(format!("{} ({direction:?}): {error}", attachment.claim.pod));
+                                Arc::default()
+                            }
+                        },
+                    };
+                    entry.insert((rules.clone(), flows));
+                }
+                Some(id)
+            };
+            let ids = set(Direction::Egress, &halves.egress).zip(set(Direction::Ingress, &halves.ingress));
+            let Some((egress, ingress)) = ids else { continue };
+            let boundary = Boundary {
+                rep,
+                patch,
+                zone: attachment.zone,
+                mac: binding.mac,
+                ipv4: binding.ipv4(),
+                ipv6: binding.ipv6(),
+                dhcp: binding.dhcp,
+                egress,
+                ingress,
+                cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),
+            };
+            flows.extend(boundary.flows());
+        }
+        flows.extend(compiled.values().flat_map(|(_, flows)| flows.iter().cloned()));
+        self.compiled = compiled;
+        (flows, too_large)
+    }
+
+    fn split(&self, pods: &[Pod<'_>]) -> HashMap<*const PodPolicy, Halves> {
+        let halves = |policy: &Arc<PodPolicy>| {
+            let known = self.halves.get(&Arc::as_ptr(policy));
+            known.cloned().unwrap_or_else(|| Halves {
+                whole: policy.clone(),
+                egress: Arc::new(policy.egress.clone()),
+                ingress: Arc::new(policy.ingress.clone()),
+            })
+        };
+        pods.iter().map(|pod| (Arc::as_ptr(&pod.policy), halves(&pod.policy))).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! The reconcile loop's part in enforcing policy: whose policy is what, and what follows when it changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::info;
+
+use super::Reconciler;
+use super::pass::Outcome;
+use crate::attachment::Attachment;
+use crate::claim::SandboxKey;
+use crate::enforcement::cutter::{Done, Job};
+use crate::enforcement::kept::{self, Kept};
+use crate::enforcement::{Enforced, resolve};
+use crate::metrics::OutcomeLabel;
+
+/// What is to be enforced, for every attachment of the ledger.
+pub(super) type Enforcement = BTreeMap<SandboxKey, Enforced>;
+
+/// Is there a policy to be ready with?
+pub(super) fn policy_known(enforced: Option<&Enforced>) -> Result<(), &str> {
+    match enforced {
+        Some(Enforced::Policy(_)) => Ok(()),
+        Some(Enforced::Closed { why }) => Err(why),
+        None => Err("not looked at yet"),
+    }
+}
+
+impl Reconciler {
+    /// What the source says, or last said, of each pod; the latter is kept before anything follows from it.
+    pub(super) fn resolve_policies(&mut self, outcome: &mut Outcome) -> Enforcement {
+        let policies = self.policies.borrow_and_update().clone();
+        let of = |attachment: &Attachment| {
+            let key = &attachment.claim.key;
+            (key.clone(), resolve(&policies, &attachment.claim.pod.uid, self.kept.get(key)))
+        };
+        let enforced: Enforcement = self.ledger.attachments().map(of).collect();
+        let kept: Kept = enforced
+            .iter()
+            .filter_map(|(key, enforced)| match enforced {
+                Enforced::Policy(policy) => Some((key.clone(), policy.clone())),
+                Enforced::Closed { .. } => None,
+            })
+            .collect();
+        if kept != self.kept {
+            match kept::save(&self.kept_path, &kept) {
+                Ok(()) => self.kept = kept,
+                // What is tighter must not wait for a disk.
+                Err(e) => outcome.failed("policy", e),
+            }
+        }
+        let closed = enforced.values().filter(|it| matches!(it, Enforced::Closed { .. })).count();
+        for (label, pods) in [("closed", closed), ("policy", enforced.len() - closed)] {
+            let gauge = self.metrics.enforced.get_or_create(&OutcomeLabel { outcome: label });
+            gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        }
+        enforced
+    }
+
+    /// The flows of all these are in the tables: connections that they deny end.
+    pub(super) fn in_tables(&mut self, enforced: &Enforcement) {
+        for attachment in self.ledger.attachments() {
+            let key = &attachment.claim.key;
+            let (Some(binding), Some(enforced)) = (&attachment.binding, enforced.get(key)) else { continue };
+            let policy = enforced.policy();
+            let before = self.in_force.insert(key.clone(), policy.clone());
+            if before.as_ref() == Some(&policy) {
+                continue;
+            }
+            // A pod that is new here has a zone that was empty when its first flow came.
+            let new = before.is_none() && !self.established.contains(key);
+            if new || (policy.egress.is_open() && policy.ingress.is_open()) {
+                self.clean.insert(key.clone(), policy);
+                continue;
+            }
+            info!(%key, pod = %attachment.claim.pod, "policy in the tables");
+            self.cutter.cut(Job {
+                key: key.clone(),
+                zone: attachment.zone,
+                addresses: binding.ips.clone(),
+                policy,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    pub(super) fn cut_done(&mut self, done: Done) {
+        for (key, policy) in done.pods {
+            if self.in_force.get(&key) == Some(&policy) {
+                self.clean.insert(key, policy);
+            }
+        }
+    }
+}
