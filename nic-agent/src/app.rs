@@ -4,6 +4,7 @@
 //! ```text
 //!  config file ─► watch<Config> ─┬─► reconciler ─► Published ─┬─► gRPC server (Attach waits for it)
 //!  pods file ──► watch<Directory>┤   (owns the ledger)        └─► /readyz, systemd's status line
+//!  policy file ► watch<Policies> ┤ ◄── Cutter
 //!  kernel thread ─► events ──────┘
 //! ```
 
@@ -19,6 +20,8 @@ use tracing::{error, info, warn};
 use crate::config::{self, Config, Source};
 use crate::directory;
 use crate::edge::Edge;
+use crate::enforcement;
+use crate::enforcement::cutter::Cutter;
 use crate::kernel::{self, Kernel, Watched};
 use crate::log::Logging;
 use crate::metrics::{Endpoint, Metrics, Readiness};
@@ -59,6 +62,10 @@ impl App {
         let heartbeat = Heartbeat::new(HEARTBEAT);
         let (directories, follow) = directory::file::start(first.directory.file.clone(), cancel.clone());
         tasks.spawn(follow);
+        let (policies, follow) = enforcement::source::start(&first.policy, &first.node.name, cancel.clone());
+        tasks.spawn(follow);
+        let (cutter, work) = Cutter::start(first.ovs.run_dir.clone(), metrics.clone(), cancel.clone());
+        tasks.spawn(work);
         let hostname = match &first.chassis.hostname {
             Some(hostname) => hostname.clone(),
             None => system_hostname().context("the system's hostname (or set chassis.hostname)")?,
@@ -78,6 +85,8 @@ impl App {
                 first.southbound.tls.as_ref().map(tls_files),
             ),
             edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, metrics.clone()),
+            policies,
+            cutter,
             hostname,
             metrics: metrics.clone(),
             heartbeat: heartbeat.clone(),

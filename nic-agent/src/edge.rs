@@ -45,7 +45,15 @@ pub struct Edge {
 impl Edge {
     pub fn new(bridge: String, run_dir: &std::path::Path, metrics: Metrics) -> Self {
         let socket = run_dir.join(format!("{bridge}.mgmt"));
-        Self { bridge, socket, session: None, tables: Tables::default(), written: None, restore: Restore::default(), metrics }
+        Self {
+            bridge,
+            socket,
+            session: None,
+            tables: Tables::default(),
+            written: None,
+            restore: Restore::default(),
+            metrics,
+        }
     }
 
     pub fn bridge(&self) -> &str {

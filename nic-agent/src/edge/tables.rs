@@ -35,7 +35,8 @@ struct Halves {
 #[derive(Debug, Default)]
 pub struct Tables {
     sets: RuleSets,
-    halves: HashMap<*const PodPolicy, Halves>,
+    /// By address.
+    halves: HashMap<usize, Halves>,
     compiled: BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>,
 }
 
@@ -43,7 +44,8 @@ impl Tables {
     /// The flows, and what did not fit.
     pub fn flows(&mut self, pods: &[Pod<'_>]) -> (Vec<Flow>, Vec<String>) {
         self.halves = self.split(pods);
-        self.sets = self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
+        self.sets =
+            self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
         let mut too_large = Vec::new();
         let mut compiled: BTreeMap<_, (Arc<Rules>, Arc<Vec<Flow>>)> = BTreeMap::new();
         let mut flows = boundary::common_flows(Cookie(COOKIE));
@@ -54,7 +56,7 @@ impl Tables {
             else {
                 continue;
             };
-            let Some(halves) = self.halves.get(&Arc::as_ptr(&pod.policy)) else { continue };
+            let Some(halves) = self.halves.get(&address(&pod.policy)) else { continue };
             let mut set = |direction, rules: &Arc<Rules>| {
                 let id = self.sets.id(rules)?;
                 let key = (id, direction);
@@ -95,15 +97,19 @@ impl Tables {
         (flows, too_large)
     }
 
-    fn split(&self, pods: &[Pod<'_>]) -> HashMap<*const PodPolicy, Halves> {
+    fn split(&self, pods: &[Pod<'_>]) -> HashMap<usize, Halves> {
         let halves = |policy: &Arc<PodPolicy>| {
-            let known = self.halves.get(&Arc::as_ptr(policy));
+            let known = self.halves.get(&address(policy));
             known.cloned().unwrap_or_else(|| Halves {
                 whole: policy.clone(),
                 egress: Arc::new(policy.egress.clone()),
                 ingress: Arc::new(policy.ingress.clone()),
             })
         };
-        pods.iter().map(|pod| (Arc::as_ptr(&pod.policy), halves(&pod.policy))).collect()
+        pods.iter().map(|pod| (address(&pod.policy), halves(&pod.policy))).collect()
     }
+}
+
+fn address(policy: &Arc<PodPolicy>) -> usize {
+    Arc::as_ptr(policy).addr()
 }

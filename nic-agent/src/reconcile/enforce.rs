@@ -1,7 +1,6 @@
 //! The reconcile loop's part in enforcing policy: whose policy is what, and what follows when it changes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::info;

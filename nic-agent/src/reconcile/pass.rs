@@ -10,8 +10,8 @@ use std::time::Instant;
 use offload::ids::VfId;
 use tracing::{debug, info, warn};
 
-use super::links::{self, LinkStep, RepView};
 use super::enforce::{Enforcement, policy_known};
+use super::links::{self, LinkStep, RepView};
 use super::published::{Entry, Published, State};
 use super::restore::Restore;
 use super::stage::{self, Facts, PortState};
