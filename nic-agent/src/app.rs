@@ -146,12 +146,12 @@ impl App {
         let published = handle.published();
         // Readiness for scrapers and the service manager follows what the reconciler publishes.
         let (readiness, ready) = watch::channel::<Readiness>(Err("starting".to_owned()));
-        tasks.spawn(follow_readiness(published, readiness, manager.clone(), cancel.clone()));
+        tasks.spawn(follow_readiness(published.clone(), readiness, manager.clone(), cancel.clone()));
         tasks.spawn(follow_config(source, config, logging, metrics.clone(), manager.clone(), cancel.clone()));
         if let Some(endpoint) = endpoint {
             let (metrics, heartbeat, cancel) = (metrics.clone(), heartbeat.clone(), cancel.clone());
             tasks.spawn(async move {
-                if let Err(e) = endpoint.run(metrics, heartbeat, ready, cancel).await {
+                if let Err(e) = endpoint.run(metrics, heartbeat, ready, published, cancel).await {
                     error!(error = %e, "metrics listener ended");
                 }
             });

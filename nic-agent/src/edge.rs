@@ -4,10 +4,13 @@
 mod tables;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offload::ids::CtZone;
 use offload::openflow::{Flow, InstalledFlow, diff};
+use offload::policy::PodPolicy;
+use offload::ruleset::RuleSetId;
 use tracing::{debug, info};
 
 use crate::metrics::Metrics;
@@ -85,6 +88,11 @@ impl Edge {
             self.session = Some(session);
         }
         self.session.as_ref().ok_or_else(|| "no session".to_owned())
+    }
+
+    /// The rule sets, egress and ingress, of a policy that was in the last sync.
+    pub fn rule_sets(&self, policy: &Arc<PodPolicy>) -> Option<(RuleSetId, RuleSetId)> {
+        self.tables.ids(policy)
     }
 
     /// Brings the bridge to just these pods' flows.

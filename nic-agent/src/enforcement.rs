@@ -11,6 +11,7 @@
 
 pub mod cutter;
 pub mod kept;
+pub mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +27,19 @@ pub enum Policies {
     Unknown {
         why: String,
     },
-    /// Of every pod of this node, by uid. Once known, a source that fails keeps its last word.
-    Known(Arc<BTreeMap<String, Arc<PodPolicy>>>),
+    /// Once known, a source that fails keeps its last word.
+    Known(Arc<Known>),
+}
+
+/// A policy source's word.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Of every pod of this node, by uid.
+    pub pods: BTreeMap<String, Arc<PodPolicy>>,
+    /// What users should know of their policies.
+    pub reports: Vec<String>,
+    /// Whose rule it is that bears this mark in a cookie.
+    pub origins: BTreeMap<Origin, String>,
 }
 
 pub type PolicyWatch = watch::Receiver<Policies>;
@@ -61,7 +73,7 @@ fn closed() -> PodPolicy {
 pub fn resolve(policies: &Policies, uid: &str, kept: Option<&Arc<PodPolicy>>) -> Enforced {
     let why = match policies {
         Policies::Off => return Enforced::Policy(Arc::default()),
-        Policies::Known(pods) => match pods.get(uid) {
+        Policies::Known(known) => match known.pods.get(uid) {
             Some(policy) => return Enforced::Policy(policy.clone()),
             None => "the policy source does not know the pod yet".to_owned(),
         },
@@ -77,7 +89,10 @@ mod tests {
     #[test]
     fn what_was_last_said_holds_and_the_unknown_pass_nothing() {
         let some = Arc::new(closed());
-        let known = Policies::Known(Arc::new(BTreeMap::from([("a".to_owned(), some.clone())])));
+        let known = Policies::Known(Arc::new(Known {
+            pods: BTreeMap::from([("a".to_owned(), some.clone())]),
+            ..Known::default()
+        }));
         let unknown = Policies::Unknown { why: "file is gone".to_owned() };
         let open = Arc::new(PodPolicy::default());
         assert_eq!(resolve(&Policies::Off, "a", Some(&some)), Enforced::Policy(open.clone()));

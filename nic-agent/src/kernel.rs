@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Eswitch;
-use crate::reconcile::links::{LinkStep, RepView};
+use crate::reconcile::links::{LinkStep, Offload, RepView};
 
 /// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
 const MARK: &[u8] = b"drawbridge:c";
@@ -112,14 +112,33 @@ fn observe(selector: Selector) -> Result<Seen, String> {
 }
 
 fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie) -> Result<RepView, Error> {
+    let filters = tc::filters(route, rep.ifindex)?;
     Ok(RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),
         vf: rep.vf(),
         up: link.up,
         mtu: link.mtu,
-        closed: tc::is_closed(route, rep.ifindex, mark)?,
+        closed: tc::is_closed_by(&filters, mark),
+        offload: offload_of(&filters),
     })
+}
+
+/// Filters of other kinds than flower are none of OVS's flows.
+fn offload_of(filters: &[tc::Filter]) -> Offload {
+    let mut offload = Offload::default();
+    for (filter, flower) in filters.iter().filter_map(|filter| Some((filter, filter.flower.as_ref()?))) {
+        if flower.is_offloaded() {
+            offload.hardware += 1;
+        } else {
+            let what = match &flower.rule {
+                Ok(rule) => format!("{:?}", rule.key),
+                Err(beyond) => beyond.clone(),
+            };
+            offload.software.push(format!("chain {} pref {}: {what}", filter.chain, filter.pref));
+        }
+    }
+    offload
 }
 
 fn apply(steps: &[LinkStep]) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use offload::boundary::{self, Boundary};
@@ -25,18 +26,33 @@ pub struct Pod<'a> {
 /// Both directions of a policy, each to be shared by itself.
 #[derive(Debug, Clone)]
 struct Halves {
-    /// Keeps the address that stands for it from being used for anything else.
-    whole: Arc<PodPolicy>,
     egress: Arc<Rules>,
     ingress: Arc<Rules>,
+}
+
+/// A policy, told from others by where it is: equal ones are often the same one, and comparing them whole takes time.
+#[derive(Debug)]
+struct ByAddress(Arc<PodPolicy>);
+
+impl PartialEq for ByAddress {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ByAddress {}
+
+impl Hash for ByAddress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// Compiled rule sets, kept while they are in use: most changes leave most of them as they are.
 #[derive(Debug, Default)]
 pub struct Tables {
     sets: RuleSets,
-    /// By address.
-    halves: HashMap<usize, Halves>,
+    halves: HashMap<ByAddress, Halves>,
     compiled: BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>,
 }
 
@@ -56,7 +72,7 @@ impl Tables {
             else {
                 continue;
             };
-            let Some(halves) = self.halves.get(&address(&pod.policy)) else { continue };
+            let Some(halves) = self.halves.get(&ByAddress(pod.policy.clone())) else { continue };
             let mut set = |direction, rules: &Arc<Rules>| {
                 let id = self.sets.id(rules)?;
                 let key = (id, direction);
@@ -97,19 +113,20 @@ impl Tables {
         (flows, too_large)
     }
 
-    fn split(&self, pods: &[Pod<'_>]) -> HashMap<usize, Halves> {
+    /// Egress and ingress of a policy that is in the tables.
+    pub fn ids(&self, policy: &Arc<PodPolicy>) -> Option<(RuleSetId, RuleSetId)> {
+        let halves = self.halves.get(&ByAddress(policy.clone()))?;
+        self.sets.id(&halves.egress).zip(self.sets.id(&halves.ingress))
+    }
+
+    fn split(&self, pods: &[Pod<'_>]) -> HashMap<ByAddress, Halves> {
         let halves = |policy: &Arc<PodPolicy>| {
-            let known = self.halves.get(&address(policy));
+            let known = self.halves.get(&ByAddress(policy.clone()));
             known.cloned().unwrap_or_else(|| Halves {
-                whole: policy.clone(),
                 egress: Arc::new(policy.egress.clone()),
                 ingress: Arc::new(policy.ingress.clone()),
             })
         };
-        pods.iter().map(|pod| (address(&pod.policy), halves(&pod.policy))).collect()
+        pods.iter().map(|pod| (ByAddress(pod.policy.clone()), halves(&pod.policy))).collect()
     }
-}
-
-fn address(policy: &Arc<PodPolicy>) -> usize {
-    Arc::as_ptr(policy).addr()
 }

@@ -1,7 +1,8 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the process.
+//! `/metrics` for Prometheus, `/policy` for who asks what is enforced (JSON), `/healthz` and `/readyz` for whoever watches the process.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
+use crate::reconcile::published::Published;
 use crate::service_manager::Heartbeat;
 
 /// `Err` says why an attach could not succeed now.
@@ -34,6 +36,7 @@ struct Shown {
     metrics: Metrics,
     heartbeat: Heartbeat,
     readiness: watch::Receiver<Readiness>,
+    published: watch::Receiver<Arc<Published>>,
 }
 
 impl Endpoint {
@@ -53,13 +56,15 @@ impl Endpoint {
         metrics: Metrics,
         heartbeat: Heartbeat,
         readiness: watch::Receiver<Readiness>,
+        published: watch::Receiver<Arc<Published>>,
         cancel: CancellationToken,
     ) -> io::Result<()> {
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(show_health))
             .route("/readyz", get(show_readiness))
-            .with_state(Shown { metrics, heartbeat, readiness });
+            .route("/policy", get(show_policy))
+            .with_state(Shown { metrics, heartbeat, readiness, published });
         let drained = {
             let cancel = cancel.clone();
             async move {
@@ -79,6 +84,14 @@ async fn show_metrics(State(shown): State<Shown>) -> axum::response::Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match shown.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn show_policy(State(shown): State<Shown>) -> axum::response::Response {
+    let text = serde_json::to_string_pretty(&shown.published.borrow().policy);
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -56,7 +56,8 @@ async fn endpoint_shows_metrics_health_and_readiness() {
     let (ready, readiness) = watch::channel(Err("no OVSDB yet".to_owned()));
     let cancel = CancellationToken::new();
     let heartbeat = Heartbeat::new(Duration::from_hours(1));
-    let server = tokio::spawn(endpoint.run(Metrics::new(), heartbeat, readiness, cancel.clone()));
+    let server =
+        tokio::spawn(endpoint.run(Metrics::new(), heartbeat, readiness, published(), cancel.clone()));
 
     let answer = get(address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("openmetrics-text"), "{answer}");
@@ -80,10 +81,19 @@ async fn a_stuck_loop_is_not_healthy() {
     let address = endpoint.local_addr();
     let (_ready, readiness) = watch::channel(Ok(()));
     let cancel = CancellationToken::new();
-    let server =
-        tokio::spawn(endpoint.run(Metrics::new(), Heartbeat::new(Duration::ZERO), readiness, cancel.clone()));
+    let server = tokio::spawn(endpoint.run(
+        Metrics::new(),
+        Heartbeat::new(Duration::ZERO),
+        readiness,
+        published(),
+        cancel.clone(),
+    ));
     let answer = get(address, "/healthz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("reconcile loop"), "{answer}");
     cancel.cancel();
     server.await.unwrap().unwrap();
+}
+
+fn published() -> watch::Receiver<std::sync::Arc<crate::reconcile::published::Published>> {
+    watch::channel(std::sync::Arc::default()).1
 }

@@ -7,11 +7,12 @@ use tracing::info;
 
 use super::Reconciler;
 use super::pass::Outcome;
+use super::published::{PodStatus, PolicyStatus};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::enforcement::cutter::{Done, Job};
 use crate::enforcement::kept::{self, Kept};
-use crate::enforcement::{Enforced, resolve};
+use crate::enforcement::{Enforced, Policies, resolve};
 use crate::metrics::OutcomeLabel;
 
 /// What is to be enforced, for every attachment of the ledger.
@@ -82,6 +83,41 @@ impl Reconciler {
                 since: Instant::now(),
             });
         }
+    }
+
+    pub(super) fn policy_status(&self, enforced: &Enforcement) -> PolicyStatus {
+        let pod = |attachment: &Attachment| {
+            let (key, pod) = (&attachment.claim.key, &attachment.claim.pod);
+            let closed = match enforced.get(key)? {
+                Enforced::Policy(_) => None,
+                Enforced::Closed { why } => Some(why.clone()),
+            };
+            let in_force = self.in_force.get(key);
+            let (egress, ingress) = in_force.and_then(|it| self.edge.rule_sets(it)).unwrap_or_default();
+            let reps = self.seen.as_ref().map(|seen| seen.reps.as_slice()).unwrap_or_default();
+            let rep = reps.iter().find(|rep| rep.vf == Some(attachment.claim.vf));
+            Some(PodStatus {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                vf: attachment.claim.vf.to_string(),
+                zone: attachment.zone.get(),
+                closed,
+                egress_rule_set: egress.0,
+                ingress_rule_set: ingress.0,
+                settled: in_force.is_some() && self.clean.get(key) == in_force,
+                offload: rep.map(|rep| rep.offload.clone()).unwrap_or_default(),
+            })
+        };
+        let (reports, rules) = match &*self.policies.borrow() {
+            Policies::Known(known) => (
+                known.reports.clone(),
+                known.origins.iter().map(|(origin, text)| (origin.to_string(), text.clone())).collect(),
+            ),
+            Policies::Off => Default::default(),
+            Policies::Unknown { why } => (vec![why.clone()], BTreeMap::new()),
+        };
+        PolicyStatus { pods: self.ledger.attachments().filter_map(pod).collect(), reports, rules }
     }
 
     pub(super) fn cut_done(&mut self, done: Done) {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use offload::ids::{IfIndex, VfId};
+use serde::Serialize;
 
 /// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub struct RepView {
     pub mtu: u32,
     /// Our TC rule that drops all is there.
     pub closed: bool,
+    pub offload: Offload,
+}
+
+/// Which of a port's TC filters the eSwitch runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Offload {
+    pub hardware: usize,
+    /// The others, in words.
+    pub software: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +71,7 @@ mod tests {
             up,
             mtu: 1500,
             closed,
+            offload: Offload::default(),
         }
     }
 

@@ -291,6 +291,7 @@ impl Reconciler {
             unready: self.unready(view, flows),
             passes: self.publish.borrow().passes + 1,
             steps: outcome.steps,
+            policy: self.policy_status(enforced),
         };
         let restoring = self.edge.restore != Restore::Armed;
         for attachment in self.ledger.attachments() {

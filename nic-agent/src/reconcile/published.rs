@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::links::Offload;
 use crate::claim::{Attached, Claim, SandboxKey};
 
 /// A snapshot, replaced after every pass.
@@ -15,6 +18,38 @@ pub struct Published {
     pub passes: u64,
     /// What the last pass had to change; 0 when all was right.
     pub steps: usize,
+    pub policy: PolicyStatus,
+}
+
+/// How policy is enforced, for whoever asks the agent.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    pub pods: Vec<PodStatus>,
+    /// What users should know of their policies.
+    pub reports: Vec<String>,
+    /// Cookies of flows, and whose rules they are.
+    pub rules: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub vf: String,
+    pub zone: u16,
+    /// Why nothing passes, when nobody knows the pod's policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// `reg0` in tables 5 and 10; 0 is no policy.
+    pub egress_rule_set: u32,
+    pub ingress_rule_set: u32,
+    /// No connection is left, in hardware neither, that the policy denies.
+    pub settled: bool,
+    /// Of the flows that enter at the pod's representor.
+    pub offload: Offload,
 }
 
 #[derive(Debug, Clone)]

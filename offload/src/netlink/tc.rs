@@ -20,7 +20,7 @@ pub mod watch;
 
 pub use action::{Action, Counters, HardwareStats, Police, Statistics, Verdict};
 pub use change::{Change, Done, Handle, Place, Reason, Reasons, Refusal, Target, apply};
-pub use close::{Closed, close, close_many, is_closed, open};
+pub use close::{Closed, close, close_many, is_closed, is_closed_by, open};
 pub use filter::{Filter, Status, filters, filters_of_chain, remove_filter, statuses};
 pub use flower::Flower;
 pub use key::Unwritable;

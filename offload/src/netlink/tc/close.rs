@@ -46,9 +46,14 @@ fn closes(filter: &Filter, mark: &Cookie) -> bool {
         })
 }
 
+/// Whether our closing filter is among a device's.
+pub fn is_closed_by(filters: &[Filter], mark: &Cookie) -> bool {
+    filters.iter().any(|filter| closes(filter, mark))
+}
+
 /// Whether our closing filter stands on the device.
 pub fn is_closed(socket: &mut NetlinkSocket, ifindex: IfIndex, mark: &Cookie) -> Result<bool> {
-    Ok(filters(socket, ifindex)?.iter().any(|filter| closes(filter, mark)))
+    Ok(is_closed_by(&filters(socket, ifindex)?, mark))
 }
 
 /// Closes one port; see [`close_many`].

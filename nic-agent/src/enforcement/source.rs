@@ -1,0 +1,190 @@
+//! Policy from a file, until the cluster is asked: read once a second, compiled by what has changed since.
+//!
+//! Failure: a file that is gone or turns bad changes nothing that is in force, and is reported once. A file that could
+//! never be read leaves policy unknown: see [`Policies::Unknown`].
+
+mod difference;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Known, Policies, PolicyWatch};
+use crate::config;
+use crate::policy::{Compiler, Settings, Snapshot};
+
+const POLL: Duration = Duration::from_secs(1);
+
+/// Follows the configured file until cancelled. What it holds at first is there when this returns.
+pub fn start(
+    configured: &config::Policy,
+    node: &str,
+    cancel: CancellationToken,
+) -> (PolicyWatch, impl Future<Output = ()> + Send + 'static) {
+    let settings =
+        Settings { node: node.into(), node_addresses: configured.node_addresses.iter().copied().collect() };
+    let mut source = configured.file.clone().map(|path| Source::new(path, settings));
+    let first = source.as_mut().map_or(Policies::Off, Source::look_first);
+    let (publish, policies) = watch::channel(first);
+    let follow = async move {
+        let Some(mut source) = source else { return };
+        let mut tick = tokio::time::interval(POLL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            if let Some(policies) = source.look() {
+                publish.send_replace(policies);
+            }
+        }
+    };
+    (policies, follow)
+}
+
+struct Source {
+    path: PathBuf,
+    settings: Settings,
+    /// What the file held when it was last read, good or bad.
+    text: Vec<u8>,
+    /// What is in force, and the compiler that holds it.
+    known: Option<(Snapshot, Compiler)>,
+    /// Reported, and still so.
+    error: Option<String>,
+}
+
+impl Source {
+    fn new(path: PathBuf, settings: Settings) -> Self {
+        Self { path, settings, text: Vec::new(), known: None, error: None }
+    }
+
+    fn look_first(&mut self) -> Policies {
+        self.look().unwrap_or_else(|| Policies::Unknown {
+            why: self.error.clone().unwrap_or_else(|| "the policy file was not read yet".to_owned()),
+        })
+    }
+
+    /// `None`: nothing new.
+    fn look(&mut self) -> Option<Policies> {
+        let read = std::fs::read(&self.path).map_err(|e| format!("policy.file {}: {e}", self.path.display()));
+        let parsed = read.and_then(|text| {
+            if text == self.text {
+                return Ok(None);
+            }
+            self.text = text;
+            Snapshot::parse(&self.path, &self.text).map(Some).map_err(|e| e.to_string())
+        });
+        match parsed {
+            Ok(None) => None,
+            Ok(Some(snapshot)) => {
+                if self.error.take().is_some() {
+                    info!("policy file readable again");
+                }
+                Some(Policies::Known(Arc::new(self.take_over(snapshot))))
+            }
+            Err(error) => {
+                if self.error.as_ref() != Some(&error) {
+                    warn!(error, "policy file not readable, what is in force stays");
+                    self.error = Some(error);
+                }
+                None
+            }
+        }
+    }
+
+    fn take_over(&mut self, snapshot: Snapshot) -> Known {
+        let compiler = match self.known.take() {
+            Some((old, mut compiler)) => {
+                let changes = difference::between(&old, &snapshot);
+                let count = changes.len();
+                let affected = compiler.apply_all(changes);
+                info!(objects = count, pods = affected.pods.len(), "policy changed");
+                compiler
+            }
+            None => Compiler::new(self.settings.clone(), snapshot.clone()),
+        };
+        let known = Known {
+            pods: compiler
+                .all_compiled()
+                .map(|(uid, _, policy)| (uid.to_string(), policy.clone()))
+                .collect::<BTreeMap<_, _>>(),
+            reports: compiler.reports().iter().map(ToString::to_string).collect(),
+            origins: compiler
+                .origins()
+                .iter()
+                .filter_map(|(origin, _)| Some((origin, compiler.origins().text(origin)?)))
+                .collect(),
+        };
+        for report in &known.reports {
+            warn!(report, "policy");
+        }
+        self.known = Some((snapshot, compiler));
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offload::policy::PodPolicy;
+
+    use super::*;
+
+    fn cluster(policies: &str) -> String {
+        format!(
+            r#"{{"kind": "List", "items": [
+                {{"kind": "Namespace", "metadata": {{"name": "default"}}}},
+                {{"kind": "Pod", "metadata": {{"namespace": "default", "name": "a", "uid": "u-a"}},
+                  "spec": {{"nodeName": "server1", "containers": []}},
+                  "status": {{"phase": "Running", "podIPs": [{{"ip": "10.0.0.1"}}]}}}}
+                {policies}]}}"#
+        )
+    }
+
+    const DENY: &str = r#", {"kind": "NetworkPolicy",
+        "metadata": {"namespace": "default", "name": "deny", "uid": "u-p"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}"#;
+
+    fn source(path: PathBuf) -> Source {
+        let settings =
+            Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
+        Source::new(path, settings)
+    }
+
+    fn of_a(policies: &Policies) -> Arc<PodPolicy> {
+        match policies {
+            Policies::Known(known) => known.pods["u-a"].clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_followed_and_a_bad_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.json");
+        let mut source = source(path.clone());
+        assert!(matches!(source.look_first(), Policies::Unknown { why } if why.contains("policy.json")));
+
+        std::fs::write(&path, cluster("")).unwrap();
+        assert_eq!(*of_a(&source.look().unwrap()), PodPolicy::default());
+        assert!(source.look().is_none(), "nothing new");
+
+        std::fs::write(&path, cluster(DENY)).unwrap();
+        let denied = of_a(&source.look().unwrap());
+        assert!(!denied.ingress.is_open() && denied.egress.is_open());
+
+        std::fs::write(&path, "{").unwrap();
+        assert!(source.look().is_none() && source.error.is_some());
+        std::fs::remove_file(&path).unwrap();
+        assert!(source.look().is_none() && source.error.is_some());
+
+        std::fs::write(&path, cluster("")).unwrap();
+        assert_eq!(*of_a(&source.look().unwrap()), PodPolicy::default());
+        assert!(source.error.is_none());
+    }
+}
