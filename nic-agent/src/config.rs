@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use offload::ids::CtZone;
+use offload::netlink::devlink::DeviceHandle;
 
 pub use ovsdb_session::Remote;
 pub use section::Problem;
@@ -133,7 +134,7 @@ impl Edge {
 /// Which of the NIC's devices is the eSwitch; what is not given is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eswitch {
-    pub device: Option<DevlinkHandle>,
+    pub device: Option<DeviceHandle>,
     /// devlink's number of the server that this NIC serves.
     pub controller: Option<u32>,
 }
@@ -327,19 +328,6 @@ impl ZoneRange {
 impl fmt::Display for ZoneRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-/// A devlink device: `pci/0000:03:00.0`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DevlinkHandle {
-    pub bus: String,
-    pub name: String,
-}
-
-impl fmt::Display for DevlinkHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.bus, self.name)
     }
 }
 

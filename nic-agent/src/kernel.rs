@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use offload::ids::{IfIndex, VfId};
 use offload::netlink::Error;
-use offload::netlink::devlink::{DeviceHandle, Devlink};
+use offload::netlink::devlink::Devlink;
 use offload::netlink::link::{self, Link};
 use offload::netlink::monitor::{Event, Monitor};
 use offload::netlink::socket::{NetlinkSocket, Protocol};
@@ -54,11 +54,10 @@ pub type Watched = Arc<Mutex<BTreeSet<IfIndex>>>;
 
 impl Kernel {
     pub fn new(eswitch: &Eswitch) -> Self {
-        let device = eswitch
-            .device
-            .as_ref()
-            .map(|handle| DeviceHandle { bus: handle.bus.clone(), device: handle.name.clone() });
-        Self { selector: Selector { device, controller: eswitch.controller }, watched: Watched::default() }
+        Self {
+            selector: Selector { device: eswitch.device.clone(), controller: eswitch.controller },
+            watched: Watched::default(),
+        }
     }
 
     pub fn watched(&self) -> Watched {

@@ -10,8 +10,8 @@ use toml::{Table, Value};
 
 use super::section::{Problem, Section};
 use super::value::{
-    Checked, array, boolean, certificate_name, comma_list, dns_subdomain, identifier, interface_name, number,
-    or_none, parsed, path, remote, socket_address, string, tunnel_address, word,
+    Checked, array, boolean, certificate_name, comma_list, devlink_device, dns_subdomain, identifier,
+    interface_name, number, or_none, parsed, path, remote, socket_address, string, tunnel_address, word,
 };
 use super::{
     BridgeMapping, Chassis, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
@@ -211,7 +211,7 @@ fn edge(s: &mut Section<'_>, chassis: Option<&Chassis>) -> Option<Edge> {
 }
 
 fn eswitch(s: &mut Section<'_>) -> Option<Eswitch> {
-    let device = s.value("device", "", |v| or_none(v, |v| string(v)?.parse()));
+    let device = s.value("device", "", |v| or_none(v, devlink_device));
     let controller = s.optional("controller", |v| number(v, &(0..=255)));
     Some(Eswitch { device: device?, controller })
 }

@@ -7,10 +7,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use offload::netlink::devlink::DeviceHandle;
 use rustls_pki_types::DnsName;
 use toml::Value;
 
-use super::{DevlinkHandle, Remote, ZoneRange};
+use super::{Remote, ZoneRange};
 
 pub(super) type Checked<T> = Result<T, String>;
 
@@ -172,6 +173,14 @@ pub(super) fn remote(text: &str) -> Checked<Remote> {
     }
 }
 
+pub(super) fn devlink_device(value: &Value) -> Checked<DeviceHandle> {
+    let text = string(value)?;
+    let device = text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.parse().ok()).flatten();
+    device.ok_or_else(|| {
+        "write a devlink handle, for example pci/0000:03:00.0 (`devlink dev` lists them)".to_owned()
+    })
+}
+
 impl FromStr for ZoneRange {
     type Err = String;
 
@@ -183,22 +192,5 @@ impl FromStr for ZoneRange {
         text.split_once('-')
             .and_then(|(first, last)| ZoneRange::new(zone(first)?, zone(last)?))
             .ok_or_else(|| "write first-last, both from 1 to 65535".to_owned())
-    }
-}
-
-impl FromStr for DevlinkHandle {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fine = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-        match text.split_once('/') {
-            Some((bus, name)) if fine(bus) && fine(name) => {
-                Ok(Self { bus: bus.to_owned(), name: name.to_owned() })
-            }
-            _ => {
-                Err("write a devlink handle, for example pci/0000:03:00.0 (`devlink dev` lists them)"
-                    .to_owned())
-            }
-        }
     }
 }
