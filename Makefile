@@ -11,8 +11,10 @@ CARGO ?= cargo
 help:                    ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: setup lab          ## two servers, two NICs, three pods: attached, measured, shown (KEEP=1 leaves it up)
-	$(CARGO) build --locked -p nic-agent -p host-shim
+# The kernel and the programs are built beside each other: each has minutes in which it keeps one core only.
+demo: setup              ## two servers, two NICs, three pods: attached, measured, shown (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim & programs=$$!; \
+	tests/lab/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
 	KEEP=$(KEEP) tests/lab/demo
 
 test: setup              ## every test: on this machine, then in the lab VM (TESTS="unit e2e": only such stages)
