@@ -1,17 +1,21 @@
-//! What compiling NetworkPolicy costs: one event, all of it, and memory. One line each: name, ours, limit, ratio, goal.
+//! What compiling NetworkPolicy costs: one event, all of it, and memory; and how that grows with the cluster.
 //!
 //! A plain program: an event is a change of state, so the same one cannot be measured twice, which is what criterion
 //! does. The cluster is made as clusters are: applications of ten pods, ten of them in a namespace, each with a Service;
 //! ten policies in a namespace; pods spread over nodes that have a /24 each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_precision_loss)] // figures for people
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nic_agent::policy::{Change, Compiler, Namespace, ObjectName, Pod, Settings, Snapshot};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+#[derive(Debug)]
 struct Size {
     pods: u32,
     nodes: u32,
@@ -131,39 +135,64 @@ fn resident() -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-fn line(name: &str, ours: Duration, limit: Option<Duration>) {
-    let ms = |it: Duration| format!("{:.3} ms", it.as_secs_f64() * 1e3);
-    let (limit_text, ratio, goal) = limit.map_or((String::from("-"), String::from("-"), "-"), |limit| {
-        let ratio = ours.as_secs_f64() / limit.as_secs_f64();
-        (ms(limit), format!("{ratio:.3}"), if ratio <= 1.0 { "met" } else { "MISSED" })
-    });
-    println!("{name:<52} {:>12} {limit_text:>12} {ratio:>7} {goal}", ms(ours));
+/// What one process measured of one size.
+#[derive(Serialize, Deserialize)]
+struct Figure {
+    name: String,
+    /// Milliseconds, or bytes.
+    value: f64,
+    unit: Unit,
+    /// In the same unit, at the size that the goal is for.
+    limit: Option<f64>,
 }
 
-/// Median and worst.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Unit {
+    Time,
+    Memory,
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Time => format!("{value:.3} ms"),
+            Self::Memory if value < 10_000.0 => format!("{value:.0} B"),
+            Self::Memory => format!("{:.1} MiB", value / 1024.0 / 1024.0),
+        }
+    }
+}
+
+fn time(name: impl Into<String>, it: Duration, limit: Option<f64>) -> Figure {
+    Figure { name: name.into(), value: it.as_secs_f64() * 1e3, unit: Unit::Time, limit }
+}
+
+fn memory(name: &str, bytes: usize) -> Figure {
+    Figure { name: name.to_owned(), value: bytes as f64, unit: Unit::Memory, limit: None }
+}
+
+/// Median and worst of events of one kind.
 fn events(
     name: &str,
     compiler: &mut Compiler,
-    limit: Option<Duration>,
+    limit: Option<f64>,
     changes: impl IntoIterator<Item = Change>,
-) {
-    let mut affected = 0;
+) -> [Figure; 2] {
     let mut times: Vec<Duration> = changes
         .into_iter()
         .map(|change| {
             let start = Instant::now();
-            affected += compiler.apply(change).pods.len();
+            std::hint::black_box(compiler.apply(change));
             start.elapsed()
         })
         .collect();
     times.sort();
-    let mean_affected = affected / times.len().max(1);
-    line(&format!("{name}, median ({mean_affected} pods affected)"), times[times.len() / 2], limit);
-    line(&format!("{name}, worst of {}", times.len()), times[times.len() - 1], limit);
+    [
+        time(format!("{name}, median"), times[times.len() / 2], limit),
+        time(format!("{name}, worst of {}", times.len()), times[times.len() - 1], limit),
+    ]
 }
 
-fn measure(size: &Size, is_goal: bool) {
-    let goal = |ms| is_goal.then(|| Duration::from_millis(ms));
+fn measure(size: &Size) -> Vec<Figure> {
     let settings = Settings {
         node: "node-1".into(),
         node_addresses: ["10.128.1.1".parse::<IpAddr>().unwrap()].into_iter().collect(),
@@ -193,63 +222,120 @@ fn measure(size: &Size, is_goal: bool) {
         full.push(start.elapsed());
     }
     let mut compiler = compiler.unwrap();
-    let locals = compiler.all_compiled().count();
+    let resident_with_all = resident();
     println!(
-        "\n{} pods, {} policies, {} Services, {locals} local pods, {} sets of peers, {} origins, {} reports",
+        "# {} pods, {} policies, {} Services, {} local pods, {} sets of peers, {} origins, {} reports",
         size.pods,
         size.pods / 10,
         size.pods / 10,
+        compiler.all_compiled().count(),
         compiler.sets(),
         compiler.origins().iter().count(),
         compiler.reports().len(),
     );
     full.sort();
-    line("full compile, median of 3", full[1], goal(200));
-    println!("{:<52} {per_pod:>9} B", "memory for a foreign pod (grown resident size)");
-    println!("{:<52} {:>9} KiB", "memory in all (resident size)", resident() / 1024);
+    let mut figures = vec![
+        time("full compile, median of 3", full[1], Some(200.0)),
+        memory("memory for a foreign pod", per_pod),
+        memory("memory in all, resident", resident_with_all),
+    ];
 
-    let step = (size.pods / 200).max(1);
+    // Odd, so that pods of every application have their turn.
+    let step = (size.pods / 200).max(1) | 1;
     let chosen: Vec<Pod> =
         (0..size.pods).step_by(usize::try_from(step).unwrap()).map(|it| pod(size, it)).collect();
-    events("pod gone", &mut compiler, goal(5), chosen.iter().map(|it| Change::PodGone(it.name.clone())));
-    events("pod with an address", &mut compiler, goal(5), chosen.iter().cloned().map(Change::Pod));
+    let compiler = &mut compiler;
+    let gone =
+        |pods: &[Pod]| -> Vec<Change> { pods.iter().map(|it| Change::PodGone(it.name.clone())).collect() };
+    figures.extend(events("pod gone", compiler, Some(5.0), gone(&chosen)));
+    figures.extend(events(
+        "pod with an address",
+        compiler,
+        Some(5.0),
+        chosen.iter().cloned().map(Change::Pod),
+    ));
     let relabelled = chosen.iter().map(|it| {
         let labels =
             it.labels.iter().filter(|(key, _)| *key != "role").map(|(k, v)| (k.to_owned(), v.to_owned()));
         Change::Pod(Pod { labels: labels.collect(), ..it.clone() })
     });
-    events("pod with other labels", &mut compiler, goal(5), relabelled);
+    figures.extend(events("pod with other labels", compiler, Some(5.0), relabelled));
     let of_node: Vec<Pod> =
         (0..size.pods).map(|it| pod(size, it)).filter(|it| *it.node == *"node-1").take(100).collect();
-    events(
-        "pod of this node gone",
-        &mut compiler,
-        goal(5),
-        of_node.iter().map(|it| Change::PodGone(it.name.clone())),
-    );
-    events("pod of this node", &mut compiler, goal(5), of_node.into_iter().map(Change::Pod));
+    figures.extend(events("pod of this node gone", compiler, Some(5.0), gone(&of_node)));
+    figures.extend(events("pod of this node", compiler, Some(5.0), of_node.into_iter().map(Change::Pod)));
     let namespaces = 0..(size.pods / 100).min(100);
     let slices = namespaces
         .clone()
         .map(|it| Change::EndpointSlice(serde_json::from_value(slice(it, 3, size, 1)).unwrap()));
-    events("endpoint not ready", &mut compiler, None, slices);
+    figures.extend(events("endpoint not ready", compiler, None, slices));
     let gone =
         namespaces.clone().map(|it| Change::PolicyGone(ObjectName::new(format!("ns-{it}"), "policy-2")));
-    events("policy of a namespace gone", &mut compiler, None, gone);
+    figures.extend(events("policy of a namespace gone", compiler, None, gone));
     let teams = namespaces.map(|it| Change::Namespace(namespace_with(it, it % 10 + 1)));
-    events("namespace with other labels", &mut compiler, None, teams);
+    figures.extend(events("namespace with other labels", compiler, None, teams));
+    figures
 }
 
+/// In a process of its own, so that the memory is this size's.
+fn measured_apart(size: &Size) -> Vec<Figure> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--size", &size.pods.to_string(), &size.nodes.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{size:?}: {}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (remarks, figures): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
+    remarks.iter().for_each(|it| println!("{it}"));
+    figures.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
+}
+
+/// One line of the table that `make bench` ends with: name, ours, peer or limit, ratio, goal.
+fn line(name: &str, unit: Unit, ours: f64, peer: Option<(f64, &str)>, goal: &str) {
+    let (peer, ratio) = peer.map_or_else(
+        || ("-".to_owned(), "-".to_owned()),
+        |(value, what)| (format!("{}{what}", unit.show(value)), format!("{:.3}", ours / value)),
+    );
+    println!("bench\t{name}\t{}\t{peer}\t{ratio}\t{goal}", unit.show(ours));
+}
+
+const GOAL_SIZE: Size = Size { pods: 10_000, nodes: 100 };
+/// A tenth; ten times as a cluster grows, with its nodes; ten times with as many pods on the node as it cannot hold.
+const OTHERS: [Size; 3] =
+    [Size { pods: 1000, nodes: 10 }, Size { pods: 100_000, nodes: 1000 }, Size { pods: 100_000, nodes: 100 }];
+
 fn main() {
-    // `cargo test --benches` runs this too: a look at a small one is enough there.
-    if !std::env::args().any(|it| it == "--bench") {
-        measure(&Size { pods: 1000, nodes: 10 }, false);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, pods, nodes] = arguments.as_slice()
+        && flag == "--size"
+    {
+        for figure in measure(&Size { pods: pods.parse().unwrap(), nodes: nodes.parse().unwrap() }) {
+            println!("{}", serde_json::to_string(&figure).unwrap());
+        }
         return;
     }
-    println!("{:<52} {:>12} {:>12} {:>7} goal", "name", "ours", "limit", "ratio");
-    for (pods, nodes, is_goal) in
-        [(1000, 10, false), (10_000, 100, true), (100_000, 1000, false), (100_000, 100, false)]
-    {
-        measure(&Size { pods, nodes }, is_goal);
+    // `cargo test --benches` runs this too: a look at a small one is enough there.
+    if !arguments.iter().any(|it| it == "--bench") {
+        for it in measure(&OTHERS[0]) {
+            line(&it.name, it.unit, it.value, None, "-");
+        }
+        return;
+    }
+    let base = measured_apart(&GOAL_SIZE);
+    for it in &base {
+        let goal = it.limit.map_or_else(
+            || "-".to_owned(),
+            |limit| format!("<= 1: {}", if it.value <= limit { "met" } else { "MISSED" }),
+        );
+        let limit = it.limit.map(|limit| (limit, " (limit)"));
+        line(&format!("policy, 10000 pods: {}", it.name), it.unit, it.value, limit, &goal);
+    }
+    for size in &OTHERS {
+        // How it grows: against the same figure at the size of the goal.
+        for (it, base) in measured_apart(size).iter().zip(&base) {
+            let name = format!("policy, {} pods on {} nodes: {}", size.pods, size.nodes, it.name);
+            line(&name, it.unit, it.value, Some((base.value, " (10000 pods)")), "-");
+        }
     }
 }
