@@ -1,6 +1,6 @@
 //! The underlay: pods on a VLAN of the fabric, as a TC flower program for ports that the agent owns alone.
 //!
-//! A pure compiler, [`compile`]: [`Underlay`]s in, a [`Program`] out; and [`plan`]: what stands on the ports in, steps
+//! A pure compiler, [`compile`]: [`Underlay`]s in, a [`Program`] out; and [`plan()`]: what stands on the ports in, steps
 //! out that lead to the program. It never asks anybody and never looks at the hardware; where a rule may run is
 //! [`checker`](crate::checker)'s.
 //!

@@ -27,9 +27,12 @@ pub struct Transports {
     pub icmp: BTreeSet<IcmpKind>,
     /// Of ICMPv6, in IPv6 only.
     pub icmp6: BTreeSet<IcmpKind>,
-    /// Any other protocol, by its number. Numbers of the protocols above match nothing here.
+    /// Any other protocol, by its number. [`NAMED`] ones match nothing here.
     pub other: BTreeSet<u8>,
 }
+
+/// The protocols that have a field of their own: ICMP, TCP, UDP, ICMPv6, SCTP.
+pub const NAMED: [u8; 5] = [1, 6, 17, 58, 132];
 
 /// ICMP by type and code. `None` matches every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,7 +83,7 @@ impl Traffic {
                 let kinds = if is_ipv6 { &of.icmp6 } else { &of.icmp };
                 kinds.iter().any(|it| it.covers(kind, code))
             }
-            Transport::Other(proto) => of.other.contains(&proto),
+            Transport::Other(proto) => !NAMED.contains(&proto) && of.other.contains(&proto),
         }
     }
 }
