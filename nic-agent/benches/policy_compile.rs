@@ -102,8 +102,8 @@ fn slice(namespace: u32, app: u32, size: &Size, skip: u32) -> Value {
 }
 
 fn snapshot(size: &Size) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    snapshot.pods = (0..size.pods).map(|it| pod(size, it)).collect();
+    let pods = (0..size.pods).map(|it| pod(size, it)).collect();
+    let mut snapshot = Snapshot { pods, ..Snapshot::default() };
     for namespace in 0..size.pods / 100 {
         let name = format!("ns-{namespace}");
         snapshot.namespaces.push(namespace_with(namespace, namespace % 10));
@@ -287,7 +287,9 @@ fn measured_apart(size: &Size) -> Vec<Figure> {
     assert!(output.status.success(), "{size:?}: {}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     let (remarks, figures): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
-    remarks.iter().for_each(|it| println!("{it}"));
+    for it in remarks {
+        println!("{it}");
+    }
     figures.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
 }
 

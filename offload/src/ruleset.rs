@@ -18,7 +18,7 @@
 //!
 //! A *run* is a row of rules with the same action: among them the order has no meaning, so they share a priority, and
 //! where two of them come to the same match, the first one's cookie stands there. A *stage* is a tier, or several in a
-//! row of which all but the last hand everything that they do not decide to the next ([`stages`]). Its number is in
+//! row of which all but the last hand everything that they do not decide to the next ([`stages()`]). Its number is in
 //! [`crate::boundary::TIER`]; to pass is to count on and look again. All flows ask for `+new`.
 //!
 //! A rule of m peers and n ports is written out as m · n flows, or as m + n clauses and one flow to which they lead if

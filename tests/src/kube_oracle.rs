@@ -27,6 +27,14 @@ pub enum Traffic {
     Other,
 }
 
+/// A ClusterIP's port, and the ready endpoints behind it.
+struct ServicePort {
+    ip: IpAddr,
+    protocol: String,
+    number: u64,
+    backends: Vec<(IpAddr, u16)>,
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
@@ -203,7 +211,7 @@ impl Cluster {
     }
 
     /// Ready endpoints of every Service port with its ClusterIP, number and backends.
-    fn service_ports(&self) -> Vec<(IpAddr, String, u64, Vec<(IpAddr, u16)>)> {
+    fn service_ports(&self) -> Vec<ServicePort> {
         let mut all = Vec::new();
         for service in self.of_kind("Service").filter(|it| it["spec"]["type"] != "ExternalName") {
             for (ip, port) in list(&service["spec"]["clusterIPs"])
@@ -236,7 +244,12 @@ impl Cluster {
                         }
                     }
                 }
-                all.push((ip, protocol(port).to_owned(), port["port"].as_u64().unwrap(), backends));
+                all.push(ServicePort {
+                    ip,
+                    protocol: protocol(port).to_owned(),
+                    number: port["port"].as_u64().unwrap(),
+                    backends,
+                });
             }
         }
         all
@@ -245,16 +258,19 @@ impl Cluster {
     /// `None`: no port of a Service.
     fn backends(&self, ip: IpAddr, wanted: &str, number: u16) -> Option<Vec<(IpAddr, u16)>> {
         let ports = self.service_ports();
-        ports.into_iter().find(|it| it.0 == ip && it.1 == wanted && it.2 == u64::from(number)).map(|it| it.3)
+        let port = ports
+            .into_iter()
+            .find(|it| it.ip == ip && it.protocol == wanted && it.number == u64::from(number));
+        port.map(|it| it.backends)
     }
 
     /// Nothing keeps a pod from itself, also by way of a Service: then the source is the Service's address.
     fn is_own_service(&self, own: &[IpAddr], from: IpAddr, traffic: Traffic) -> bool {
         let Traffic::Port(wanted, number) = traffic else { return false };
-        self.service_ports().iter().any(|(ip, protocol, _, backends)| {
-            *ip == from
-                && protocol == wanted
-                && backends.iter().any(|it| own.contains(&it.0) && it.1 == number)
+        self.service_ports().iter().any(|port| {
+            port.ip == from
+                && port.protocol == wanted
+                && port.backends.iter().any(|it| own.contains(&it.0) && it.1 == number)
         })
     }
 }

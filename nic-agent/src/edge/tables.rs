@@ -53,8 +53,11 @@ impl Hash for ByAddress {
 pub struct Tables {
     sets: RuleSets,
     halves: HashMap<ByAddress, Halves>,
-    compiled: BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>,
+    compiled: Compiled,
 }
+
+/// Flows with the rules that they were made of, by where they stand.
+type Compiled = BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>;
 
 impl Tables {
     /// The flows, and what did not fit.
@@ -63,7 +66,7 @@ impl Tables {
         self.sets =
             self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
         let mut too_large = Vec::new();
-        let mut compiled: BTreeMap<_, (Arc<Rules>, Arc<Vec<Flow>>)> = BTreeMap::new();
+        let mut compiled = Compiled::new();
         let mut flows = boundary::common_flows(Cookie(COOKIE));
         for pod in pods {
             let attachment = pod.attachment;

@@ -32,6 +32,16 @@ pub(super) struct Outcome {
     errors: BTreeSet<String>,
 }
 
+/// What a pass has come to know of the world around.
+struct Found<'a> {
+    view: Result<&'a OvsView, &'a str>,
+    ports: &'a BTreeMap<String, PortState>,
+    conflicts: &'a [Conflict],
+    /// Whether the flows are in.
+    flows: &'a Result<(), String>,
+    enforced: &'a Enforcement,
+}
+
 impl Outcome {
     pub(super) fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
         self.errors.insert(format!("{what}: {error}"));
@@ -69,7 +79,8 @@ impl Reconciler {
             }
         }
         let view = view.as_ref().map_err(String::as_str);
-        self.publish(&config, view, &ports, &conflicts, &flows, &enforced, &outcome);
+        let found = Found { view, ports: &ports, conflicts: &conflicts, flows: &flows, enforced: &enforced };
+        self.publish(&config, &found, &outcome);
         self.account(outcome, started)
     }
 
@@ -276,16 +287,8 @@ impl Reconciler {
         }
     }
 
-    fn publish(
-        &mut self,
-        config: &Config,
-        view: Result<&OvsView, &str>,
-        ports: &BTreeMap<String, PortState>,
-        conflicts: &[Conflict],
-        flows: &Result<(), String>,
-        enforced: &Enforcement,
-        outcome: &Outcome,
-    ) {
+    fn publish(&mut self, config: &Config, found: &Found<'_>, outcome: &Outcome) {
+        let &Found { view, ports, conflicts, flows, enforced } = found;
         let mut published = Published {
             attachments: BTreeMap::new(),
             unready: self.unready(view, flows),

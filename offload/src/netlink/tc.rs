@@ -1,6 +1,6 @@
 //! TC: ingress qdiscs, flower filters, and the one rule that closes a port.
 //!
-//! Owns the encoding of qdiscs, filters and actions; what they say are the values of [`crate::flower`]. [`close`] and [`open`]
+//! Owns the encoding of qdiscs, filters and actions; what they say are the values of [`crate::flower`]. [`close()`] and [`open`]
 //! touch only filters that bear the caller's [`Cookie`]; [`apply`] touches what the caller names, and flushes no chain 0. A
 //! qdisc is only deleted when told so by name.
 //!
