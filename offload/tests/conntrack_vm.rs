@@ -124,7 +124,7 @@ fn vm_only_the_named_entry_goes() {
     assert_eq!(to_port(&conntrack.entries(zone(ZONE)).unwrap(), TCP, 81).id, left.id);
 
     // Once the hardware has let go of the one that was deleted, it goes on as a new connection.
-    let release = conntrack.wait_until_released(done, Duration::from_secs(60)).unwrap();
+    let release = conntrack.wait_until_released(done, Duration::from_mins(1)).unwrap();
     assert!(release.is_complete(), "{release:?}");
     one.turn();
     assert_eq!(to_port(&conntrack.entries(zone(ZONE)).unwrap(), TCP, 80).orig, gone.orig);
@@ -160,7 +160,7 @@ fn vm_tightening_is_done_when_the_hardware_has_let_go() {
     };
     until("two directions of four connections in hardware", turn, || pods.in_hardware().len() == 8);
 
-    pods.close();
+    Pods::close();
     let entries = conntrack.entries(zone(ZONE)).unwrap();
     let address = V4[0].parse().unwrap();
     let address6 = V6[0].parse().unwrap();
@@ -174,7 +174,9 @@ fn vm_tightening_is_done_when_the_hardware_has_let_go() {
         // Allowed once, denied now: it goes on for as long as the hardware lets it.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                udp.iter().for_each(|it| it.client.send(b"x").map(drop).unwrap());
+                for it in &udp {
+                    it.client.send(b"x").unwrap();
+                }
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
@@ -191,7 +193,7 @@ fn vm_tightening_is_done_when_the_hardware_has_let_go() {
             }
             deleted.at.elapsed()
         });
-        let release = conntrack.wait_until_released(deleted, Duration::from_secs(60)).unwrap();
+        let release = conntrack.wait_until_released(deleted, Duration::from_mins(1)).unwrap();
         let left = pods.in_hardware();
         drop(over);
         (release, left, hardware.join().unwrap())
@@ -208,7 +210,9 @@ fn vm_tightening_is_done_when_the_hardware_has_let_go() {
 
     // From here on nothing passes: neither in hardware nor in software.
     for _ in 0..50 {
-        udp.iter().for_each(|it| it.client.send(b"x").map(drop).unwrap());
+        for it in &udp {
+            it.client.send(b"x").unwrap();
+        }
     }
     for connection in &mut tcp {
         std::io::Write::write_all(&mut connection.client, b"x").unwrap();

@@ -24,7 +24,7 @@ pub fn ours(entry: &Entry) -> Seen {
 /// The entries of a zone, or all.
 pub fn listed(zone: Option<u16>) -> Vec<Seen> {
     let all = run("conntrack -L -o extended,id");
-    let mut seen: Vec<Seen> = all.lines().map(|line| parse(line)).collect();
+    let mut seen: Vec<Seen> = all.lines().map(parse).collect();
     seen.retain(|entry| zone.is_none_or(|zone| entry.0 == zone));
     seen.sort_unstable();
     seen
@@ -75,5 +75,5 @@ fn tuple(proto: u8, pairs: &[(&str, &str)]) -> Tuple {
 
 /// An entry from nothing, by the tool. It stays for a good while.
 pub fn insert(rest: &str) {
-    run(&format!("conntrack -I -t {} {rest}", Duration::from_secs(600).as_secs()));
+    run(&format!("conntrack -I -t {} {rest}", Duration::from_mins(10).as_secs()));
 }

@@ -62,7 +62,7 @@ impl Pods {
     }
 
     /// Connections are no longer let in: the rules for new ones go.
-    pub fn close(&self) {
+    pub fn close() {
         for (i, pref) in [(0, 11), (0, 12), (1, 11), (1, 12)] {
             run(&format!("tc filter del dev pf0vf{i} ingress chain 1 pref {pref}"));
         }

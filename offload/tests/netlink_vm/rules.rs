@@ -369,10 +369,10 @@ fn vm_what_the_hardware_refuses_is_told_of_the_right_rule() {
         shown.sort_by_key(|filter| filter["options"]["handle"].as_u64());
         let statuses = tc::statuses(&mut socket, device, None).unwrap();
         assert_eq!((shown.len(), statuses.len()), (40, 40));
-        for (n, filter) in shown.iter().enumerate() {
+        for (n, filter) in (0u32..).zip(&shown) {
             let in_hw = !(11..=13).contains(&n);
             assert_eq!(filter["options"].get("in_hw").is_some(), in_hw, "{n}: {filter}");
-            let status = statuses.iter().find(|status| status.handle == n as u32 + 1).unwrap();
+            let status = statuses.iter().find(|status| status.handle == n + 1).unwrap();
             assert_eq!((status.in_hw, status.not_in_hw), (in_hw, !in_hw), "{n}");
         }
         // In hardware or not at all.
