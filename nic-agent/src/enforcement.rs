@@ -34,6 +34,8 @@ pub enum Policies {
 /// A policy source's word.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
+    /// SHA-256 of the text that it was made from, in hex, so that who wrote it can see that it is in force.
+    pub source: String,
     /// Of every pod of this node, by uid.
     pub pods: BTreeMap<String, Arc<PodPolicy>>,
     /// What users should know of their policies.

@@ -75,6 +75,9 @@ pub struct Reconciler {
     kept: Kept,
     kept_path: PathBuf,
     cutter: Cutter,
+    /// Which word of the source this pass goes by, and which the tables follow.
+    resolved_source: Option<String>,
+    source_in_tables: Option<String>,
     /// The policy that each pod's flows have, and after whose coming its connections were, or will be, looked at.
     in_force: BTreeMap<SandboxKey, Arc<PodPolicy>>,
     /// The same, once no connection is left that it denies, in hardware neither.
@@ -150,6 +153,8 @@ impl Reconciler {
             kept,
             kept_path,
             cutter: parts.cutter,
+            resolved_source: None,
+            source_in_tables: None,
             in_force: BTreeMap::new(),
             clean: BTreeMap::new(),
             commands,

@@ -10,7 +10,7 @@ fn hex_of_mac(mac: &str) -> String {
     mac.replace(':', "")
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
 
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -20,7 +20,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)))

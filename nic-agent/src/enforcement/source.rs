@@ -1,4 +1,4 @@
-//! Policy from a file, until the cluster is asked: read once a second, compiled by what has changed since.
+//! Policy from a file, until the cluster is asked: read once a second and at SIGHUP, compiled by what has changed since.
 //!
 //! Failure: a file that is gone or turns bad changes nothing that is in force, and is reported once. A file that could
 //! never be read leaves policy unknown: see [`Policies::Unknown`].
@@ -6,10 +6,12 @@
 mod difference;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,10 +37,18 @@ pub fn start(
         let Some(mut source) = source else { return };
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Without it the file is looked at all the same, a little later.
+        let mut hangup =
+            signal(SignalKind::hangup()).inspect_err(|e| warn!(error = %e, "SIGHUP not heard")).ok();
+        let asked = async |hangup: &mut Option<Signal>| match hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        };
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = tick.tick() => {}
+                () = asked(&mut hangup) => {}
             }
             if let Some(policies) = source.look() {
                 publish.send_replace(policies);
@@ -110,6 +120,7 @@ impl Source {
             None => Compiler::new(self.settings.clone(), snapshot.clone()),
         };
         let known = Known {
+            source: digest(&self.text),
             pods: compiler
                 .all_compiled()
                 .map(|(uid, _, policy)| (uid.to_string(), policy.clone()))
@@ -127,6 +138,16 @@ impl Source {
         self.known = Some((snapshot, compiler));
         known
     }
+}
+
+/// As `sha256sum` prints it.
+fn digest(text: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text);
+    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        // Writing into a String does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +184,18 @@ mod tests {
         }
     }
 
+    fn source_of(policies: &Policies) -> &str {
+        match policies {
+            Policies::Known(known) => &known.source,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_digest_is_what_sha256sum_prints() {
+        assert_eq!(digest(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
     #[test]
     fn a_file_is_followed_and_a_bad_one_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -171,12 +204,16 @@ mod tests {
         assert!(matches!(source.look_first(), Policies::Unknown { why } if why.contains("policy.json")));
 
         std::fs::write(&path, cluster("")).unwrap();
-        assert_eq!(*of_a(&source.look().unwrap()), PodPolicy::default());
+        let open = source.look().unwrap();
+        assert_eq!(*of_a(&open), PodPolicy::default());
         assert!(source.look().is_none(), "nothing new");
 
         std::fs::write(&path, cluster(DENY)).unwrap();
-        let denied = of_a(&source.look().unwrap());
+        let known = source.look().unwrap();
+        let denied = of_a(&known);
         assert!(!denied.ingress.is_open() && denied.egress.is_open());
+
+        assert_ne!(source_of(&known), source_of(&open), "each text is told from the others");
 
         std::fs::write(&path, "{").unwrap();
         assert!(source.look().is_none() && source.error.is_some());

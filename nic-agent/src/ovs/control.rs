@@ -3,7 +3,9 @@
 //!
 //! A bundle that is committed has changed the tables; megaflows that were made from the old ones stay in the datapath,
 //! and in the eSwitch, until the revalidators have been round (`ofproto-dpif-upcall.c`). `revalidator/wait` returns when
-//! the next round is complete. Source: `lib/unixctl.c` (JSON-RPC 1.0 without notifications), ovs-vswitchd(8).
+//! a round ends, also one that was under way: it may have passed a flow before the tables changed. The next one has not,
+//! so two are waited for. Source: `udpif_run`, `upcall_unixctl_dump_wait`; `lib/unixctl.c` (JSON-RPC 1.0 without
+//! notifications), ovs-vswitchd(8).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,9 +42,11 @@ struct Answer {
 
 /// Returns once the datapath follows the tables as they were when this was called.
 pub async fn revalidated(run_dir: &Path, deadline: Duration) -> Result<(), ControlError> {
-    tokio::time::timeout(deadline, call(run_dir, "revalidator/wait"))
-        .await
-        .unwrap_or(Err(ControlError::Silent(deadline)))
+    let rounds = async {
+        call(run_dir, "revalidator/wait").await?;
+        call(run_dir, "revalidator/wait").await
+    };
+    tokio::time::timeout(deadline, rounds).await.unwrap_or(Err(ControlError::Silent(deadline)))
 }
 
 async fn call(run_dir: &Path, method: &str) -> Result<(), ControlError> {
@@ -83,19 +87,21 @@ mod tests {
 
     use super::*;
 
-    async fn against(answer: &'static str) -> Result<(), ControlError> {
+    async fn against(calls: usize, answer: &'static str) -> Result<(), ControlError> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ovs-vswitchd.pid"), "4711\n").unwrap();
         let listener = UnixListener::bind(dir.path().join("ovs-vswitchd.4711.ctl")).unwrap();
         let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 512];
-            let length = stream.read(&mut request).await.unwrap();
-            let request: serde_json::Value = serde_json::from_slice(&request[..length]).unwrap();
-            assert_eq!(request, serde_json::json!({"id": 0, "method": "revalidator/wait", "params": []}));
-            for byte in answer.as_bytes().chunks(7) {
-                stream.write_all(byte).await.unwrap();
-                stream.flush().await.unwrap();
+            for _ in 0..calls {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 512];
+                let length = stream.read(&mut request).await.unwrap();
+                let request: serde_json::Value = serde_json::from_slice(&request[..length]).unwrap();
+                assert_eq!(request, serde_json::json!({"id": 0, "method": "revalidator/wait", "params": []}));
+                for byte in answer.as_bytes().chunks(7) {
+                    stream.write_all(byte).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
             }
         });
         let result = revalidated(dir.path(), Duration::from_secs(5)).await;
@@ -105,11 +111,11 @@ mod tests {
 
     #[tokio::test]
     async fn answers_are_told_apart() {
-        against(r#"{"id":0,"result":"","error":null}"#).await.unwrap();
-        let refused = against(r#"{"id":0,"result":null,"error":"no such thing"}"#).await.unwrap_err();
+        against(2, r#"{"id":0,"result":"","error":null}"#).await.unwrap();
+        let refused = against(1, r#"{"id":0,"result":null,"error":"no such thing"}"#).await.unwrap_err();
         assert!(matches!(&refused, ControlError::Refused(why) if why.contains("no such thing")), "{refused}");
-        assert!(matches!(against("[1]").await.unwrap_err(), ControlError::Answer(_)));
-        assert!(matches!(against("{\"id\"").await.unwrap_err(), ControlError::Io { .. }));
+        assert!(matches!(against(1, "[1]").await.unwrap_err(), ControlError::Answer(_)));
+        assert!(matches!(against(1, "{\"id\"").await.unwrap_err(), ControlError::Io { .. }));
     }
 
     #[tokio::test]

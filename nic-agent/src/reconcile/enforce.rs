@@ -31,6 +31,10 @@ impl Reconciler {
     /// What the source says, or last said, of each pod; the latter is kept before anything follows from it.
     pub(super) fn resolve_policies(&mut self, outcome: &mut Outcome) -> Enforcement {
         let policies = self.policies.borrow_and_update().clone();
+        self.resolved_source = match &policies {
+            Policies::Known(known) => Some(known.source.clone()),
+            Policies::Off | Policies::Unknown { .. } => None,
+        };
         let of = |attachment: &Attachment| {
             let key = &attachment.claim.key;
             (key.clone(), resolve(&policies, &attachment.claim.pod.uid, self.kept.get(key)))
@@ -60,6 +64,7 @@ impl Reconciler {
 
     /// The flows of all these are in the tables: connections that they deny end.
     pub(super) fn in_tables(&mut self, enforced: &Enforcement) {
+        self.source_in_tables.clone_from(&self.resolved_source);
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
             let (Some(binding), Some(enforced)) = (&attachment.binding, enforced.get(key)) else { continue };
@@ -117,7 +122,8 @@ impl Reconciler {
             Policies::Off => Default::default(),
             Policies::Unknown { why } => (vec![why.clone()], BTreeMap::new()),
         };
-        PolicyStatus { pods: self.ledger.attachments().filter_map(pod).collect(), reports, rules }
+        let pods = self.ledger.attachments().filter_map(pod).collect();
+        PolicyStatus { source: self.source_in_tables.clone(), pods, reports, rules }
     }
 
     pub(super) fn cut_done(&mut self, done: Done) {

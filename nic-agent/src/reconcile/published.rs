@@ -25,6 +25,10 @@ pub struct Published {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
+    /// Of the policies that the flows of all pods follow: SHA-256 of the file's text. None: there is no file, it was never
+    /// read, or what it says now is not in the tables yet and nothing was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     pub pods: Vec<PodStatus>,
     /// What users should know of their policies.
     pub reports: Vec<String>,

@@ -1,6 +1,9 @@
 //! Random clusters in which everything is scarce (three namespaces, three labels, a few ports), so that rules, pods and
 //! Services meet. The same seed gives the same cluster.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 /// SplitMix64.
@@ -47,7 +50,7 @@ pub const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 /// Rules and containers know these; 79 and 83 are nobody's.
 pub const PORTS: [u16; 5] = [79, 80, 81, 82, 83];
 
-fn labels(dice: &mut Dice) -> Value {
+pub fn labels(dice: &mut Dice) -> Value {
     let pairs = dice.some(3, |dice| (dice.pick(&KEYS).to_owned(), json!(dice.pick(&VALUES))));
     Value::Object(pairs.into_iter().collect())
 }
@@ -72,24 +75,46 @@ fn selector(dice: &mut Dice) -> Value {
     }
 }
 
-fn peer(dice: &mut Dice) -> Value {
+/// Makes an ipBlock.
+type Block<'a> = &'a dyn Fn(&mut Dice) -> Value;
+
+/// Blocks of the addresses that [`object`] gives to pods.
+fn known_block(dice: &mut Dice) -> Value {
+    let (cidr, except) = dice.pick(&[
+        ("0.0.0.0/0", vec!["10.0.0.0/8", "172.16.0.0/12"]),
+        ("0.0.0.0/0", vec![]),
+        ("10.0.0.0/29", vec![]),
+        ("10.0.0.0/24", vec!["10.0.0.0/29", "10.0.0.2/32"]),
+        ("10.0.0.4/32", vec![]),
+        ("10.96.0.0/16", vec![]),
+        ("fd00::/64", vec!["fd00::4/126"]),
+        ("192.0.2.0/24", vec!["192.0.2.128/25"]),
+    ]);
+    json!({"cidr": cidr, "except": except})
+}
+
+/// A block around one of these addresses, without up to two blocks within it that are around one of them, too.
+pub fn block_around(dice: &mut Dice, addresses: &[IpAddr]) -> Value {
+    let around = |dice: &mut Dice| {
+        let address = dice.pick(addresses);
+        let lengths: &[u8] =
+            if address.is_ipv4() { &[0, 16, 24, 28, 31, 32] } else { &[0, 64, 112, 124, 127, 128] };
+        IpNet::new(address, dice.pick(lengths)).unwrap().trunc()
+    };
+    let block = around(dice);
+    let except = dice.some(4, around);
+    let is_within = |it: &IpNet| block.contains(it) && it.prefix_len() > block.prefix_len();
+    let except: Vec<String> =
+        except.iter().filter(|it| is_within(it)).take(2).map(ToString::to_string).collect();
+    json!({"cidr": block.to_string(), "except": except})
+}
+
+fn peer(dice: &mut Dice, block: Block<'_>) -> Value {
     match dice.roll(5) {
         0 => json!({"podSelector": selector(dice)}),
         1 => json!({"namespaceSelector": selector(dice)}),
         2 => json!({"namespaceSelector": selector(dice), "podSelector": selector(dice)}),
-        _ => {
-            let (cidr, except) = dice.pick(&[
-                ("0.0.0.0/0", vec!["10.0.0.0/8", "172.16.0.0/12"]),
-                ("0.0.0.0/0", vec![]),
-                ("10.0.0.0/29", vec![]),
-                ("10.0.0.0/24", vec!["10.0.0.0/29", "10.0.0.2/32"]),
-                ("10.0.0.4/32", vec![]),
-                ("10.96.0.0/16", vec![]),
-                ("fd00::/64", vec!["fd00::4/126"]),
-                ("192.0.2.0/24", vec!["192.0.2.128/25"]),
-            ]);
-            json!({"ipBlock": {"cidr": cidr, "except": except}})
-        }
+        _ => json!({"ipBlock": block(dice)}),
     }
 }
 
@@ -106,15 +131,41 @@ fn port(dice: &mut Dice) -> Value {
     port
 }
 
-fn rule(dice: &mut Dice, side: &str) -> Value {
+fn rule(dice: &mut Dice, side: &str, block: Block<'_>) -> Value {
     let mut rule = json!({});
     if !dice.one_in(6) {
-        rule[side] = vec![peer(dice), peer(dice)].into_iter().take(1 + dice.roll(2)).collect();
+        rule[side] = vec![peer(dice, block), peer(dice, block)].into_iter().take(1 + dice.roll(2)).collect();
     }
     if !dice.one_in(3) {
         rule["ports"] = dice.some(2, port).into();
     }
     rule
+}
+
+/// Of a container: named ports, a name perhaps twice.
+pub fn container_ports(dice: &mut Dice) -> Value {
+    let ports = dice.some(3, |dice| {
+        let (name, protocol) = (dice.pick(&NAMES), dice.pick(&PROTOCOLS));
+        json!({"name": name, "protocol": protocol, "containerPort": dice.pick(&PORTS[1..4])})
+    });
+    ports.into()
+}
+
+/// `block` makes the ipBlocks.
+pub fn policy(dice: &mut Dice, namespace: &str, name: &str, block: Block<'_>) -> Value {
+    let mut spec = json!({"podSelector": selector(dice)});
+    for (direction, side) in [("ingress", "from"), ("egress", "to")] {
+        if !dice.one_in(3) {
+            spec[direction] = dice.some(2, |dice| rule(dice, side, block)).into();
+        }
+    }
+    if let Some(types) =
+        dice.pick(&[None, Some(vec!["Ingress"]), Some(vec!["Egress"]), Some(vec!["Ingress", "Egress"])])
+    {
+        spec["policyTypes"] = types.into();
+    }
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"namespace": namespace, "name": name, "uid": format!("{namespace}-{name}")}, "spec": spec})
 }
 
 /// One object, perhaps in the place of another of the same name.
@@ -135,35 +186,14 @@ pub fn object(dice: &mut Dice, kind: &str) -> Value {
             let host = 1 + dice.roll(14);
             let ips = [json!({"ip": format!("10.0.0.{host}")}), json!({"ip": format!("fd00::{host:x}")})];
             let ips = &ips[..dice.pick(&[2, 2, 2, 1, 0])];
-            let ports = dice.some(3, |dice| {
-                let (name, protocol) = (dice.pick(&NAMES), dice.pick(&PROTOCOLS));
-                json!({"name": name, "protocol": protocol, "containerPort": dice.pick(&PORTS[1..4])})
-            });
+            let ports = container_ports(dice);
             json!({"kind": kind, "metadata": metadata,
                 "spec": {"nodeName": dice.pick(&["n1", "n1", "n2"]), "hostNetwork": dice.one_in(12),
                     "containers": [{"ports": ports}]},
                 "status": {"phase": dice.pick(&["Running", "Running", "Running", "Pending", "Running", "Succeeded"]),
                     "podIPs": ips}})
         }
-        "NetworkPolicy" => {
-            let mut metadata = metadata(json!({}));
-            metadata["uid"] = format!("{namespace}-{number}").into();
-            let mut spec = json!({"podSelector": selector(dice)});
-            for (direction, side) in [("ingress", "from"), ("egress", "to")] {
-                if !dice.one_in(3) {
-                    spec[direction] = dice.some(2, |dice| rule(dice, side)).into();
-                }
-            }
-            if let Some(types) = dice.pick(&[
-                None,
-                Some(vec!["Ingress"]),
-                Some(vec!["Egress"]),
-                Some(vec!["Ingress", "Egress"]),
-            ]) {
-                spec["policyTypes"] = types.into();
-            }
-            json!({"kind": kind, "metadata": metadata, "spec": spec})
-        }
+        "NetworkPolicy" => policy(dice, namespace, &format!("it-{number}"), &known_block),
         "Service" => {
             let at = namespace.as_bytes()[0] - b'a';
             let ips = vec![format!("10.96.{at}.{number}"), format!("fd00:96:{at}::{number}")];

@@ -1,0 +1,166 @@
+//! The agents' file of policies: switched on, written, and in force.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::nic::{NICS, Nic};
+use crate::{frame, netns, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// As the VM sees it.
+fn file(nic: Nic, name: &str) -> String {
+    format!("/run/lab/root/{}/etc/nic-agent/{name}", nic.place())
+}
+
+fn digest(text: &[u8]) -> String {
+    frame::hex(ring::digest::digest(&ring::digest::SHA256, text).as_ref())
+}
+
+/// What the agent shows at `/policy`.
+pub fn policy_of(nic: Nic) -> Result<Value, String> {
+    let fetch = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /policy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = netns::within(&nic.place(), fetch).map_err(|e| format!("{nic:?} /policy: {e}"))?;
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{nic:?} /policy: {text}"))?;
+    serde_json::from_str(body).map_err(|e| format!("{nic:?} /policy: {e}: {head}"))
+}
+
+/// Returns when the datapath's flows, and so the eSwitch's, follow the OpenFlow tables as they are at the call. A round of
+/// the revalidators that is under way may have begun before; the one after it has not.
+fn revalidated(nic: Nic) {
+    let run = format!("/run/{}", nic.place());
+    let pid = std::fs::read_to_string(format!("{run}/ovs-vswitchd.pid")).expect("OVS runs");
+    for _ in 0..2 {
+        let mut stream =
+            UnixStream::connect(format!("{run}/ovs-vswitchd.{}.ctl", pid.trim())).expect("OVS's socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        write!(stream, "{}", json!({"id": 0, "method": "revalidator/wait", "params": []}))
+            .expect("OVS listens");
+        let answer: Value = serde_json::Deserializer::from_reader(stream)
+            .into_iter()
+            .next()
+            .expect("OVS answers")
+            .expect("in JSON");
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+}
+
+fn for_both(work: impl Fn(Nic) + Sync) {
+    std::thread::scope(|scope| {
+        for nic in NICS {
+            let work = &work;
+            scope.spawn(move || work(nic));
+        }
+    });
+}
+
+/// Both agents; when dropped they are without policies again, as every other test expects them.
+#[derive(Debug, Default)]
+pub(super) struct Agents {
+    /// Configurations to put back.
+    before: Vec<(Nic, String)>,
+    digest: String,
+}
+
+impl Agents {
+    /// The agents' configuration names the file, and they start anew.
+    pub(super) fn switch_on(&mut self, items: &[Value]) {
+        self.write(items);
+        for nic in NICS {
+            let path = file(nic, "nic-agent.toml");
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+            assert!(!text.contains("[policy]"), "{path} has policies already: {text}");
+            let with = format!("{text}\n[policy]\nfile = \"/etc/nic-agent/policy.json\"\n");
+            std::fs::write(&path, with).expect("the agent's configuration");
+            self.before.push((nic, text));
+        }
+        for_both(|nic| {
+            nic.daemon("agent", "restart");
+            nic.settle();
+        });
+        self.wait();
+    }
+
+    fn write(&mut self, items: &[Value]) {
+        let text = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        self.digest = digest(text.as_bytes());
+        for nic in NICS {
+            let path = file(nic, "policy.json");
+            std::fs::write(format!("{path}.new"), &text).expect("policies");
+            std::fs::rename(format!("{path}.new"), &path).expect("policies");
+        }
+    }
+
+    /// Both agents read these, their tables follow, and the datapath follows these.
+    pub(super) fn enforce(&mut self, items: &[Value]) {
+        self.write(items);
+        for nic in NICS {
+            let path = format!("/run/lab/sv/{}.agent/supervise/pid", nic.place());
+            let pid = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+            let pid: i32 = pid.trim().parse().unwrap_or_else(|e| panic!("{path}: {pid:?}: {e}"));
+            kill(Pid::from_raw(pid), Signal::SIGHUP).expect("the agent runs");
+        }
+        self.wait();
+    }
+
+    fn wait(&self) {
+        for_both(|nic| {
+            let end = Instant::now() + PATIENCE;
+            loop {
+                let said = policy_of(nic);
+                match &said {
+                    Ok(policy) if policy["source"] == self.digest => break,
+                    _ => assert!(Instant::now() < end, "{nic:?} does not follow {}: {said:?}", self.digest),
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            revalidated(nic);
+        });
+    }
+
+    pub(super) fn settle(&self, uids: &[&str]) {
+        for_both(|nic| {
+            until(&format!("{nic:?} has cut what it denies"), PATIENCE, || {
+                let policy = policy_of(nic)?;
+                let pods = policy["pods"].as_array().cloned().unwrap_or_default();
+                let ours: Vec<&Value> = pods
+                    .iter()
+                    .filter(|it| it["uid"].as_str().is_some_and(|uid| uids.contains(&uid)))
+                    .collect();
+                let is_done = !ours.is_empty()
+                    && ours.iter().all(|it| it["settled"] == true && it.get("closed").is_none());
+                if policy["source"] == self.digest && is_done { Ok(()) } else { Err(policy.to_string()) }
+            });
+        });
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        for (nic, text) in self.before.drain(..) {
+            // In a test that fails there may be no agent to restart; its own message counts.
+            let _ = std::fs::write(file(nic, "nic-agent.toml"), text);
+            let _ = std::fs::remove_file(file(nic, "policy.json"));
+            crate::vm(&["/lab/daemon", &nic.place(), "agent", "restart"]);
+            let end = Instant::now() + PATIENCE;
+            let ready = ["curl", "-sSf", "--max-time", "5", "http://127.0.0.1:9464/readyz"];
+            while !nic.run(&ready).is_ok() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}

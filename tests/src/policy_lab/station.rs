@@ -1,0 +1,218 @@
+//! One thread in each pod: serves every port, and sends what it is told to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, sendto, socket,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::{Event, Key, Kind, PORTS};
+use crate::{Pod, netns};
+
+const WORD: &[u8; 10] = b"drawbridge";
+/// Back and forth on one connection: once it is established the eSwitch may carry the rest alone.
+const EXCHANGES: usize = 4;
+/// What is not answered is sent again: a datagram may get lost where the emulated VM is late.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Of a probe's packets.
+pub(super) fn protocol(kind: Kind, source: IpAddr) -> u8 {
+    match (kind, source) {
+        (Kind::Tcp(_), _) => 6,
+        (Kind::Udp(_), _) => 17,
+        (Kind::Echo, IpAddr::V4(_)) => 1,
+        (Kind::Echo, IpAddr::V6(_)) => 58,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shot {
+    pub(super) key: Key,
+    pub(super) to: IpAddr,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Order {
+    Fire(Vec<Shot>),
+    /// Ends what is under way: connections that are not yet there will not come, those that are, end.
+    Cease,
+}
+
+pub(super) struct Station {
+    /// None: it is to end.
+    orders: Option<UnboundedSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Station {
+    /// Returns when all ports are served.
+    #[track_caller]
+    pub(super) fn start(pod: &Pod, events: Sender<Event>) -> Self {
+        let (orders, incoming) = unbounded_channel();
+        let (serving, is_serving) = std::sync::mpsc::channel();
+        let thread = netns::spawn(&pod.place(), move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+            runtime.block_on(async {
+                for port in PORTS {
+                    let listener = TcpListener::bind(("::", port)).await.expect("a free port");
+                    tokio::spawn(accept(listener));
+                    let socket = UdpSocket::bind(("::", port)).await.expect("a free port");
+                    tokio::spawn(echo(socket));
+                }
+                serving.send(()).expect("the starter waits");
+                follow(incoming, events).await;
+            });
+        });
+        is_serving.recv().expect("the station starts");
+        Self { orders: Some(orders), thread: Some(thread) }
+    }
+
+    #[track_caller]
+    pub(super) fn order(&self, order: Order) {
+        let sent = self.orders.as_ref().map(|orders| orders.send(order));
+        assert!(matches!(sent, Some(Ok(()))), "the station has ended; its panic is above");
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener) {
+    loop {
+        // A connection that was reset before it was accepted is no fault.
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut word = [0; 64];
+    loop {
+        match stream.read(&mut word).await? {
+            0 => return Ok(()),
+            length => stream.write_all(&word[..length]).await?,
+        }
+    }
+}
+
+async fn echo(socket: UdpSocket) {
+    let mut word = [0; 64];
+    loop {
+        if let Ok((length, from)) = socket.recv_from(&mut word).await {
+            // Who has gone meanwhile needs no answer.
+            let _ = socket.send_to(&word[..length], from).await;
+        }
+    }
+}
+
+async fn follow(mut orders: UnboundedReceiver<Order>, events: Sender<Event>) {
+    let mut under_way = JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Fire(shots) => {
+                for shot in shots {
+                    let events = events.clone();
+                    under_way.spawn(async move {
+                        if let Err(error) = fire(shot, &events).await {
+                            let _ = events.send(Event::Broken(format!("{shot:?}: {error}")));
+                        }
+                    });
+                }
+            }
+            Order::Cease => under_way.shutdown().await,
+        }
+    }
+}
+
+/// An error is one of this machine: what the network does is told as events, or by none.
+async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
+    let own = SocketAddr::new(shot.key.source, shot.key.id);
+    match shot.kind {
+        Kind::Tcp(port) => {
+            let socket = if shot.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(own)?;
+            let _ = events.send(Event::Sent(shot.key));
+            let Ok(mut stream) = socket.connect(SocketAddr::new(shot.to, port)).await else { return Ok(()) };
+            // Ends with a reset, and leaves nothing behind in conntrack.
+            stream.set_zero_linger()?;
+            let mut word = *WORD;
+            for _ in 0..EXCHANGES {
+                let there = stream.write_all(WORD).await;
+                if there.is_err() || stream.read_exact(&mut word).await.is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = events.send(Event::Answered(shot.key));
+        }
+        Kind::Udp(port) => {
+            let socket = UdpSocket::bind(own).await?;
+            socket.connect(SocketAddr::new(shot.to, port)).await?;
+            let mut word = *WORD;
+            let mut answers = 0;
+            let _ = events.send(Event::Sent(shot.key));
+            while answers < EXCHANGES {
+                // A refusal of an earlier datagram may come back here; who does not answer is found silent.
+                let _ = socket.send(WORD).await;
+                match timeout(AGAIN, socket.recv(&mut word)).await {
+                    Ok(Ok(_)) => answers += 1,
+                    Ok(Err(_)) => sleep(AGAIN).await,
+                    Err(_) => {}
+                }
+            }
+            let _ = events.send(Event::Answered(shot.key));
+        }
+        Kind::Echo => {
+            let socket = icmp(own)?;
+            let to = SockaddrStorage::from(SocketAddr::new(shot.to, 0));
+            let _ = events.send(Event::Sent(shot.key));
+            for sequence in 0.. {
+                sendto(socket.as_raw_fd(), &request(shot.to, shot.key.id, sequence), &to, MsgFlags::empty())?;
+                // The witness sees the reply.
+                sleep(AGAIN).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn icmp(own: SocketAddr) -> std::io::Result<OwnedFd> {
+    let (family, protocol) = if own.is_ipv4() {
+        (AddressFamily::Inet, SockProtocol::Icmp)
+    } else {
+        (AddressFamily::Inet6, SockProtocol::IcmpV6)
+    };
+    let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(own.ip(), 0)))?;
+    Ok(socket)
+}
+
+/// An echo request. The kernel fills in ICMPv6's checksum, not ICMP's.
+fn request(to: IpAddr, id: u16, sequence: u16) -> Vec<u8> {
+    let mut message = vec![if to.is_ipv4() { 8 } else { 128 }, 0, 0, 0];
+    message.extend(id.to_be_bytes());
+    message.extend(sequence.to_be_bytes());
+    message.extend(WORD);
+    if to.is_ipv4() {
+        let sum = crate::frame::checksum(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    message
+}
