@@ -60,6 +60,8 @@ impl Reconciler {
         let ports = self.learn_identities(&config);
         let enforced = self.resolve_policies(&mut outcome);
         let view = self.ovs.view();
+        self.metrics.set_connected("ovsdb", view.is_ok());
+        self.metrics.set_connected("southbound", self.southbound.unready().is_none());
         let flows = self.sync_flows(view.as_ref().ok(), &enforced, &mut outcome).await;
         let conflicts = match &view {
             Ok(view) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
