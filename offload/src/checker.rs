@@ -18,7 +18,7 @@ use crate::openflow::{CtFlags, FragMatch};
 mod closure;
 mod report;
 
-pub use closure::{place, recover, settle};
+pub use closure::{place, recover, settle, withdraw};
 pub use report::{InSoftware, Mismatch, Why, compare, in_software};
 
 /// What a NIC can do, where NICs differ.

@@ -23,6 +23,8 @@ mod flips;
 mod generate;
 #[path = "underlay_random_vm/load.rs"]
 mod load;
+#[path = "underlay_random_vm/outbox.rs"]
+mod outbox;
 #[path = "underlay_random_vm/policies.rs"]
 mod policies;
 #[path = "underlay_random_vm/probes.rs"]
@@ -49,6 +51,7 @@ fn vm_random_policies_let_by_what_the_evaluator_allows() {
     let mut field = Field::new();
     let probes = Probe::all(PODS + 1);
     let kept = fixtures();
+    assert!(!kept.is_empty());
     for (path, fixture) in &kept {
         field.clear();
         for set in &fixture.sets {

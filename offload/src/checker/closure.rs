@@ -42,6 +42,15 @@ pub fn recover(filters: &Filters, profile: &Profile) -> Vec<Change> {
     })
 }
 
+/// Takes all that is ours out of hardware, of each chain the lowest precedence first: for when the hardware is not to be
+/// believed any more. [`settle`] gives it back.
+pub fn withdraw(filters: &Filters) -> Vec<Change> {
+    each_chain(filters, |chain| {
+        let there = chain.lines.iter().rev().filter(|line| line.filter.in_hw);
+        there.filter_map(|line| line.replaced(Skip::Hardware)).collect()
+    })
+}
+
 fn each_chain(filters: &Filters, steps: impl Fn(&Standing<'_>) -> Vec<Change>) -> Vec<Change> {
     let chains = filters
         .iter()

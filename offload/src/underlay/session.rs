@@ -5,8 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod loss;
+
+use loss::Counts;
+
 use super::{Plan, Program, plan};
-use crate::checker::{InSoftware, Mismatch, Profile, compare, in_software, place, recover, settle};
+use crate::checker::{InSoftware, Mismatch, Profile, compare, in_software, place, recover, settle, withdraw};
 use crate::flower::{Change, Filters, Handle, Installed, NextChain, Place, PortFilters, Pref};
 use crate::ids::IfIndex;
 use crate::netlink::Result;
@@ -30,6 +34,8 @@ pub struct Report {
     /// Ours that run in software.
     pub software: Vec<InSoftware>,
     pub mismatches: Vec<Mismatch>,
+    /// The hardware had lost rules; all of them were written anew.
+    pub lost: bool,
 }
 
 /// The ports of one NIC.
@@ -38,11 +44,13 @@ pub struct Session {
     profile: Profile,
     /// Ports that once were wanted: they are looked at until nothing of ours stands there.
     ports: BTreeSet<IfIndex>,
+    counts: Counts,
+    lost: bool,
 }
 
 impl Session {
     pub fn new(socket: NetlinkSocket, profile: Profile) -> Self {
-        Self { socket, profile, ports: BTreeSet::new() }
+        Self { socket, profile, ports: BTreeSet::new(), counts: Counts::default(), lost: false }
     }
 
     /// Looks at these ports, too, from now on: what an earlier run of the agent may have left there goes.
@@ -63,6 +71,12 @@ impl Session {
         }
         let mut report = Report::default();
         let mut observed = self.observe()?;
+        report.lost = std::mem::take(&mut self.lost);
+        if report.lost {
+            tracing::warn!("the hardware has lost rules that it had taken: all are written anew");
+            report.moved += self.apply(&withdraw(&observed), &observed, &mut report)?;
+            observed = self.observe()?;
+        }
         let Plan { build, flip, clean } = plan(&wanted, &observed);
         for part in [build, flip, clean] {
             if !part.is_empty() {
@@ -99,10 +113,12 @@ impl Session {
 
     /// What stands on the ports.
     pub fn observe(&mut self) -> Result<Filters> {
-        let mut observed = Filters::new();
+        let (mut observed, mut counts) = (Filters::new(), Counts::default());
         for port in &self.ports {
-            observed.insert(*port, observe_port(&mut self.socket, *port)?);
+            observed.insert(*port, observe_port(&mut self.socket, *port, &mut counts)?);
         }
+        self.lost |= counts.grew_since(&self.counts);
+        self.counts = counts;
         Ok(observed)
     }
 
@@ -139,11 +155,12 @@ fn holds_ours(observed: &Filters, port: IfIndex) -> bool {
     filters.any(|filter| filter.rule.as_ref().is_some_and(super::is_ours))
 }
 
-fn observe_port(socket: &mut NetlinkSocket, port: IfIndex) -> Result<PortFilters> {
+fn observe_port(socket: &mut NetlinkSocket, port: IfIndex, counts: &mut Counts) -> Result<PortFilters> {
     let mut filters = PortFilters::default();
     for filter in tc::filters(socket, port)? {
         let Some(pref) = Pref::new(filter.pref) else { continue };
         let in_hw = filter.flower.as_ref().is_some_and(tc::Flower::is_offloaded);
+        counts.note(port, pref, &filter);
         // A shared block is not the port's own: whatever stands there is a foreigner's.
         let rule = filter.flower.filter(|_| filter.block.is_none()).and_then(|flower| flower.rule.ok());
         filters.insert(filter.chain, pref, Installed { handle: Handle(filter.handle), rule, in_hw });

@@ -2,6 +2,8 @@
 //! runs in software and why.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::time::Duration;
 
 use offload::checker::{InSoftware, Why};
 use offload::policy::{Origin, PodPolicy};
@@ -12,6 +14,7 @@ use crate::field::{Field, in_hardware};
 use crate::generate::Dice;
 use crate::load::{Denied, Stream};
 use crate::policies::{DENIES_6001, ECHO, denied, sets};
+use crate::stand::{inside, v4};
 
 /// `FLOW_DISSECTOR_KEY_PORTS`: without it no filter that asks for a port is taken.
 const KEY_PORTS: u64 = 1 << 4;
@@ -152,11 +155,19 @@ fn vm_a_faulty_nic_lets_nothing_by() {
     // All rules are lost, and nobody is told.
     for _ in 0..3 {
         trial.field.stand.forget();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         trial.none_passed();
         trial.flip();
         trial.flip();
     }
+    assert!(trial.field.stand.forgotten() > 0);
+    // What the hardware would have ended comes to software: nobody has this address, so its neighbours are asked for it.
+    inside(0, || UdpSocket::bind((v4(0), 0)).unwrap().send_to(b"x", (v4(200), 9)).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(trial.again().lost);
+    trial.recovers();
+    assert_eq!(trial.field.stand.forgotten(), 0);
+    assert!(!trial.again().lost);
 
     let carried = streams.map(Stream::finish);
     let (sent, arrived) = trial.forbidden.take().unwrap().finish();

@@ -178,8 +178,7 @@ fn directory() -> PathBuf {
 }
 
 pub fn fixtures() -> Vec<(PathBuf, Fixture)> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory()).into_iter().flatten().map(|it| it.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory()).unwrap().map(|it| it.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|it| it == "json"));
     paths.sort();
     let read = |path: PathBuf| {

@@ -156,6 +156,13 @@ impl Stand {
         std::fs::write(format!("{DEBUGFS}/forget"), self.nic.id.to_string()).unwrap();
     }
 
+    /// How many rules it has lost that nobody has taken away or written anew.
+    pub fn forgotten(&self) -> usize {
+        let all = std::fs::read_to_string(format!("{DEBUGFS}/rules")).unwrap();
+        let ours = format!("nic {} ", self.nic.id);
+        all.lines().filter(|line| line.starts_with(&ours) && line.ends_with(" forgotten")).count()
+    }
+
     /// The eSwitch's connections from or to this port, one line for each direction.
     pub fn connections(&self, port: u16) -> Vec<String> {
         let all = std::fs::read_to_string(format!("{DEBUGFS}/conns")).unwrap();

@@ -4,7 +4,7 @@ use super::kernel::Kernel;
 use super::random::{Pod, UPLINK, World, mac, v4};
 use super::steps::{program, sync};
 use super::verdicts::deliveries;
-use crate::checker::{Profile, settle};
+use crate::checker::{Profile, settle, withdraw};
 use crate::flower::interpret::{Engine, Nic};
 use crate::flower::{ChainIndex, Change, Place, Pref};
 use crate::ids::IfIndex;
@@ -76,4 +76,45 @@ fn what_must_leave_the_hardware_leaves_from_below() {
     // The drop of the pod's own MAC and that of groups stay: nothing that is not in hardware overlaps them.
     assert_eq!(left, [65_535, 5, 4]);
     assert!(kernel.filters.contains_key(&UPLINK));
+}
+
+/// When the hardware is not to be believed, all leaves it and comes back. At no step is anything let by that is denied, nor
+/// lost that is allowed.
+#[test]
+fn what_is_withdrawn_comes_back() {
+    let mut kernel = Kernel::new();
+    sync(&mut kernel, &program(&world(only(80), only(80))), |_, _| {});
+    let before = kernel.filters.clone();
+    let passes = |kernel: &Kernel| {
+        for (dst, passed) in [(80, 1), (81, 0)] {
+            let l4 = L4::Tcp { src: 1000, dst };
+            let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+            let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
+            for engine in [Engine::Software, Engine::Eswitch, Engine::Eager] {
+                let outcome = Nic::new(&kernel.filters).receive(IfIndex(11), frame.clone(), engine).unwrap();
+                assert_eq!(deliveries(&outcome).len(), passed, "port {dst}, {engine:?}");
+            }
+        }
+    };
+    let in_hardware = |kernel: &Kernel| {
+        let chains = kernel.filters.values().flat_map(|it| it.chains.values());
+        chains.flat_map(|it| it.values()).flatten().filter(|it| it.in_hw).count()
+    };
+    assert!(in_hardware(&kernel) > 10);
+    for change in withdraw(&kernel.filters) {
+        kernel.apply(&change);
+        passes(&kernel);
+    }
+    assert_eq!(in_hardware(&kernel), 0);
+    loop {
+        let changes = settle(&kernel.filters, &Profile::MLX5);
+        if changes.is_empty() {
+            break;
+        }
+        for change in changes {
+            kernel.apply(&change);
+            passes(&kernel);
+        }
+    }
+    assert_eq!(kernel.filters, before);
 }
