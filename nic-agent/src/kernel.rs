@@ -2,7 +2,9 @@
 //!
 //! Netlink sockets block, so each call runs on a thread of its own that tokio keeps for such work.
 
-use std::collections::BTreeSet;
+mod hardware;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub reps: Vec<RepView>,
+    /// Devices through which other nodes' pods come in, by name: the other ports of OVS's datapath.
+    pub shared: BTreeMap<String, Offload>,
     table: RepresentorTable,
 }
 
@@ -107,7 +111,29 @@ fn observe(selector: Selector) -> Result<Seen, String> {
         let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
         reps.push(view(&mut route, &rep, link, &mark).map_err(words)?);
     }
-    Ok(Seen { reps, table })
+    let shared = shared(&mut route, &all, &reps).map_err(words)?;
+    Ok(Seen { reps, shared, table })
+}
+
+/// Of the datapath's ports that are no function's: tunnels, and the uplink where it is one. Internal ports (of kind
+/// `openvswitch`) have no hardware.
+fn shared(
+    route: &mut NetlinkSocket,
+    all: &[Link],
+    reps: &[RepView],
+) -> Result<BTreeMap<String, Offload>, Error> {
+    let is_datapath = |link: &Link| link.kind.as_deref() == Some("openvswitch");
+    let datapaths: BTreeSet<IfIndex> = all.iter().filter(|it| is_datapath(it)).map(|it| it.ifindex).collect();
+    let is_of_function = |link: &Link| reps.iter().any(|rep| rep.ifindex == link.ifindex);
+    let mut shared = BTreeMap::new();
+    for link in all.iter().filter(|it| it.master.is_some_and(|master| datapaths.contains(&master))) {
+        if is_datapath(link) || is_of_function(link) {
+            continue;
+        }
+        let filters = tc::filters(route, link.ifindex)?;
+        shared.insert(link.name.clone(), hardware::of(&filters));
+    }
+    Ok(shared)
 }
 
 fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie) -> Result<RepView, Error> {
@@ -119,25 +145,8 @@ fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie
         up: link.up,
         mtu: link.mtu,
         closed: tc::is_closed_by(&filters, mark),
-        offload: offload_of(&filters),
+        offload: hardware::of(&filters),
     })
-}
-
-/// Filters of other kinds than flower are none of OVS's flows.
-fn offload_of(filters: &[tc::Filter]) -> Offload {
-    let mut offload = Offload::default();
-    for (filter, flower) in filters.iter().filter_map(|filter| Some((filter, filter.flower.as_ref()?))) {
-        if flower.is_offloaded() {
-            offload.hardware += 1;
-        } else {
-            let what = match &flower.rule {
-                Ok(rule) => format!("{:?}", rule.key),
-                Err(beyond) => beyond.clone(),
-            };
-            offload.software.push(format!("chain {} pref {}: {what}", filter.chain, filter.pref));
-        }
-    }
-    offload
 }
 
 fn apply(steps: &[LinkStep]) -> Vec<String> {

@@ -122,8 +122,9 @@ impl Reconciler {
             Policies::Off => Default::default(),
             Policies::Unknown { why } => (vec![why.clone()], BTreeMap::new()),
         };
+        let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.attachments().filter_map(pod).collect();
-        PolicyStatus { source: self.source_in_tables.clone(), pods, reports, rules }
+        PolicyStatus { source: self.source_in_tables.clone(), pods, from_outside, reports, rules }
     }
 
     pub(super) fn cut_done(&mut self, done: Done) {

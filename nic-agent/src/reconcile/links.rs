@@ -26,8 +26,14 @@ pub struct RepView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Offload {
     pub hardware: usize,
-    /// The others, in words.
-    pub software: Vec<String>,
+    pub software: Vec<InSoftware>,
+}
+
+/// In words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InSoftware {
+    pub filter: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub struct PolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     pub pods: Vec<PodStatus>,
+    /// By device: of the flows that enter from other nodes, for all pods.
+    pub from_outside: BTreeMap<String, Offload>,
     /// What users should know of their policies.
     pub reports: Vec<String>,
     /// Cookies of flows, and whose rules they are.
