@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod command;
 pub mod counters;
+pub mod fault;
 pub mod frame;
 pub mod host;
 pub mod kube_oracle;

@@ -1,4 +1,7 @@
-//! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered.
+//! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered; a TCP connection; new connections.
+
+mod newcomers;
+mod stream;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -6,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+pub use newcomers::{By, Newcomers};
+pub use stream::{Stream, TcpEcho};
 
 use crate::netns;
 use crate::pod::Pod;
