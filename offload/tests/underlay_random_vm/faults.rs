@@ -100,7 +100,7 @@ fn vm_a_faulty_nic_lets_nothing_by() {
 
     // Full at some point, while policies change.
     let mut named = BTreeSet::new();
-    for _ in 0..5 {
+    for _ in 0..4 {
         let limit = dice.roll(all);
         trial.field.stand.knob("max_rules", &limit.to_string());
         let report = trial.flip();

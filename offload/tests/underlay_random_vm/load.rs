@@ -174,7 +174,7 @@ impl Denied {
                             let _ = bound(from, *is_ipv6).send_to(b"denied", to);
                         }
                     }
-                    sleep(Duration::from_millis(10));
+                    sleep(Duration::from_millis(15));
                 }
             }));
         }
