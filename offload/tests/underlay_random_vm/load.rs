@@ -17,6 +17,8 @@ use crate::stand::{address, enter};
 
 /// Room for what is not read at once.
 const BUFFER: usize = 8 << 20;
+/// What was sent so long ago has arrived, and its answer, too, or is lost.
+const GRACE: Duration = Duration::from_secs(2);
 
 fn bound(host: usize, is_ipv6: bool) -> UdpSocket {
     let socket = UdpSocket::bind((address(host, is_ipv6), 0)).unwrap();
@@ -87,7 +89,7 @@ fn send(over: &AtomicBool, from: usize, (to, port): (usize, u16), is_ipv6: bool,
     let to = SocketAddr::from((address(to, is_ipv6), port));
     let steady = bound(from, is_ipv6);
     setsockopt(&steady, sockopt::RcvBufForce, &BUFFER).unwrap();
-    let mut others: VecDeque<UdpSocket> = VecDeque::new();
+    let mut others: VecDeque<(Instant, UdpSocket)> = VecDeque::new();
     let mut carried = Carried { connections: 1, ..Carried::default() };
     let mut bytes = [0; 8];
     let start = Instant::now();
@@ -99,23 +101,24 @@ fn send(over: &AtomicBool, from: usize, (to, port): (usize, u16), is_ipv6: bool,
             if carried.sent % 10 == 9 {
                 let other = bound(from, is_ipv6);
                 send_one(&other, &number, to);
-                others.push_back(other);
+                others.push_back((Instant::now(), other));
                 carried.connections += 1;
-                // A second and more after it was used.
-                if others.len() > 200 {
-                    carried.answered += answers(&others.pop_front().unwrap());
-                }
             } else {
                 send_one(&steady, &number, to);
             }
             carried.sent += 1;
         }
         carried.answered += answers(&steady);
+        // By age, not by number: who is late sends many at once.
+        while others.front().is_some_and(|(sent, _)| sent.elapsed() > GRACE) {
+            let (_, other) = others.pop_front().unwrap();
+            carried.answered += answers(&other);
+        }
         sleep(Duration::from_millis(1));
     }
     // What is on its way arrives.
-    sleep(Duration::from_secs(1));
-    carried.answered += answers(&steady) + others.iter().map(answers).sum::<u64>();
+    sleep(GRACE);
+    carried.answered += answers(&steady) + others.iter().map(|(_, other)| answers(other)).sum::<u64>();
     carried
 }
 
