@@ -14,23 +14,24 @@
 
 mod agents;
 mod fixture;
+mod probe;
 mod shrink;
 mod station;
 mod witness;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::kube_oracle::{Cluster, Traffic};
+use crate::kube_oracle::Cluster;
 use crate::{Pod, Wish};
 use agents::Agents;
 pub use agents::policy_of;
 pub use fixture::{Fixture, directory};
+pub use probe::{Difference, Kind, Probe, Seen};
 pub use shrink::{shrink, simpler};
 use station::{Order, Shot, Station};
 
@@ -69,53 +70,6 @@ const QUIET: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What should get through and does not is sent anew.
 const ATTEMPTS: usize = 2;
-
-/// What to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Tcp(u16),
-    Udp(u16),
-    /// An ICMP echo request.
-    Echo,
-}
-
-impl Kind {
-    pub fn traffic(self) -> Traffic {
-        match self {
-            Self::Tcp(port) => Traffic::Port("TCP", port),
-            Self::Udp(port) => Traffic::Port("UDP", port),
-            Self::Echo => Traffic::Other,
-        }
-    }
-}
-
-/// A new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Probe {
-    /// Index of the pod.
-    pub from: usize,
-    /// A pod's address, or any other, as a Service's.
-    pub to: IpAddr,
-    pub kind: Kind,
-}
-
-/// What became of a probe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// The pod at whose interface its first packet arrived.
-    pub arrived: Option<usize>,
-    /// It became a connection: data went there and back. For ICMP, the reply came.
-    pub answered: bool,
-}
-
-/// A probe that fared otherwise than it should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference {
-    pub probe: Probe,
-    /// What is right.
-    pub allowed: bool,
-    pub seen: Seen,
-}
 
 /// Who sent a packet, in which protocol, and from which port or with which identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -354,11 +308,12 @@ impl PolicyLab {
                 probes.iter().zip(&wanted).zip(self.shoot(&probes, &wanted, PATIENCE))
             {
                 let (probe, allowed) = (*probe, *allowed);
-                let is_through = seen.arrived.is_some() && seen.answered;
-                let is_silent = seen.arrived.is_none() && !seen.answered;
-                if allowed && !is_through && attempt < ATTEMPTS {
+                if !seen.is_wrong(allowed) {
+                    continue;
+                }
+                if allowed && attempt < ATTEMPTS {
                     left.push((probe, allowed));
-                } else if (allowed && !is_through) || (!allowed && !is_silent) {
+                } else {
                     differences.push(Difference { probe, allowed, seen });
                 }
             }
@@ -389,15 +344,5 @@ impl PolicyLab {
             seen.arrived.map_or_else(|| "did not arrive".to_owned(), |at| format!("arrived at {}", name(at)));
         let answered = if seen.answered { "was answered" } else { "was not answered" };
         format!("{} -> {to} {}: {should}, {arrived}, {answered}", name(probe.from), probe.kind)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(port) => write!(f, "TCP {port}"),
-            Self::Udp(port) => write!(f, "UDP {port}"),
-            Self::Echo => f.write_str("ICMP echo"),
-        }
     }
 }

@@ -36,16 +36,6 @@ fn readdress(value: &mut Value, known: &[(String, String)]) {
     }
 }
 
-impl Kind {
-    fn parse(text: &str) -> Option<Self> {
-        let port = |prefix: &str| text.strip_prefix(prefix)?.parse().ok();
-        match text {
-            "ICMP echo" => Some(Self::Echo),
-            _ => port("TCP ").map(Self::Tcp).or_else(|| port("UDP ").map(Self::Udp)),
-        }
-    }
-}
-
 impl PolicyLab {
     /// `why`: how it came about.
     pub fn to_fixture(&self, why: &str, items: &[Value], difference: &Difference) -> Value {
@@ -126,13 +116,5 @@ mod tests {
             value,
             json!({"a": ["10.9.9.9/32", "10.0.0.10", "10.0.0.0/8"], "b": {"c": "fd09::9"}, "d": 1})
         );
-    }
-
-    #[test]
-    fn kinds_are_read_as_they_are_written() {
-        for kind in [Kind::Tcp(80), Kind::Udp(53), Kind::Echo] {
-            assert_eq!(Kind::parse(&kind.to_string()), Some(kind));
-        }
-        assert_eq!(Kind::parse("SCTP 80"), None);
     }
 }

@@ -146,11 +146,17 @@ async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
     let own = SocketAddr::new(shot.key.source, shot.key.id);
     match shot.kind {
         Kind::Tcp(port) => {
-            let socket = if shot.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(own)?;
             let _ = events.send(Event::Sent(shot.key));
-            let Ok(mut stream) = socket.connect(SocketAddr::new(shot.to, port)).await else { return Ok(()) };
+            let mut stream = loop {
+                let socket = if shot.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(own)?;
+                match socket.connect(SocketAddr::new(shot.to, port)).await {
+                    Ok(stream) => break stream,
+                    // While a neighbour's address was looked for in vain, for one.
+                    Err(_) => sleep(AGAIN).await,
+                }
+            };
             // Ends with a reset, and leaves nothing behind in conntrack.
             stream.set_zero_linger()?;
             let mut word = *WORD;
