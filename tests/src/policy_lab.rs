@@ -17,12 +17,12 @@ mod fixture;
 mod probe;
 mod shrink;
 mod station;
+mod volley;
 mod witness;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ pub use fixture::{Fixture, directory};
 pub use probe::{Difference, Kind, Probe, Seen};
 pub use shrink::{shrink, simpler};
 use station::{Order, Shot, Station};
+use volley::Volley;
 
 /// A pod's place in the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +66,15 @@ pub const PORTS: [u16; 9] = [53, 79, 80, 81, 82, 83, 443, 8080, 8443];
 const SOURCES: std::ops::Range<u16> = 10_240..65_000;
 /// How long a packet that must not arrive may take to do so.
 const QUIET: Duration = Duration::from_millis(300);
-/// How long one that must arrive may take. Long, as the VM is emulated and shares its processor; who waits for nothing that
-/// should come does not wait for this.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long nothing at all may happen while one that must arrive has not. The VM is emulated and shares its processor, so
+/// it is silence that counts; who waits for nothing that should come does not wait for this.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// So many probes are sent at once: more at a time overflow OVS's upcalls, and a SYN that is lost costs a second.
+const WAVE: usize = 60;
+/// The next ones do not wait for those that are late.
+const LATE: Duration = Duration::from_secs(1);
 /// What should get through and does not is sent anew.
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 3;
 
 /// Who sent a packet, in which protocol, and from which port or with which identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -222,63 +227,37 @@ impl PolicyLab {
         cluster.allowed(own, probe.to, probe.kind.traffic())
     }
 
-    /// Sends all probes at once. Returns when each that `wanted` says should get through has done so, or has had its
-    /// time, and the others have been silent for a while.
+    /// Sends all probes. Returns when each that `wanted` says should get through has done so, or nothing has happened for
+    /// `patience`, and the others have been silent for a while.
     #[track_caller]
     pub fn shoot(&mut self, probes: &[Probe], wanted: &[bool], patience: Duration) -> Vec<Seen> {
         while self.events.try_recv().is_ok() {}
-        let mut seen = vec![Seen::default(); probes.len()];
-        let mut keys = HashMap::new();
-        let mut orders = vec![Vec::new(); self.members.len()];
-        for (index, probe) in probes.iter().enumerate() {
-            let source = self.addresses(probe.from)[usize::from(probe.to.is_ipv6())];
-            let id = self.next_source(probe.from);
-            let key = Key { protocol: station::protocol(probe.kind, source), source, id };
-            keys.insert(key, index);
-            orders[probe.from].push(Shot { key, to: probe.to, kind: probe.kind });
-        }
-        for (member, shots) in self.members.iter().zip(orders) {
-            member.station.order(Order::Fire(shots));
-        }
-        let (mut unsent, mut sent_at) = (probes.len(), Instant::now());
-        let mut missing = wanted.iter().filter(|it| **it).count();
-        let is_one_unwanted = missing < probes.len();
-        loop {
-            let waited = sent_at.elapsed();
-            let is_quiet = !is_one_unwanted || waited >= QUIET;
-            if unsent == 0 && is_quiet && (missing == 0 || waited >= patience) {
-                break;
+        let mut volley = Volley::new(probes.len());
+        let waves = probes.len().div_ceil(WAVE);
+        for wave in 0..waves {
+            let mut orders = vec![Vec::new(); self.members.len()];
+            for (index, probe) in probes.iter().enumerate().skip(wave).step_by(waves) {
+                let source = self.addresses(probe.from)[usize::from(probe.to.is_ipv6())];
+                let id = self.next_source(probe.from);
+                let key = Key { protocol: station::protocol(probe.kind, source), source, id };
+                volley.fire(key, index, wanted[index]);
+                orders[probe.from].push(Shot { key, to: probe.to, kind: probe.kind });
             }
-            let event = match self.events.recv_timeout(Duration::from_millis(10)) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => panic!("the stations are gone"),
-            };
-            let (key, at) = match event {
-                Event::Sent(key) => {
-                    unsent -= usize::from(keys.contains_key(&key));
-                    sent_at = Instant::now();
-                    continue;
-                }
-                Event::Arrived(key, at) => (key, Some(at)),
-                Event::Answered(key) => (key, None),
-                Event::Broken(why) => panic!("{why}"),
-            };
-            // Others are stragglers of an earlier batch.
-            let Some(index) = keys.get(&key) else { continue };
-            let it = &mut seen[*index];
-            let was_complete = it.arrived.is_some() && it.answered;
-            match at {
-                Some(at) => it.arrived = Some(at),
-                None => it.answered = true,
+            for (member, shots) in self.members.iter().zip(orders) {
+                member.station.order(Order::Fire(shots));
             }
-            let is_complete = it.arrived.is_some() && it.answered;
-            missing -= usize::from(wanted[*index] && is_complete && !was_complete);
+            let is_last = wave + 1 == waves;
+            volley.follow(&self.events, |volley| {
+                let silence = volley.last.elapsed();
+                let is_quiet = !is_last || !wanted.contains(&false) || silence >= QUIET;
+                let patience = if is_last { patience } else { LATE };
+                volley.unsent == 0 && is_quiet && (volley.missing == 0 || silence >= patience)
+            });
         }
         for member in &self.members {
             member.station.order(Order::Cease);
         }
-        seen
+        volley.seen
     }
 
     /// One probe that nothing is known of.
