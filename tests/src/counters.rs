@@ -32,3 +32,14 @@ impl Counters {
         }
     }
 }
+
+/// Connections that the eSwitch of a NIC carries by itself and that have this address at one end, in simnic's words.
+#[track_caller]
+pub fn carried(nic: u8, address: &str) -> Vec<String> {
+    let text = std::fs::read_to_string("/sys/kernel/debug/simnic/conns").expect("simnic's connections");
+    let mine = format!("nic {nic} ");
+    text.lines()
+        .filter(|line| line.starts_with(&mine) && line.split(' ').any(|word| word == address))
+        .map(str::to_owned)
+        .collect()
+}

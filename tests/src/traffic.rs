@@ -1,5 +1,6 @@
 //! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered; a TCP connection; new connections.
 
+mod denied;
 mod newcomers;
 mod stream;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use denied::Denied;
 pub use newcomers::{By, Newcomers};
 pub use stream::{Stream, TcpEcho};
 
@@ -88,9 +90,14 @@ impl Client {
         Self { stop, thread }
     }
 
+    /// Sends no more. Of several, so that they wait for their last answers together.
+    pub fn halt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for the last answers and reports.
     pub fn stop(self) -> Report {
-        self.stop.store(true, Ordering::Relaxed);
+        self.halt();
         self.thread.join().expect("the client's thread")
     }
 }

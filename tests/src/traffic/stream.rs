@@ -91,9 +91,14 @@ impl Stream {
         Self { stop, thread }
     }
 
+    /// Sends no more. Of several, so that they wait for their last answers together.
+    pub fn halt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for the last answers and reports.
     pub fn stop(self) -> Report {
-        self.stop.store(true, Ordering::Relaxed);
+        self.halt();
         self.thread.join().expect("the stream's thread")
     }
 }
