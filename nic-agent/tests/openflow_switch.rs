@@ -12,7 +12,7 @@ use offload::ids::{CtZone, MacAddr, OfPort};
 use offload::openflow::{
     Action, ArpMatch, Commit, Cookie, Ct, CtExec, CtFlags, CtFlush, CtTuple, CtZoneSource, Flow, FlowMod,
     FragMatch, Icmp6Match, IcmpMatch, InstalledFlow, Ipv4Match, Ipv6Match, L4Match, Masked, Match, Nat,
-    NatRange, Payload, Port, Ports, Reg, RegSlice, SetField, TableId, VlanMatch, diff,
+    NatRange, Payload, Port, Ports, Reg, RegSlice, SetField, TCP_ACK, TCP_SYN, TableId, VlanMatch, diff,
 };
 use offload::ruleset::RuleSetId;
 use openflow_support::PrivateSwitch;
@@ -121,6 +121,8 @@ fn one_of_each() -> Vec<Flow> {
         frag4(FragMatch::Later),
         frag4(FragMatch::NotLater),
         ip4(L4Match::Tcp(ports(80.into(), Masked::new(0x50, 0xfff0)))),
+        ip4(L4Match::TcpFlags(Masked::new(0, TCP_SYN))),
+        ip6(L4Match::TcpFlags(Masked::new(TCP_SYN, TCP_SYN | TCP_ACK))),
         ip4(L4Match::udp(67, 68)),
         ip4(L4Match::Sctp(ports(5.into(), 6.into()))),
         ip4(L4Match::Icmp(IcmpMatch { kind: Some(3), code: Some(4) })),

@@ -76,7 +76,7 @@ fn bodies() -> Vec<Body> {
         let ipv6 = |src, dst, l4| Body::Ipv6(Ip { src, dst, piece, l4 });
         let udp = |src, dst| L4::Udp { src, dst };
         bodies.extend([
-            ipv4(v4(1), v4(9), L4::Tcp { src: 1000, dst: 80 }),
+            ipv4(v4(1), v4(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
             ipv4(v4(1), v4(9), L4::Sctp { src: 1000, dst: 80 }),
             ipv4(v4(1), v4(9), L4::Other(47)),
             ipv4(v4(1), v4(9), icmp(8, 0, None)),
@@ -87,7 +87,7 @@ fn bodies() -> Vec<Body> {
             ipv4(Ipv4Addr::UNSPECIFIED, v4(9), udp(68, 67)),
             ipv4(v4(9), v4(1), udp(67, 68)),
             ipv4(v4(9), all_v4, udp(67, 68)),
-            ipv6(v6(1), v6(9), L4::Tcp { src: 1000, dst: 80 }),
+            ipv6(v6(1), v6(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
             ipv6(local, v6(9), udp(5, 6)),
             ipv6(v6(2), v6(9), udp(5, 6)),
             ipv6(nobody, v6(9), udp(5, 6)),
@@ -138,7 +138,7 @@ async fn bridge() -> (PrivateSwitch, Session, Vec<Flow>) {
 #[tokio::test]
 async fn what_is_looked_at_of_an_established_connection() {
     let (ovs, _session, _) = bridge().await;
-    let tcp = L4::Tcp { src: 1000, dst: 80 };
+    let tcp = L4::Tcp { src: 1000, dst: 80, syn: true };
     let udp = L4::Udp { src: 1000, dst: 80 };
     let piece = Piece::Whole;
     let [a, _] = pods();

@@ -10,13 +10,18 @@
 //! | 10 | what the pod is sent, tracked | the same |
 //!
 //! Tables 5 and 10 are shared by all pods. Table 0 leaves in registers what they need to know: [`RULE_SET`], the port
-//! that lies ahead ([`AHEAD`]), the [`ZONE`], and [`TIER`], where the rules begin. What the rule sets say is compiled
+//! that lies ahead ([`AHEAD`]), the [`ZONE`], whether the pod is [`RULED`], and [`TIER`], where the rules begin. What the rule sets say is compiled
 //! by [`crate::ruleset`], whose module has the table of all priorities; here is only what holds whatever they say, and
 //! what holds without any.
 //!
 //! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
 //! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
 //! conntrack, as fragments for example, is dropped there.
+//!
+//! Conntrack takes a TCP segment from the midst of a connection that it does not know for the first of a new one
+//! (`nf_conntrack_tcp_loose`). A connection that a policy cut would begin anew with the next segment of the side that
+//! may start connections, and the other side's would pass as its answers. So of a pod that has a policy, TCP begins with
+//! SYN only. Pods without one keep their connections through a loss of conntrack's memory.
 //!
 //! Every flow of table 0 asks for frames without a VLAN tag: a match on IP would otherwise also match inside of a tag.
 
@@ -25,7 +30,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::{
     Action, Cookie, Ct, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
-    Masked, Match, Reg, RegSlice, SetField, TableId,
+    Masked, Match, Reg, RegSlice, SetField, TCP_SYN, TableId,
 };
 use crate::ruleset::RuleSetId;
 
@@ -47,9 +52,12 @@ pub const AHEAD: Reg = Reg::R1;
 pub const ZONE: Reg = Reg::R2;
 /// How far the packet has come in the tiers of its rule set.
 pub const TIER: Reg = Reg::R3;
+/// 1: the pod has a policy, in whichever direction.
+pub const RULED: Reg = Reg::R4;
 
 /// Priorities in tables 5 and 10. What a rule set allows or denies lies between [`UNRULED`] and [`RELATED`].
 pub const ESTABLISHED: u16 = 60_000;
+const MIDSTREAM: u16 = 55_000;
 pub const RELATED: u16 = 50_000;
 pub const UNRULED: u16 = 100;
 
@@ -133,8 +141,10 @@ impl Boundary {
     fn track(&self, table: TableId, ahead: OfPort) -> Vec<Action> {
         let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
         let rules = if table == EGRESS { self.egress } else { self.ingress };
+        let is_ruled = [self.egress, self.ingress].iter().any(|id| *id != RuleSetId::NONE);
         vec![
             set(RULE_SET, rules.0),
+            set(RULED, is_ruled.into()),
             set(TIER, 0),
             set(AHEAD, ahead.get()),
             set(ZONE, u32::from(self.zone.get())),
@@ -183,6 +193,12 @@ fn tracked_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
     let icmp = |kind| L4Match::Icmp(IcmpMatch { kind: Some(kind), code: None });
 
     let mut flows = vec![flow(ESTABLISHED, established, vec![pass()])];
+    let midstream = || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULED, 1);
+    let no_syn = Masked::new(0, TCP_SYN);
+    let l4 = L4Match::TcpFlags(no_syn);
+    flows.push(flow(MIDSTREAM, midstream().ipv4(Ipv4Match { l4, ..Ipv4Match::default() }), Vec::new()));
+    let l4 = L4Match::TcpFlags(no_syn);
+    flows.push(flow(MIDSTREAM, midstream().ipv6(Ipv6Match { l4, ..Ipv6Match::default() }), Vec::new()));
     for kind in ICMP_ERRORS {
         let matches = related().ipv4(Ipv4Match { l4: icmp(kind), ..Ipv4Match::default() });
         flows.push(flow(RELATED, matches, vec![pass()]));

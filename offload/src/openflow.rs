@@ -25,7 +25,7 @@ pub use fields::{Bits, Cookie, CtFlags, Masked, Reg, TableId};
 pub use flow::{Flow, FlowKey, FlowMod, InstalledFlow, diff};
 pub use matches::{
     ArpMatch, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match, Match, OtherEtherType,
-    OtherIcmp6Type, OtherProto, Payload, Ports, VlanMatch,
+    OtherIcmp6Type, OtherProto, Payload, Ports, TCP_ACK, TCP_SYN, VlanMatch,
 };
 pub use message::{BundleStep, CtFlush, CtTuple, Features, Message, PortDesc, Xid};
 pub use oxm::Oxm;

@@ -122,7 +122,6 @@ fn changes_under_traffic() {
 }
 
 #[test]
-#[ignore = "TCP that is cut begins anew in the middle with what the pod itself sends (nf_conntrack_tcp_loose)"]
 fn tightening_cuts() {
     let mut lab = PolicyLab::start();
     let open = objects(&lab);

@@ -27,7 +27,14 @@ pub fn words(in_port: OfPort, frame: &Frame) -> String {
             Piece::Later => ",nw_frag=later",
         };
         let l4 = match l4 {
-            L4::Tcp { src, dst } => ports("tcp", 6, src, dst),
+            L4::Tcp { src, dst, syn } => {
+                let flags = if shown {
+                    format!(",tcp_flags={:#x}", if *syn { 0x2 } else { 0x10 })
+                } else {
+                    String::new()
+                };
+                ports("tcp", 6, src, dst) + &flags
+            }
             L4::Udp { src, dst } => ports("udp", 17, src, dst),
             L4::Sctp { src, dst } => ports("sctp", 132, src, dst),
             L4::Other(proto) => format!(",nw_proto={proto}"),

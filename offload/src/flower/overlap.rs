@@ -219,7 +219,7 @@ fn put_ip<A: Bits>(row: &mut Row, ip: &Ip<A>, icmp_proto: u8) {
         }
     };
     match &ip.l4 {
-        FrameL4::Tcp { src, dst } => ports(PROTO_TCP, *src, *dst),
+        FrameL4::Tcp { src, dst, .. } => ports(PROTO_TCP, *src, *dst),
         FrameL4::Udp { src, dst } => ports(PROTO_UDP, *src, *dst),
         FrameL4::Sctp { src, dst } => ports(PROTO_SCTP, *src, *dst),
         FrameL4::Icmp(icmp) => {

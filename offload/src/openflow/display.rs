@@ -222,6 +222,7 @@ impl Parts {
                 self.masked("tp_src", *src, show(src));
                 self.masked("tp_dst", *dst, show(dst));
             }
+            L4Match::TcpFlags(flags) => self.masked("tcp_flags", *flags, |flags| format!("{flags:#x}")),
             L4Match::Other(other) => self.exact("nw_proto", Some(other.get())),
             L4Match::Any | L4Match::Icmp(_) => {}
         }
@@ -231,7 +232,7 @@ impl Parts {
 fn l4_word<I>(l4: &L4Match<I>, [any, tcp, udp, sctp, icmp]: [&str; 5]) -> String {
     match l4 {
         L4Match::Any | L4Match::Other(_) => any,
-        L4Match::Tcp(_) => tcp,
+        L4Match::Tcp(_) | L4Match::TcpFlags(_) => tcp,
         L4Match::Udp(_) => udp,
         L4Match::Sctp(_) => sctp,
         L4Match::Icmp(_) => icmp,

@@ -118,10 +118,16 @@ pub enum L4Match<I> {
     Any,
     Other(OtherProto),
     Tcp(Ports),
+    /// TCP by its flags ([`TCP_SYN`]…), whatever the ports.
+    TcpFlags(Masked<u16>),
     Udp(Ports),
     Sctp(Ports),
     Icmp(I),
 }
+
+/// In the twelve bits of TCP's flags.
+pub const TCP_SYN: u16 = 0x002;
+pub const TCP_ACK: u16 = 0x010;
 
 /// An IP protocol that has no variant of its own in [`L4Match`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -339,7 +345,7 @@ impl<I> L4Match<I> {
         match self {
             Self::Any => None,
             Self::Other(other) => Some(other.get()),
-            Self::Tcp(_) => Some(PROTO_TCP),
+            Self::Tcp(_) | Self::TcpFlags(_) => Some(PROTO_TCP),
             Self::Udp(_) => Some(PROTO_UDP),
             Self::Sctp(_) => Some(PROTO_SCTP),
             Self::Icmp(_) => Some(icmp),

@@ -53,6 +53,7 @@ const IPV4_DST: OxmField = basic(12);
 const TCP_SRC: OxmField = basic(13);
 const UDP_SRC: OxmField = basic(15);
 const SCTP_SRC: OxmField = basic(17);
+const TCP_FLAGS: OxmField = basic(42);
 const ICMPV4_TYPE: OxmField = basic(19);
 const ICMPV4_CODE: OxmField = basic(20);
 const ARP_OP: OxmField = basic(21);
@@ -248,6 +249,7 @@ impl Out {
             L4Match::Tcp(ports) => (TCP_SRC, ports),
             L4Match::Udp(ports) => (UDP_SRC, ports),
             L4Match::Sctp(ports) => (SCTP_SRC, ports),
+            L4Match::TcpFlags(flags) => return self.masked(TCP_FLAGS, *flags),
             L4Match::Any | L4Match::Other(_) | L4Match::Icmp(_) => return,
         };
         self.masked(source, ports.src);
@@ -395,7 +397,16 @@ impl In {
         });
         match proto {
             None => L4Match::Any,
-            Some(PROTO_TCP) => L4Match::Tcp(self.ports(TCP_SRC)),
+            Some(PROTO_TCP) => {
+                let ports = self.ports(TCP_SRC);
+                // Both at once we never write: the flags then stay among the fields that are not understood.
+                if ports == Ports::default() {
+                    let flags = self.masked(TCP_FLAGS);
+                    if flags.is_any() { L4Match::Tcp(ports) } else { L4Match::TcpFlags(flags) }
+                } else {
+                    L4Match::Tcp(ports)
+                }
+            }
             Some(PROTO_UDP) => L4Match::Udp(self.ports(UDP_SRC)),
             Some(PROTO_SCTP) => L4Match::Sctp(self.ports(SCTP_SRC)),
             Some(proto) if proto == icmp => L4Match::Icmp(read_icmp(self)),

@@ -223,9 +223,12 @@ proptest! {
         let steps = diff(&next, &installed(&wanted));
         let [last_before, last] = [before.boundaries(), changed_world.boundaries()].map(|all| all[2].clone());
         let sets = [last_before.egress.0, last.egress.0];
+        // What comes to the pod knows whether it has a policy at all.
+        let is_ruled = |pod: &Boundary| [pod.egress, pod.ingress] != [RuleSetId::NONE; 2];
+        let own = if is_ruled(&last_before) == is_ruled(&last) { vec![last.rep] } else { vec![last.rep, last.patch] };
         for step in &steps {
             let key = changed(step);
-            let is_own = key.matches.in_port == Some(last.rep);
+            let is_own = key.matches.in_port.is_some_and(|port| own.contains(&port));
             let is_of_its_rules = key.table == EGRESS && sets.iter().any(|id| key.matches.reg_match(RULE_SET) == (*id).into());
             prop_assert!(is_own || is_of_its_rules, "{:?}", step);
         }

@@ -12,7 +12,7 @@ const IN: IfIndex = IfIndex(1);
 const OUT: IfIndex = IfIndex(2);
 
 fn frame(dst_port: u16, piece: Piece) -> Frame {
-    let l4 = L4::Tcp { src: 1000, dst: dst_port };
+    let l4 = L4::Tcp { src: 1000, dst: dst_port, syn: true };
     let ip = Ip { src: [10, 0, 0, 1].into(), dst: [10, 0, 0, 2].into(), piece, l4 };
     Frame { eth_src: MacAddr([2; 6]), eth_dst: MacAddr([4; 6]), vlan: None, body: Body::Ipv4(ip) }
 }
@@ -135,7 +135,7 @@ fn the_eswitch_takes_a_connection_once_it_is_answered() {
         src: [10, 0, 0, 2].into(),
         dst: [10, 0, 0, 1].into(),
         piece: Piece::Whole,
-        l4: L4::Tcp { src: 80, dst: 1000 },
+        l4: L4::Tcp { src: 80, dst: 1000, syn: true },
     });
     let mut in_hardware =
         |frame: &Frame| nic.receive(IN, frame.clone(), Engine::Eswitch).unwrap().in_hardware;

@@ -49,7 +49,7 @@ fn class(frame: &Frame) -> Class {
     let proto = l4.proto(src.is_ipv6());
     let tuple = |ports| Tuple { src, dst, proto, ports };
     match l4 {
-        L4::Tcp { src, dst } | L4::Udp { src, dst } | L4::Sctp { src, dst } => {
+        L4::Tcp { src, dst, .. } | L4::Udp { src, dst } | L4::Sctp { src, dst } => {
             Class::Opens(tuple((*src, *dst)))
         }
         L4::Other(_) => Class::Opens(tuple((0, 0))),

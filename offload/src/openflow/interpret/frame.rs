@@ -54,6 +54,8 @@ pub enum L4 {
     Tcp {
         src: u16,
         dst: u16,
+        /// The first segment of a connection, or its answer; else one from the midst.
+        syn: bool,
     },
     Udp {
         src: u16,

@@ -7,7 +7,6 @@ use std::net::Ipv6Addr;
 use super::frame::{Arp, Body, Icmp, Ip, L4, Piece};
 use super::{Packet, Unsupported};
 use crate::ids::MacAddr;
-use crate::openflow::Masked;
 use crate::openflow::actions::Action;
 use crate::openflow::fields::{Bits, Reg, TableId};
 use crate::openflow::flow::Flow;
@@ -15,6 +14,7 @@ use crate::openflow::matches::{
     ArpMatch, FragMatch, Icmp6Match, IcmpMatch, L4Match, Match, ND_ADVERT, ND_SOLICIT, Payload, Ports,
     VlanMatch,
 };
+use crate::openflow::{Masked, TCP_ACK, TCP_SYN};
 
 /// The `conj_id` of a packet of which no conjunction is known to be complete.
 const NO_CONJUNCTION: u32 = 0;
@@ -160,7 +160,11 @@ fn matches_l4<A, I>(wanted: &L4Match<I>, ip: &Ip<A>, v6: bool, icmp: impl Fn(&I,
     };
     match (wanted, &ip.l4) {
         (L4Match::Any, _) => true,
-        (L4Match::Tcp(wanted), L4::Tcp { src, dst })
+        (L4Match::TcpFlags(wanted), L4::Tcp { syn, .. }) => {
+            let flags = if *syn { TCP_SYN } else { TCP_ACK };
+            wanted.covers(if shown { flags } else { 0 })
+        }
+        (L4Match::Tcp(wanted), L4::Tcp { src, dst, .. })
         | (L4Match::Udp(wanted), L4::Udp { src, dst })
         | (L4Match::Sctp(wanted), L4::Sctp { src, dst }) => ports(wanted, *src, *dst),
         (L4Match::Icmp(wanted), L4::Icmp(is)) => {

@@ -71,7 +71,7 @@ cookie=0x0, table=5, priority=97,udp6,tp_src=547 actions=ct(commit,force,zone=3,
 cookie=0x0, table=5, priority=96,sctp,tp_dst=5 actions=ct(commit,zone=3,nat(dst=10.0.0.1:80)),note:01.02.03.00.00.00
 cookie=0x0, table=5, priority=95,dl_vlan=5 actions=drop
 cookie=0x0, table=5, priority=94,ip,vlan_tci=0x1000/0x1000 actions=ct(table=6,zone=0,nat)
-cookie=0x0, table=6, priority=1,tcp,nw_src=10.0.0.1/255.0.0.255,field(0x0001,29)=0x03,field(0x8000,8)=0x01,field(0x8000,42)=0x0002/0x0002 actions=set_field:field(0x8000,8)=0x02,NORMAL";
+cookie=0x0, table=6, priority=1,tcp,nw_src=10.0.0.1/255.0.0.255,tcp_flags=0x2/0x2,field(0x0001,29)=0x03,field(0x8000,8)=0x01 actions=set_field:field(0x8000,8)=0x02,NORMAL";
     assert_eq!(texts.join("\n"), expected);
 }
 

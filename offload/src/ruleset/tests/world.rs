@@ -317,7 +317,7 @@ pub fn answer(packet: &Packet) -> Packet {
 
 pub fn frame(packet: &Packet, eth_src: MacAddr) -> Frame {
     let l4 = match packet.transport {
-        Transport::Tcp { src, dst } => L4::Tcp { src, dst },
+        Transport::Tcp { src, dst } => L4::Tcp { src, dst, syn: true },
         Transport::Udp { src, dst } => L4::Udp { src, dst },
         Transport::Sctp { src, dst } => L4::Sctp { src, dst },
         Transport::Icmp { kind, code } => L4::Icmp(Icmp { kind, code, id: 7, about: None, nd: None }),

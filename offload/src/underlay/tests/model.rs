@@ -17,7 +17,7 @@ pub struct Known(BTreeMap<(u16, Tuple), bool>);
 
 fn transport(l4: &L4) -> Transport {
     match l4 {
-        L4::Tcp { src, dst } => Transport::Tcp { src: *src, dst: *dst },
+        L4::Tcp { src, dst, .. } => Transport::Tcp { src: *src, dst: *dst },
         L4::Udp { src, dst } => Transport::Udp { src: *src, dst: *dst },
         L4::Sctp { src, dst } => Transport::Sctp { src: *src, dst: *dst },
         L4::Icmp(icmp) => Transport::Icmp { kind: icmp.kind, code: icmp.code },
@@ -28,7 +28,7 @@ fn transport(l4: &L4) -> Transport {
 impl Known {
     fn state(&mut self, vlan: u16, src: IpAddr, dst: IpAddr, l4: &L4) -> (State, Option<Tuple>) {
         let (proto, ports) = match l4 {
-            L4::Tcp { src, dst } => (6, (*src, *dst)),
+            L4::Tcp { src, dst, .. } => (6, (*src, *dst)),
             L4::Udp { src, dst } => (17, (*src, *dst)),
             L4::Sctp { src, dst } => (132, (*src, *dst)),
             L4::Other(proto) => (*proto, (0, 0)),

@@ -263,7 +263,7 @@ fn l4(dice: &mut Dice, is_v6: bool, all4: &[Ipv4Addr], all6: &[Ipv6Addr]) -> L4 
     let errors: &[u8] = if is_v6 { &[1, 2, 3, 4, 137] } else { &[3, 4, 5, 11, 12] };
     let icmp = |kind, code, about| L4::Icmp(Icmp { kind, code, id: 7, about, nd: None });
     match dice.roll(16) {
-        0..6 => L4::Tcp { src, dst },
+        0..6 => L4::Tcp { src, dst, syn: true },
         6..9 => L4::Udp { src, dst },
         9 => L4::Sctp { src, dst },
         10 => L4::Other(dice.one(&[47, 50, 99])),
@@ -284,7 +284,7 @@ fn l4(dice: &mut Dice, is_v6: bool, all4: &[Ipv4Addr], all6: &[Ipv6Addr]) -> L4 
 pub fn answer(frame: &Frame) -> Frame {
     fn turned<A: Copy>(ip: &Ip<A>, is_v6: bool) -> Ip<A> {
         let l4 = match &ip.l4 {
-            L4::Tcp { src, dst } => L4::Tcp { src: *dst, dst: *src },
+            L4::Tcp { src, dst, syn } => L4::Tcp { src: *dst, dst: *src, syn: *syn },
             L4::Udp { src, dst } => L4::Udp { src: *dst, dst: *src },
             L4::Sctp { src, dst } => L4::Sctp { src: *dst, dst: *src },
             L4::Icmp(icmp) => L4::Icmp(Icmp {
@@ -312,7 +312,7 @@ pub fn complaint(frame: &Frame, dice: &mut Dice) -> Option<Frame> {
     let mut error = answer(frame);
     let about = |src: IpAddr, dst: IpAddr, l4: &L4| {
         let (proto, ports) = match l4 {
-            L4::Tcp { src, dst } => (6, (*src, *dst)),
+            L4::Tcp { src, dst, .. } => (6, (*src, *dst)),
             L4::Udp { src, dst } => (17, (*src, *dst)),
             _ => return None,
         };
