@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo test test-host lint fmt deb bench setup lab clean
+.PHONY: help demo test test-host soak lint fmt deb bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -22,6 +22,9 @@ test: setup              ## every test: on this machine, then in the lab VM (TES
 
 test-host: setup         ## only what needs no VM
 	tests/run --host $(TESTS)
+
+soak: setup              ## the lab's tests with 250 rounds of random policies each, overlay and underlay
+	DRAWBRIDGE_POLICY_ROUNDS=250 tests/run vm e2e
 
 lint:                    ## format, clippy, scripts, unit file, dependencies
 	tests/lint
