@@ -35,6 +35,16 @@ def read(name):
         return f.read()
 
 
+def eventually(look, is_right, seconds=3):
+    """What was seen last: as soon as it is right, or when time is up."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if is_right(seen) or time.monotonic() > end:
+            return seen
+        time.sleep(0.05)
+
+
 def write(name, value):
     """To a file of the debugfs; returns the errno, or 0."""
     try:

@@ -42,7 +42,8 @@ for kind, ports in (("geneve", (6081, 6999)), ("vxlan", (4789, 8472))):
         n += 1
         dev = f"tun{n}"
         sh(f"ip -n k1 link add {dev} type {kind} external dstport {port}; ip -n k1 link set {dev} addrgenmode none; ip -n k1 link set {dev} up")
-        known = read("tunnels")
+        # The kernel may leave it to its work queue (net/ipv4/udp_tunnel_nic.c).
+        known = eventually(lambda: read("tunnels"), lambda it: f"nic 1 pf 0 {kind} {port}\n" in it)
         ok(f"nic 1 pf 0 {kind} {port}\n" in known, f"{kind} {port}: registered with the NIC as its device appears", known)
         for v6 in (False, True):
             name = f"{kind} {port} over IPv{6 if v6 else 4}"
@@ -103,7 +104,7 @@ for kind, ports in (("geneve", (6081, 6999)), ("vxlan", (4789, 8472))):
                f"{name}: closed in the eSwitch", f"{was} {now}")
         filters("k1", "pf0vf0")
         sh(f"ip -n k1 link del {dev}")
-        known = read("tunnels")
+        known = eventually(lambda: read("tunnels"), lambda it: f"nic 1 pf 0 {kind} {port}\n" not in it)
         ok(f"nic 1 pf 0 {kind} {port}\n" not in known, f"{kind} {port}: and forgotten with it", known)
 ok(stats(1)["rules"] == 0, "no rule is left", read("rules"))
 # a tunnel device and its block outlive the NIC
