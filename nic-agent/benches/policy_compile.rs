@@ -198,15 +198,12 @@ fn measure(size: &Size) -> Vec<Figure> {
         node_addresses: ["10.128.1.1".parse::<IpAddr>().unwrap()].into_iter().collect(),
     };
     let elsewhere = Settings { node: "nowhere".into(), ..settings.clone() };
-    let empty = Snapshot {
-        policies: Vec::new(),
-        services: Vec::new(),
-        slices: Vec::new(),
-        namespaces: Vec::new(),
-        pods: snapshot(size).pods,
-    };
+    // One by one, and before anything else: what is freed again would hide what is kept.
+    let mut only_foreign = Compiler::new(elsewhere, Snapshot::default());
     let before = resident();
-    let only_foreign = Compiler::new(elsewhere, empty);
+    for index in 0..size.pods {
+        only_foreign.apply(Change::Pod(pod(size, index)));
+    }
     let per_pod = resident().saturating_sub(before) / usize::try_from(size.pods).unwrap();
     drop(only_foreign);
 
