@@ -13,6 +13,8 @@
 mod bench;
 #[path = "underlay_random_vm/cuts.rs"]
 mod cuts;
+#[path = "../src/underlay/tests/dice.rs"]
+mod dice;
 #[path = "underlay_random_vm/faults.rs"]
 mod faults;
 #[path = "underlay_random_vm/field.rs"]

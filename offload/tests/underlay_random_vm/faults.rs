@@ -10,8 +10,8 @@ use offload::policy::{Origin, PodPolicy};
 use offload::underlay::session::Report;
 
 use crate::bench::tc_filters;
+use crate::dice::Dice;
 use crate::field::{Field, in_hardware};
-use crate::generate::Dice;
 use crate::load::{Denied, Stream};
 use crate::policies::{DENIES_6001, ECHO, denied, sets};
 use crate::stand::{inside, v4};

@@ -8,29 +8,8 @@ use offload::policy::{
     Transports,
 };
 
+use crate::dice::Dice;
 use crate::stand::{v4, v6};
-
-/// `SplitMix64`.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
-    }
-
-    pub fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len())].clone()
-    }
-
-    /// One time in so many.
-    pub fn seldom(&mut self, sides: usize) -> bool {
-        self.roll(sides) == 0
-    }
-}
 
 /// A rule is the product of its prefixes and its ports; what would be more filters than this is made simpler.
 const MOST_FILTERS: usize = 40;

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::dice::Dice;
 use super::kernel::Kernel;
-use super::random::{Dice, World, mac, v4, worlds};
+use super::random::{World, mac, v4, worlds};
 use super::steps::{program, sync};
 use crate::checker::Profile;
 use crate::flower::{

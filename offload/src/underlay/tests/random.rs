@@ -14,6 +14,8 @@ use crate::policy::{
 };
 use crate::underlay::{Member, Underlay};
 
+use super::dice::Dice;
+
 pub const UPLINK: IfIndex = IfIndex(1);
 
 #[derive(Clone, Debug)]
@@ -178,27 +180,6 @@ pub fn worlds() -> impl Strategy<Value = World> {
 
 // === frames ===
 
-/// `SplitMix64`.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
-    }
-
-    pub fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len())].clone()
-    }
-
-    fn often(&mut self) -> bool {
-        self.roll(8) != 0
-    }
-}
-
 /// A port, and a frame that enters there: mostly what a pod would send or the wire would bring, sometimes a lie.
 pub fn frame(dice: &mut Dice, world: &World) -> (IfIndex, Frame) {
     let macs =
@@ -220,15 +201,15 @@ pub fn frame(dice: &mut Dice, world: &World) -> (IfIndex, Frame) {
     let from = dice.one(&world.pods);
     let to = dice.one(&world.pods);
     let entry = if dice.roll(4) == 0 { UPLINK } else { from.rep };
-    let eth_src = if entry == from.rep && dice.often() { from.mac } else { dice.one(&macs) };
+    let eth_src = if entry == from.rep && !dice.seldom(8) { from.mac } else { dice.one(&macs) };
     let eth_dst = if dice.roll(3) == 0 {
         mac(9)
-    } else if dice.often() {
+    } else if !dice.seldom(8) {
         to.mac
     } else {
         dice.one(&macs)
     };
-    let vlan = match (entry == UPLINK, dice.often()) {
+    let vlan = match (entry == UPLINK, !dice.seldom(8)) {
         (true, true) => Some(to.vlan),
         (false, true) => None,
         (_, false) => dice.one(&[None, Some(100), Some(200), Some(300)]),
@@ -242,15 +223,15 @@ pub fn frame(dice: &mut Dice, world: &World) -> (IfIndex, Frame) {
     } else if is_v6 {
         let own =
             if entry == UPLINK { vec![] } else { [from.ipv6.clone(), vec![from.mac.link_local()]].concat() };
-        let src = if own.is_empty() || !dice.often() { dice.one(&all6) } else { dice.one(&own) };
+        let src = if own.is_empty() || dice.seldom(8) { dice.one(&all6) } else { dice.one(&own) };
         let theirs: Vec<Ipv6Addr> = [to.ipv6.clone(), vec![to.mac.link_local()]].concat();
-        let dst = if eth_dst == to.mac && dice.often() { dice.one(&theirs) } else { dice.one(&all6) };
+        let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all6) };
         Body::Ipv6(Ip { src, dst, piece, l4 })
     } else {
         let own = if entry == UPLINK { vec![] } else { from.ipv4.clone() };
-        let src = if own.is_empty() || !dice.often() { dice.one(&all4) } else { dice.one(&own) };
+        let src = if own.is_empty() || dice.seldom(8) { dice.one(&all4) } else { dice.one(&own) };
         let theirs = if to.ipv4.is_empty() { all4.to_vec() } else { to.ipv4.clone() };
-        let dst = if eth_dst == to.mac && dice.often() { dice.one(&theirs) } else { dice.one(&all4) };
+        let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all4) };
         Body::Ipv4(Ip { src, dst, piece, l4 })
     };
     (entry, Frame { eth_src, eth_dst, vlan, body })
@@ -273,7 +254,7 @@ fn l4(dice: &mut Dice, is_v6: bool, all4: &[Ipv4Addr], all6: &[Ipv6Addr]) -> L4 
                 if is_v6 { IpAddr::from(dice.one(all6)) } else { IpAddr::from(dice.one(all4)) }
             };
             let about = Tuple { src: ip(dice), dst: ip(dice), proto: 6, ports: (src, dst) };
-            icmp(dice.one(errors), 0, dice.often().then_some(about))
+            icmp(dice.one(errors), 0, (!dice.seldom(8)).then_some(about))
         }
         14 if is_v6 => icmp(dice.one(&[133, 134, 135, 136, 137, 130, 143]), 0, None),
         _ => icmp(dice.one(&[13, 42]), 0, None),

@@ -6,9 +6,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use proptest::prelude::*;
 
+use super::dice::Dice;
 use super::kernel::{Kernel, Whim};
 use super::model::Deliveries;
-use super::random::{Dice, World, answer, frame, policy, worlds};
+use super::random::{World, answer, frame, policy, worlds};
 use super::verdicts::deliveries;
 use crate::checker::{Profile, place, recover, settle};
 use crate::flower::interpret::{Engine, Nic};

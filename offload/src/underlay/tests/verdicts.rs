@@ -4,9 +4,10 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 
+use super::dice::Dice;
 use super::kernel::Kernel;
 use super::model::{Deliveries, Known};
-use super::random::{Dice, UPLINK, World, answer, complaint, frame, worlds};
+use super::random::{UPLINK, World, answer, complaint, frame, worlds};
 use crate::checker::{Profile, place};
 use crate::flower::interpret::{Engine, Nic, Outcome};
 use crate::ids::IfIndex;
