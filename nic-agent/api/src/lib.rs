@@ -1,0 +1,29 @@
+//! Drawbridge's objects in the Kubernetes API, group `drawbridge.dev`, version `v1alpha1`.
+//!
+//! | kind | | written by |
+//! |---|---|---|
+//! | [`NicNode`] | a SmartNIC: what it is to do, and what became of that | `spec`: the cluster's operator; `status`: that NIC's agent |
+//! | [`PodAttachment`] | where a pod's interface is wired | the agent of the pod's node |
+//!
+//! The CRDs in `packaging/kubernetes/crds` are generated from these types; a test keeps them so. What a type cannot say
+//! is a CEL rule, so the API server refuses what an agent would have to. This crate does no I/O.
+#![forbid(unsafe_code)]
+
+mod condition;
+mod nic_node;
+mod pod_attachment;
+
+pub use condition::{Condition, ConditionStatus};
+pub use nic_node::{
+    Address, AddressType, BridgeMapping, Encapsulation, EncapsulationType, HardwareOffload, NicNode,
+    NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, Profile, ProfileKind, TcPolicy, Versions, Vf, VfCount,
+    ZoneRange, conditions,
+};
+pub use pod_attachment::{
+    AttachmentOffload, PodAttachment, PodAttachmentSpec, PodAttachmentStatus, PodReference, RuleSets,
+    SoftwareRule, attachment_conditions,
+};
+
+/// `group/version` of every object here.
+pub const GROUP: &str = "drawbridge.dev";
+pub const VERSION: &str = "v1alpha1";

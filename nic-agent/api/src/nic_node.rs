@@ -1,0 +1,276 @@
+//! `NicNode`: one SmartNIC.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// Condition types of a [`NicNode`].
+pub mod conditions {
+    /// A pod could be attached now.
+    pub const READY: &str = "Ready";
+    /// The server's shim has been heard of, with a good certificate.
+    pub const HOST_SHIM_CONNECTED: &str = "HostShimConnected";
+    /// The Open_vSwitch database and `br-edge` are as they should be.
+    pub const OVS_READY: &str = "OVSReady";
+    /// The southbound answers, and `ovn-controller` has done what it says.
+    pub const OVN_CONNECTED: &str = "OVNConnected";
+    /// Each attached pod has the policy that the cluster says, and no connection is left that it denies.
+    pub const POLICY_ENFORCED: &str = "PolicyEnforced";
+    /// Every rule runs in hardware that could.
+    pub const OFFLOADED: &str = "Offloaded";
+}
+
+/// What a SmartNIC is to do. Named after the NIC; the agent on it knows its own by `spec.node`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "drawbridge.dev",
+    version = "v1alpha1",
+    kind = "NicNode",
+    plural = "nicnodes",
+    singular = "nicnode",
+    shortname = "nic",
+    category = "drawbridge",
+    status = "NicNodeStatus",
+    derive = "PartialEq",
+    doc = "A SmartNIC: what it is to do, and what became of that.",
+    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='PolicyEnforced')].status"}"#,
+    printcolumn = r#"{"name": "Offloaded", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Offloaded')].status"}"#,
+    printcolumn = r#"{"name": "VFs", "type": "integer", "jsonPath": ".status.vfs.used"}"#,
+    printcolumn = r#"{"name": "Of", "type": "integer", "jsonPath": ".status.vfs.total"}"#,
+    printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.versions.agent", "priority": 1}"#,
+    printcolumn = r#"{"name": "Encap-IP", "type": "string", "jsonPath": ".status.addresses[?(@.type=='Encapsulation')].address", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NicNodeSpec {
+    /// Name of the Kubernetes node that this NIC sits in. For ever: another server is another NicNode.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.node cannot be changed: delete this NicNode and make another"))]
+    pub node: String,
+    /// DNS name that the server's certificate must hold. Absent: `node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub host_identity: Option<String>,
+    pub profile: Profile,
+    pub ovn: Ovn,
+    #[serde(default)]
+    pub offload: HardwareOffload,
+    /// Conntrack zones of the pods' boundaries: 255 at most, as the eSwitch has no more, and outside of
+    /// `ovn.ctZoneRange`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.last - self.first < 255").message("spec.podZones may have 255 zones at most, as the eSwitch has no more"))]
+    pub pod_zones: Option<ZoneRange>,
+    /// How many VFs pods may hold at a time. Absent: all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1024))]
+    pub vf_budget: Option<u32>,
+    /// The pods' MTU. Absent: it stays as it is. Geneve over IPv4 takes 58 bytes of the fabric's, over IPv6 78.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 9978))]
+    pub mtu: Option<u32>,
+    /// The VF by which the server itself reaches its pods and the cluster's services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_vf: Option<Vf>,
+}
+
+/// Which CMS names the logical ports, and how.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.template) == (self.kind == 'Plain')").message("template belongs to kind Plain, and kind Plain needs it: for example \"{namespace}-{pod}\""))]
+pub struct Profile {
+    pub kind: ProfileKind,
+    /// Of the logical port's name: `{namespace}`, `{pod}`, `{interface}`, `{network}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub template: Option<String>,
+    /// Pods ask OVN's DHCP for their addresses.
+    #[serde(default)]
+    pub dhcp: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProfileKind {
+    /// `<namespace>_<pod>`.
+    OVNKubernetes,
+    /// `<pod>.<namespace>`.
+    KubeOVN,
+    /// As `template` says.
+    Plain,
+}
+
+/// What `ovn-controller` is told.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ovn {
+    /// The southbound database: `ssl:HOST:PORT` or `tcp:HOST:PORT`, one or more servers of one cluster.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = Rule::new("self.all(r, r.matches('^(ssl|tcp):.+:[0-9]{1,5}$'))").message("each of spec.ovn.remotes is ssl:HOST:PORT or tcp:HOST:PORT, an IPv6 address in brackets"))]
+    pub remotes: Vec<String>,
+    pub encapsulation: Encapsulation,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub bridge_mappings: Vec<BridgeMapping>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub transport_zones: Vec<String>,
+    /// Zones that `ovn-controller` may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ct_zone_range: Option<ZoneRange>,
+}
+
+/// The tunnels' end on this NIC.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.interface) != (size(self.addresses) > 0)").message("either addresses or interface says where tunnels end, not both"))]
+pub struct Encapsulation {
+    #[schemars(length(min = 1, max = 2))]
+    pub types: Vec<EncapsulationType>,
+    #[serde(default)]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("each of spec.ovn.encapsulation.addresses is an IPv4 or IPv6 address"))]
+    pub addresses: Vec<String>,
+    /// Takes this device's addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
+    pub interface: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EncapsulationType {
+    Geneve,
+    VXLAN,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BridgeMapping {
+    /// The physical network's name, as a `localnet` port names it.
+    #[schemars(length(min = 1, max = 255))]
+    pub network: String,
+    #[schemars(length(min = 1, max = 15))]
+    pub bridge: String,
+}
+
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.first <= self.last").message("first is greater than last"))]
+pub struct ZoneRange {
+    #[schemars(range(min = 1, max = 65535))]
+    pub first: u16,
+    #[schemars(range(min = 1, max = 65535))]
+    pub last: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HardwareOffload {
+    /// `other_config:hw-offload`. A change takes effect when Open vSwitch starts anew.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// `other_config:tc-policy`.
+    #[serde(default)]
+    pub tc_policy: TcPolicy,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for HardwareOffload {
+    fn default() -> Self {
+        Self { enabled: true, tc_policy: TcPolicy::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TcPolicy {
+    #[default]
+    None,
+    SkipSW,
+    SkipHW,
+}
+
+/// A virtual function, by the numbers that the server sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vf {
+    #[schemars(range(min = 0, max = 15))]
+    pub pf: u16,
+    #[schemars(range(min = 0, max = 1023))]
+    pub vf: u16,
+}
+
+/// What became of the spec, and what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NicNodeStatus {
+    /// The newest `metadata.generation` that the agent has looked at. What is in force is in `Ready`'s message when it is
+    /// not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    pub versions: Versions,
+    /// The NIC's serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    #[serde(default)]
+    pub vfs: VfCount,
+    #[serde(default)]
+    pub offload: OffloadFigures,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub addresses: Vec<Address>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What runs on the NIC; absent is what could not be learned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Versions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ovs: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ovn: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VfCount {
+    pub total: u32,
+    pub used: u32,
+}
+
+/// TC rules on the pods' representors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OffloadFigures {
+    pub hardware_rules: u64,
+    pub software_rules: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Address {
+    #[serde(rename = "type")]
+    pub kind: AddressType,
+    pub address: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AddressType {
+    /// Where tunnels end.
+    Encapsulation,
+    /// Of the management port.
+    Management,
+}

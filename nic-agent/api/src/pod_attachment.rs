@@ -1,0 +1,115 @@
+//! `PodAttachment`: where one interface of a pod is wired.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Vf};
+
+/// Condition types of a [`PodAttachment`].
+pub mod attachment_conditions {
+    /// `ovn-controller` has bound the logical port here and its flows are in.
+    pub const BOUND: &str = "Bound";
+    /// The pod's policy is in the tables, and no connection is left that it denies.
+    pub const POLICY_ENFORCED: &str = "PolicyEnforced";
+    /// Every rule of it runs in hardware that could.
+    pub const OFFLOADED: &str = "Offloaded";
+}
+
+/// Written by the agent of the pod's node, owned by the pod; named `POD-INTERFACE`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "drawbridge.dev",
+    version = "v1alpha1",
+    kind = "PodAttachment",
+    plural = "podattachments",
+    singular = "podattachment",
+    shortname = "pa",
+    category = "drawbridge",
+    namespaced,
+    status = "PodAttachmentStatus",
+    derive = "PartialEq",
+    doc = "Where one interface of a pod is wired, as the agent on its node's SmartNIC sees it.",
+    printcolumn = r#"{"name": "Pod", "type": "string", "jsonPath": ".spec.pod.name"}"#,
+    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
+    printcolumn = r#"{"name": "Representor", "type": "string", "jsonPath": ".status.representor"}"#,
+    printcolumn = r#"{"name": "IPs", "type": "string", "jsonPath": ".status.ips"}"#,
+    printcolumn = r#"{"name": "Bound", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Bound')].status"}"#,
+    printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='PolicyEnforced')].status"}"#,
+    printcolumn = r#"{"name": "Offloaded", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Offloaded')].status"}"#,
+    printcolumn = r#"{"name": "Port", "type": "string", "jsonPath": ".status.logicalPort", "priority": 1}"#,
+    printcolumn = r#"{"name": "MAC", "type": "string", "jsonPath": ".status.mac", "priority": 1}"#,
+    printcolumn = r#"{"name": "Zone", "type": "integer", "jsonPath": ".status.conntrackZone", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a PodAttachment's spec cannot be changed: another sandbox or VF is another attachment"))]
+pub struct PodAttachmentSpec {
+    pub pod: PodReference,
+    /// Of the pod's network namespace.
+    #[schemars(length(min = 1, max = 15))]
+    pub interface: String,
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    pub vf: Vf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PodReference {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[schemars(length(min = 1, max = 128))]
+    pub uid: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodAttachmentStatus {
+    /// The representor's device on the NIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical_port: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub ips: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack_zone: Option<u16>,
+    #[serde(default)]
+    pub rule_sets: RuleSets,
+    #[serde(default)]
+    pub offload: AttachmentOffload,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// `reg0` of `br-edge`'s tables 5 and 10; 0: no policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleSets {
+    pub egress: u32,
+    pub ingress: u32,
+}
+
+/// Of the TC rules on the representor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachmentOffload {
+    pub hardware_rules: u32,
+    pub software_rules: u32,
+    /// Some of those in software, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub in_software: Vec<SoftwareRule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SoftwareRule {
+    #[schemars(length(max = 1024))]
+    pub rule: String,
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
