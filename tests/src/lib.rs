@@ -6,6 +6,7 @@
 pub mod balancer;
 pub mod capture;
 pub mod command;
+pub mod control_plane;
 pub mod counters;
 pub mod fault;
 pub mod frame;
