@@ -2,5 +2,6 @@
 //!
 //! Only the columns that somebody reads. A test holds each against the schema that OVS and OVN ship.
 
+pub mod northbound;
 pub mod southbound;
 pub mod vswitch;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ovsdb::schema::{Atomic, Kind, Schema};
 use ovsdb_session::row::{AtomKind, Shape, Typed};
-use ovsdb_session::rows::{southbound, vswitch};
+use ovsdb_session::rows::{northbound, southbound, vswitch};
 use ovsdb_session::{DatabaseSchema, Table};
 
 fn path(file: &str) -> PathBuf {
@@ -77,9 +77,25 @@ fn southbound_rows_fit_the_schema() {
 }
 
 #[test]
+fn northbound_rows_fit_the_schema() {
+    let shapes = shapes("ovn-nb.ovsschema");
+    check::<northbound::NbGlobal>(&shapes);
+    check::<northbound::LogicalSwitch>(&shapes);
+    check::<northbound::LogicalSwitchPort>(&shapes);
+    check::<northbound::LogicalRouter>(&shapes);
+    check::<northbound::LogicalRouterPort>(&shapes);
+    check::<northbound::LoadBalancer>(&shapes);
+    check::<northbound::LoadBalancerGroup>(&shapes);
+    check::<northbound::DhcpOptions>(&shapes);
+}
+
+#[test]
 fn our_schema_model_reads_every_column_as_the_other_does() {
-    for (file, name) in [("vswitch.ovsschema", vswitch::DATABASE), ("ovn-sb.ovsschema", southbound::DATABASE)]
-    {
+    for (file, name) in [
+        ("vswitch.ovsschema", vswitch::DATABASE),
+        ("ovn-sb.ovsschema", southbound::DATABASE),
+        ("ovn-nb.ovsschema", northbound::DATABASE),
+    ] {
         let text = std::fs::read_to_string(path(file)).unwrap();
         let ours: DatabaseSchema = serde_json::from_str(&text).unwrap();
         assert_eq!(ours.name, name);
