@@ -1,0 +1,167 @@
+//! The command line, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
+use ovsdb_session::remote::RemoteError;
+use ovsdb_session::{Options, Remote, TlsFiles};
+use uuid::Uuid;
+
+use crate::app::Config;
+use crate::cluster::object::VfResources;
+use crate::lease::Timing;
+use crate::settings::{Mtu, RouterAddress, Settings, prefix, resource};
+
+/// Drawbridge's CMS for clusters that have no other: writes OVN's northbound from pods and Services.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cluster-controller", version)]
+pub struct Arguments {
+    /// The northbound: tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH; several servers of one cluster with commas between.
+    #[arg(long, value_name = "REMOTES", env = "DRAWBRIDGE_NORTHBOUND", value_parser = remotes)]
+    pub northbound: Remotes,
+    /// PEM: our key, for ssl: remotes.
+    #[arg(long, value_name = "FILE", requires_all = ["certificate", "ca_cert"])]
+    pub private_key: Option<PathBuf>,
+    /// PEM: our certificate.
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    pub certificate: Option<PathBuf>,
+    /// PEM: the CA of the northbound's certificate.
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    pub ca_cert: Option<PathBuf>,
+    /// All pods' addresses, as the controller manager's --cluster-cidr: a route of the management ports.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
+    pub cluster_cidr: Vec<IpNet>,
+    /// All Services' addresses, as the API server's --service-cluster-ip-range: a route of the management ports.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
+    pub service_cidr: Vec<IpNet>,
+    /// Which address of a node's IPv4 subnet is the router's: first or last.
+    #[arg(long, value_name = "WHICH", default_value = "first")]
+    pub router_address: RouterAddress,
+    /// What servers are told for their management ports, 1280 to 9978. Geneve over IPv4 takes 58 bytes of the fabric's.
+    #[arg(long, value_name = "BYTES", default_value = "1400")]
+    pub mtu: Mtu,
+    /// Beginning of the name of the resource by which a pod asks for a VF. May be given several times.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "drawbridge.dev/vf", value_parser = resource)]
+    pub vf_resource: Vec<String>,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9465")]
+    pub listen: SocketAddr,
+    /// The Lease's namespace.
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "drawbridge-system")]
+    pub lease_namespace: String,
+    /// The Lease's name.
+    #[arg(long, value_name = "NAME", default_value = "cluster-controller")]
+    pub lease_name: String,
+    /// Who we are, for people: a part of the Lease's holder.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "cluster-controller")]
+    pub identity: String,
+    /// How much is logged: error, warn, info, debug, trace, or more of it (cluster_controller=debug,info).
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// The log's form, on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// One or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remotes(pub Vec<Remote>);
+
+fn remotes(text: &str) -> Result<Remotes, RemoteError> {
+    Remote::parse_list(text).map(Remotes)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What no single argument can show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    #[error("{0} needs --private-key, --certificate and --ca-cert")]
+    NoTls(Remote),
+}
+
+impl Arguments {
+    /// What they make of the controller.
+    pub fn config(&self) -> Result<Config, ArgumentError> {
+        let tls = match (&self.private_key, &self.certificate, &self.ca_cert) {
+            (Some(key), Some(certificate), Some(ca)) => {
+                Some(TlsFiles { key: key.clone(), certificate: certificate.clone(), ca: ca.clone() })
+            }
+            _ => None,
+        };
+        let secure = self.northbound.0.iter().find(|remote| matches!(remote, Remote::Ssl { .. }));
+        if let (Some(remote), None) = (secure, &tls) {
+            return Err(ArgumentError::NoTls(remote.clone()));
+        }
+        Ok(Config {
+            settings: Settings {
+                router_address: self.router_address,
+                mtu: self.mtu,
+                routes: self.cluster_cidr.iter().chain(&self.service_cidr).copied().collect(),
+            },
+            resources: VfResources(self.vf_resource.clone()),
+            northbound: Options { tls, ..Options::new(self.northbound.0.clone()) },
+            listen: self.listen,
+            lease_namespace: self.lease_namespace.clone(),
+            lease_name: self.lease_name.clone(),
+            // A container that starts anew in the same pod is another candidate.
+            identity: format!("{}_{}", self.identity, Uuid::new_v4()),
+            timing: Timing::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let arguments = ["cluster-controller"].iter().chain(arguments);
+        let arguments = Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        arguments.config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_full_command_line() {
+        let config = parse(&[
+            "--northbound=ssl:10.0.0.1:6641,ssl:[fd00::1]:6641",
+            "--private-key=k",
+            "--certificate=c",
+            "--ca-cert=a",
+            "--cluster-cidr=10.244.0.0/16,fd00:10:244::/56",
+            "--service-cidr=10.96.0.0/12",
+            "--router-address=last",
+            "--mtu=8900",
+            "--vf-resource=example.org/a,example.org/b",
+        ])
+        .unwrap();
+        assert_eq!(config.northbound.remotes.len(), 2);
+        assert_eq!(config.settings.routes.len(), 3);
+        assert_eq!(config.settings.router_address, RouterAddress::Last);
+        assert_eq!(config.resources.0, ["example.org/a", "example.org/b"]);
+        let other = parse(&["--northbound=tcp:10.0.0.1:6641"]).unwrap();
+        assert_ne!(config.identity, other.identity);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_and_says_why() {
+        for (arguments, says) in [
+            (vec![], "--northbound"),
+            (vec!["--northbound=10.0.0.1:6641"], "10.0.0.1:6641"),
+            (vec!["--northbound=ssl:10.0.0.1:6641"], "--private-key"),
+            (vec!["--northbound=tcp:h:1", "--certificate=c"], "--private-key"),
+            (vec!["--northbound=tcp:h:1", "--mtu=100"], "1280"),
+            (vec!["--northbound=tcp:h:1", "--service-cidr=10.97.0.0/12"], "10.96.0.0/12"),
+            (vec!["--northbound=tcp:h:1", "--vf-resource=vf"], "resource name"),
+        ] {
+            let error = parse(&arguments).unwrap_err();
+            assert!(error.contains(says), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read<K: Watched + serde::de::DeserializeOwned>(object: Value) -> Option<Change> {
+    let resources = VfResources(vec!["drawbridge.dev/vf".to_owned()]);
+    serde_json::from_value::<K>(object).unwrap().present(&resources)
+}
+
+/// A pod as the API has it, with some fields put over it.
+fn pod(change: impl FnOnce(&mut Value)) -> Option<Pod> {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": "web-0", "uid": "u1", "labels": {"a": "b"}},
+        "spec": {
+            "nodeName": "node1",
+            "containers": [
+                {"name": "x", "image": "i"},
+                {"name": "y", "resources": {"limits": {"cpu": "1", "drawbridge.dev/vf": "1"},
+                                            "requests": {"cpu": "1", "drawbridge.dev/vf": "1"}}},
+            ],
+        },
+        "status": {"phase": "Pending", "conditions": []},
+    });
+    change(&mut object);
+    match read::<PodObject>(object) {
+        Some(Change::Pod(name, pod)) => {
+            assert_eq!(name, ObjectName::new("shop", "web-0"));
+            pod
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_counts_from_when_it_has_a_node_until_it_is_finished() {
+    assert_eq!(pod(|_| {}), Some(Pod { uid: "u1".into(), node: "node1".into() }));
+    assert!(pod(|object| object["status"]["phase"] = json!("Running")).is_some());
+    // On its way out, it still has its VF.
+    assert!(pod(|object| object["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z")).is_some());
+    assert_eq!(pod(|object| drop(object["spec"].as_object_mut().unwrap().remove("nodeName"))), None);
+    for phase in ["Succeeded", "Failed"] {
+        assert_eq!(pod(|object| object["status"]["phase"] = json!(phase)), None);
+    }
+}
+
+#[test]
+fn a_pod_counts_by_its_resources() {
+    let container = |resources: Value| json!([{"name": "x", "resources": resources}]);
+    for (resources, counts) in [
+        (json!({}), false),
+        (json!({"limits": {"cpu": "1"}}), false),
+        (json!({"limits": {"drawbridge.dev/vf": "0"}}), false),
+        (json!({"limits": {"drawbridge.dev/vf": 2}}), true),
+        (json!({"requests": {"drawbridge.dev/vf_100g": "1"}}), true),
+        (json!({"limits": {"other.dev/vf": "1"}}), false),
+    ] {
+        let seen = pod(|object| object["spec"]["containers"] = container(resources.clone()));
+        assert_eq!(seen.is_some(), counts, "{resources}");
+    }
+    let seen = pod(|object| {
+        object["spec"]["initContainers"] = container(json!({"limits": {"drawbridge.dev/vf": "1"}}));
+        object["spec"]["containers"] = container(json!({}));
+    });
+    assert!(seen.is_some());
+    assert_eq!(pod(|object| object["spec"]["hostNetwork"] = json!(true)), None);
+}
+
+fn service(spec: impl Into<Value>) -> Option<Service> {
+    let object = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec.into()});
+    match read::<ServiceObject>(object) {
+        Some(Change::Service(_, service)) => service,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn services_with_addresses_of_their_own() {
+    let ports = json!([{"port": 80}, {"name": "dns", "protocol": "UDP", "port": 53}]);
+    let seen =
+        service(json!({"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00::a"], "ports": ports,
+                              "sessionAffinity": "None", "type": "ClusterIP"}));
+    let seen = seen.unwrap();
+    assert_eq!(seen.cluster_ips.len(), 2);
+    assert_eq!((&*seen.ports[0].name, seen.ports[0].protocol, seen.ports[0].number), ("", Protocol::Tcp, 80));
+    assert_eq!(
+        (&*seen.ports[1].name, seen.ports[1].protocol, seen.ports[1].number),
+        ("dns", Protocol::Udp, 53)
+    );
+    assert_eq!((seen.affinity, seen.local), (None, false));
+    for kind in ["NodePort", "LoadBalancer"] {
+        assert!(service(json!({"clusterIPs": ["10.96.0.10"], "ports": ports, "type": kind})).is_some());
+    }
+    // Headless, of another's name, not yet given an address.
+    assert_eq!(service(json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": ports})), None);
+    assert_eq!(service(json!({"type": "ExternalName", "externalName": "x.org"})), None);
+    assert_eq!(service(json!({"ports": ports})), None);
+    let other = json!({"metadata": {"namespace": "a", "name": "b", "labels": {OTHER_PROXY: "x"}},
+                       "spec": {"clusterIPs": ["10.96.0.10"], "ports": ports}});
+    assert_eq!(read::<ServiceObject>(other), Some(Change::Service(ObjectName::new("a", "b"), None)));
+}
+
+#[test]
+fn affinity_and_locality() {
+    let spec = |config: Value| {
+        json!({"clusterIPs": ["10.96.0.10"], "ports": [], "sessionAffinity": "ClientIP",
+               "sessionAffinityConfig": config, "internalTrafficPolicy": "Local"})
+    };
+    let seen = service(spec(json!({"clientIP": {"timeoutSeconds": 60}}))).unwrap();
+    assert_eq!((seen.affinity, seen.local), (Some(60), true));
+    assert_eq!(service(spec(Value::Null)).unwrap().affinity, Some(10_800));
+}
+
+fn slice(kind: &str, endpoints: &Value) -> Option<Slice> {
+    let object = json!({"metadata": {"namespace": "shop", "name": "web-x1", "labels": {SERVICE_NAME: "web"}},
+                        "addressType": kind, "endpoints": endpoints,
+                        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}, {"name": "all"}]});
+    match read::<SliceObject>(object) {
+        Some(Change::Slice(_, slice)) => slice,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn endpoints_say_what_they_say_or_what_kube_proxy_assumes() {
+    let endpoints = json!([
+        {"addresses": ["10.244.1.5", "10.244.1.6"], "conditions": {}, "nodeName": "node1"},
+        {"addresses": ["10.244.1.7"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+        {"addresses": ["fd00::7"]},
+        {"addresses": []},
+    ]);
+    let seen = slice("IPv4", &endpoints).unwrap();
+    let told: Vec<(String, bool, bool, bool)> =
+        seen.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.terminating)).collect();
+    assert_eq!(told, [("10.244.1.5".into(), true, true, false), ("10.244.1.7".into(), false, true, true)]);
+    assert_eq!(seen.endpoints[0].node.as_deref(), Some("node1"));
+    assert_eq!(seen.ports.len(), 1);
+    assert_eq!(slice("IPv6", &endpoints).unwrap().endpoints.len(), 1);
+    assert_eq!(slice("FQDN", &endpoints), None);
+    assert_eq!(slice("IPv4", &Value::Null).unwrap().endpoints, []);
+}
+
+#[test]
+fn a_headless_services_slices_are_none() {
+    let object = json!({"metadata": {"namespace": "a", "name": "b", "labels": {SERVICE_NAME: "web", HEADLESS: ""}},
+                        "addressType": "IPv4", "endpoints": []});
+    assert_eq!(read::<SliceObject>(object), Some(Change::Slice(ObjectName::new("a", "b"), None)));
+}
+
+#[test]
+fn nodes_and_their_nics() {
+    let node = |cidrs: Value| json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "x", "podCIDRs": cidrs}});
+    let Some(Change::Node(_, Some(seen))) = read::<NodeObject>(node(json!(["10.244.1.0/24", "nonsense"])))
+    else {
+        panic!()
+    };
+    assert_eq!(seen.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
+    assert_eq!(read::<NodeObject>(node(json!([]))), Some(Change::Node("n".into(), None)));
+    let nic = |spec: Value| json!({"metadata": {"name": "nic1"}, "spec": spec});
+    let wanted = |management| Change::NicNode("nic1".into(), Some(NicNode { node: "n".into(), management }));
+    let vf = json!({"node": "n", "managementVf": {"pf": 0, "vf": 3}, "ovn": {}});
+    assert_eq!(read::<NicNodeObject>(nic(vf)), Some(wanted(true)));
+    assert_eq!(read::<NicNodeObject>(nic(json!({"node": "n"}))), Some(wanted(false)));
+}
+
+#[test]
+fn what_the_watch_says_is_gone_is_gone() {
+    assert_eq!(PodObject::absent(Some("a"), "b"), Some(Change::Pod(ObjectName::new("a", "b"), None)));
+    assert_eq!(NodeObject::absent(None, "b"), Some(Change::Node("b".into(), None)));
+}

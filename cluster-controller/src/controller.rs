@@ -1,0 +1,216 @@
+//! The loop: changes and the northbound's replica in, transactions out, while we lead.
+//!
+//! Who does not lead does everything but write: so it is ready the moment it does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ovsdb_session::rows::northbound::DATABASE;
+use ovsdb_session::{Error, Monitor, Session};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::core::{Applied, Core, fenced};
+use crate::health::Health;
+use crate::lease::Leading;
+use crate::metrics::{Metrics, OutcomeLabel, TableLabel};
+use crate::northbound::observed::monitored;
+use crate::northbound::{Key, Table};
+use crate::settings::Settings;
+use crate::watch::{Input, Kind};
+
+/// How often the loop turns with nothing to do.
+const TICK: Duration = Duration::from_secs(5);
+/// Every so many of them, what the server refused is tried again.
+const RETRY_TICKS: u32 = 6;
+/// How many times in a row the fence may be another's before the loop turns.
+const CLAIMS: u32 = 3;
+
+#[derive(Debug)]
+pub struct Controller {
+    core: Core,
+    session: Session,
+    monitor: Monitor,
+    inputs: mpsc::Receiver<Input>,
+    leading: watch::Receiver<Leading>,
+    /// Ours, of this process: the fence in the northbound.
+    token: String,
+    listed: BTreeSet<Kind>,
+    reported: BTreeSet<Key>,
+    metrics: Metrics,
+    health: watch::Sender<Health>,
+}
+
+impl Controller {
+    pub fn new(
+        settings: Settings,
+        session: Session,
+        inputs: mpsc::Receiver<Input>,
+        leading: watch::Receiver<Leading>,
+        token: String,
+        metrics: Metrics,
+    ) -> (Self, watch::Receiver<Health>) {
+        let starting = Health { turned: Instant::now(), unready: Some("starting".to_owned()) };
+        let (health, receiver) = watch::channel(starting);
+        let monitor = session.monitor(DATABASE, monitored());
+        let controller = Self {
+            core: Core::new(settings),
+            session,
+            monitor,
+            inputs,
+            leading,
+            token,
+            listed: BTreeSet::new(),
+            reported: BTreeSet::new(),
+            metrics,
+            health,
+        };
+        (controller, receiver)
+    }
+
+    /// Runs until `cancel`; nothing is written after it returns.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut snapshots = self.monitor.watch();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                changed = snapshots.changed() => if changed.is_err() { return },
+                changed = self.leading.changed() => if changed.is_err() { return },
+                _ = tick.tick() => {
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(RETRY_TICKS) {
+                        self.core.retry_refused();
+                    }
+                }
+            }
+            // What has come meanwhile goes into the same transactions.
+            while let Ok(input) = self.inputs.try_recv() {
+                self.take(input);
+            }
+            let snapshot = snapshots.borrow_and_update().clone();
+            self.core.observe(snapshot);
+            self.write(&cancel).await;
+            self.report();
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Change(change) => self.core.change(change),
+            Input::Listed(kind) => {
+                if self.listed.insert(kind) {
+                    info!(kind = kind.as_str(), "listed");
+                }
+            }
+        }
+    }
+
+    fn leads_until(&self) -> Option<Instant> {
+        self.leading.borrow().filter(|until| *until > Instant::now())
+    }
+
+    /// Why nothing may be written.
+    fn unready(&self) -> Option<String> {
+        let missing: Vec<&str> =
+            Kind::ALL.iter().filter(|kind| !self.listed.contains(kind)).map(|kind| kind.as_str()).collect();
+        if !missing.is_empty() {
+            return Some(format!("not listed yet: {}", missing.join(", ")));
+        }
+        let snapshot = self.monitor.snapshot();
+        match (&snapshot.error, snapshot.synced && snapshot.connected) {
+            (Some(error), _) => Some(format!("the northbound refuses to be monitored: {error}")),
+            (None, false) => Some("no connection to the northbound".to_owned()),
+            (None, true) => None,
+        }
+    }
+
+    async fn write(&mut self, cancel: &CancellationToken) {
+        let mut claims = 0;
+        while !cancel.is_cancelled() && self.unready().is_none() {
+            let Some(until) = self.leads_until() else { return };
+            self.core.observe(self.monitor.snapshot());
+            if self.core.fence().as_deref() != Some(&self.token) {
+                claims += 1;
+                if claims > CLAIMS || !self.claim(until).await {
+                    return;
+                }
+                continue;
+            }
+            let Some(batch) = self.core.next_batch() else { return };
+            let operations = batch.ops.len();
+            let sent = self.session.transact(DATABASE, fenced(&self.token, batch.ops.clone()));
+            let result = match timeout_at(until, sent).await {
+                Ok(result) => result,
+                // Whether it was done shows in the replica.
+                Err(_) => Err(Error::Lost("no answer while we lead".to_owned())),
+            };
+            let applied = self.core.applied(&batch, result);
+            self.count(&applied, operations);
+            match applied {
+                Applied::Done => debug!(operations, rows = batch.keys.len(), "northbound written"),
+                Applied::Fenced => info!("another has led, looking again"),
+                Applied::Refused(error) => {
+                    warn!(error, rows = batch.keys.len(), "transaction refused, trying in parts");
+                }
+                Applied::Lost(error) => {
+                    warn!(error, "transaction's outcome unknown");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn claim(&self, until: Instant) -> bool {
+        let claim = self.session.transact(DATABASE, self.core.claim(&self.token));
+        match timeout_at(until, claim).await {
+            Ok(Ok(_)) => {
+                info!(token = self.token, "northbound claimed");
+                true
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "northbound not claimed");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn count(&self, applied: &Applied, operations: usize) {
+        let outcome = match applied {
+            Applied::Done => {
+                self.metrics.operations.inc_by(u64::try_from(operations).unwrap_or(u64::MAX));
+                "done"
+            }
+            Applied::Fenced => "fenced",
+            Applied::Refused(_) => "refused",
+            Applied::Lost(_) => "lost",
+        };
+        self.metrics.transactions.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    fn report(&mut self) {
+        let blocked: BTreeSet<Key> = self.core.blocked().map(|(key, _)| key.clone()).collect();
+        for (key, why) in self.core.blocked().filter(|(key, _)| !self.reported.contains(*key)) {
+            warn!(row = %key, %why, "row cannot be written");
+        }
+        self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
+        self.reported = blocked;
+        self.metrics.leading.set(self.leads_until().is_some().into());
+        let snapshot = self.monitor.snapshot();
+        self.metrics.northbound_connected.set((snapshot.synced && snapshot.connected).into());
+        for table in Table::ALL {
+            let count = i64::try_from(self.core.plan().count(table)).unwrap_or(i64::MAX);
+            self.metrics.rows.get_or_create(&TableLabel { table: table.name() }).set(count);
+        }
+        self.health.send_replace(Health { turned: Instant::now(), unready: self.unready() });
+    }
+}

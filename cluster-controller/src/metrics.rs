@@ -1,0 +1,89 @@
+//! What the controller counts. Nothing is global: two controllers in one process (in a test) count apart.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    pub kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    pub outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabel {
+    pub table: &'static str,
+}
+
+/// All families. A clone counts into the same ones.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// 1 while we lead.
+    pub leading: Gauge,
+    pub northbound_connected: Gauge,
+    pub transactions: Family<OutcomeLabel, Counter>,
+    /// Operations of transactions that were done, fences apart.
+    pub operations: Counter,
+    pub rows: Family<TableLabel, Gauge>,
+    /// Rows that cannot be as they shall be.
+    pub blocked: Gauge,
+    pub watch_failures: Family<KindLabel, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("drawbridge_cluster_controller");
+        let leading = Gauge::default();
+        registry.register("leading", "1 while this one writes the northbound", leading.clone());
+        let northbound_connected = Gauge::default();
+        registry.register(
+            "northbound_connected",
+            "1 while the northbound's replica is kept up to date",
+            northbound_connected.clone(),
+        );
+        let transactions = Family::default();
+        registry.register("transactions", "Transactions, by what became of them", transactions.clone());
+        let operations = Counter::default();
+        registry.register(
+            "operations",
+            "OVSDB operations of transactions that were done",
+            operations.clone(),
+        );
+        let rows = Family::default();
+        registry.register("rows", "Rows that there shall be, by table", rows.clone());
+        let blocked = Gauge::default();
+        registry.register("blocked_rows", "Rows that cannot be written; the log says why", blocked.clone());
+        let watch_failures = Family::default();
+        registry.register("watch_failures", "Watches of the API that failed", watch_failures.clone());
+        Self {
+            registry: Arc::new(registry),
+            leading,
+            northbound_connected,
+            transactions,
+            operations,
+            rows,
+            blocked,
+            watch_failures,
+        }
+    }
+}
+
+impl Metrics {
+    /// In OpenMetrics' text form.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,330 @@
+//! The operations that bring some of our rows from what is there to what is wanted: one transaction. Pure.
+//!
+//! Removals come first, so that a name is free for who gets it next. Rows are found by their uuids, sets and maps are
+//! changed by the elements that are wrong: what another writer does to the same row at the same time stays. An operation
+//! on a row that is gone by then does nothing, which the answer's count tells ([`Batch::stale`]); the replica says the
+//! rest, and the next batch puts it right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
+
+use super::observed::{Observed, key_of};
+use super::{Key, Table, WantedRow};
+use crate::plan::Plan;
+
+/// Why a row cannot be as it shall be, for now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// A row that is not ours has its name.
+    #[error("the name {0:?} is taken by a row that is not ours")]
+    Name(String),
+    /// What it refers to is not there.
+    #[error("{0} is not there")]
+    Missing(Key),
+    /// Rows that are not ours would go with it.
+    #[error("rows that are not ours hang from it: remove them")]
+    ForeignChildren,
+    /// The server does not take it.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// A transaction's operations.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub ops: Vec<Op>,
+    /// The keys that it is about.
+    pub keys: BTreeSet<Key>,
+    /// Those of them that have to wait.
+    pub blocked: Vec<(Key, Blocked)>,
+}
+
+/// A row that is there, or will be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Is(Uuid),
+    Will(NamedUuid),
+}
+
+impl Target {
+    fn atom(&self) -> Atom {
+        match self {
+            Self::Is(uuid) => Atom::Uuid(*uuid),
+            Self::Will(name) => Atom::NamedUuid(name.clone()),
+        }
+    }
+}
+
+/// Sets of references that get elements, or lose some: one operation for each set.
+type Members = BTreeMap<(Table, Target, &'static str), BTreeSet<Atom>>;
+
+struct Builder<'a> {
+    plan: &'a Plan,
+    observed: &'a Observed,
+    ops: Vec<Op>,
+    inserted: BTreeMap<Key, NamedUuid>,
+    removed: BTreeSet<Uuid>,
+    joined: Members,
+    left: Members,
+}
+
+impl Batch {
+    /// What these keys need. At most `limit` of them are taken: the removals first, then in the order of their tables.
+    pub fn build(plan: &Plan, observed: &Observed, dirty: &BTreeSet<Key>, limit: usize) -> Self {
+        let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) =
+            dirty.iter().partition(|key| plan.get(key).is_some());
+        // From the end: ports before the switches that they hang from.
+        let keys: Vec<&Key> = unwanted.into_iter().rev().chain(wanted).take(limit).collect();
+        let mut builder = Builder {
+            plan,
+            observed,
+            ops: Vec::new(),
+            inserted: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            joined: Members::new(),
+            left: Members::new(),
+        };
+        let mut batch = Self::default();
+        for key in keys {
+            let done = match plan.get(key) {
+                Some(row) => builder.ensure(key, row),
+                None => builder.remove_all(key),
+            };
+            if let Err(blocked) = done {
+                batch.blocked.push((key.clone(), blocked));
+            }
+            batch.keys.insert(key.clone());
+        }
+        batch.ops = builder.finish();
+        batch
+    }
+
+    /// Was a row gone that an operation was about? Then the replica will say so, and these keys must be looked at again.
+    pub fn stale(results: &[OpResult]) -> bool {
+        results.iter().any(|result| result.count() == Some(0))
+    }
+}
+
+impl Builder<'_> {
+    fn remove_all(&mut self, key: &Key) -> Result<(), Blocked> {
+        for uuid in self.observed.of(key) {
+            self.remove(key.table, uuid)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, table: Table, uuid: Uuid) -> Result<(), Blocked> {
+        if self.observed.has_foreign_children(table, uuid) {
+            return Err(Blocked::ForeignChildren);
+        }
+        if !self.removed.insert(uuid) {
+            return Ok(());
+        }
+        if table.is_root() {
+            self.ops.push(Op::delete(table.name()).when(Condition::uuid(uuid)).into());
+        } else {
+            for (holder_table, holder, column) in self.observed.holders(uuid) {
+                self.leave(holder_table, holder, column, uuid);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, table: Table, holder: Uuid, column: &'static str, member: Uuid) {
+        self.left.entry((table, Target::Is(holder), column)).or_default().insert(Atom::Uuid(member));
+    }
+
+    fn ensure(&mut self, key: &Key, wanted: &WantedRow) -> Result<(), Blocked> {
+        let mut rows = self.observed.of(key);
+        let kept = rows.next();
+        let spare: Vec<Uuid> = rows.collect();
+        self.free_name(key, wanted, kept)?;
+        // Everything that it refers to, before anything is written.
+        let parent = wanted.parent.as_ref().map(|(key, column)| Ok((self.find(key)?, key.table, *column)));
+        let parent: Option<(Target, Table, &'static str)> = parent.transpose()?;
+        let targets = |references: &BTreeMap<&'static str, Key>| {
+            references
+                .iter()
+                .map(|(column, key)| Ok((*column, self.find(key)?.atom())))
+                .collect::<Result<BTreeMap<&'static str, Atom>, Blocked>>()
+        };
+        let (references, members) = (targets(&wanted.references)?, targets(&wanted.members)?);
+        for uuid in spare {
+            self.remove(key.table, uuid)?;
+        }
+        let target = match kept.and_then(|uuid| Some((uuid, self.observed.get(key.table, uuid)?))) {
+            Some((uuid, row)) => {
+                self.correct(key.table, uuid, row, wanted, &references, &members);
+                Target::Is(uuid)
+            }
+            None => self.insert(key, wanted, references, members),
+        };
+        if let Some((holder, table, column)) = parent {
+            self.hang(key.table, &target, table, holder, column);
+        }
+        Ok(())
+    }
+
+    /// Where names must differ: nobody else has it, or only a row of ours that goes anyway.
+    fn free_name(&mut self, key: &Key, wanted: &WantedRow, kept: Option<Uuid>) -> Result<(), Blocked> {
+        let Some(name) = wanted.unique_name(key.table) else { return Ok(()) };
+        for uuid in self.observed.named(key.table, name).filter(|uuid| Some(*uuid) != kept) {
+            let owner = self.observed.get(key.table, uuid).and_then(|row| key_of(key.table, row));
+            match owner {
+                Some(owner) if self.plan.get(&owner).is_none() || owner == *key => {
+                    self.remove(key.table, uuid)?;
+                }
+                _ => return Err(Blocked::Name(name.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, key: &Key) -> Result<Target, Blocked> {
+        let there = self.observed.of(key).next().map(Target::Is);
+        there
+            .or_else(|| self.inserted.get(key).cloned().map(Target::Will))
+            .ok_or_else(|| Blocked::Missing(key.clone()))
+    }
+
+    fn insert(
+        &mut self,
+        key: &Key,
+        wanted: &WantedRow,
+        references: BTreeMap<&'static str, Atom>,
+        members: BTreeMap<&'static str, Atom>,
+    ) -> Target {
+        let name = NamedUuid::new(&format!("{}/{}", key.table.name(), key.id));
+        let mut insert = Op::insert(key.table.name()).named(&name);
+        for (column, value) in &wanted.columns {
+            insert = insert.set(column, value.clone());
+        }
+        for (column, pairs) in &wanted.maps {
+            insert = insert.set(column, Datum::map(pairs.iter().map(|(key, value)| (*key, value.as_str()))));
+        }
+        for (column, atom) in references.into_iter().chain(members) {
+            insert = insert.set(column, atom);
+        }
+        self.ops.push(insert.into());
+        self.inserted.insert(key.clone(), name.clone());
+        Target::Will(name)
+    }
+
+    fn correct(
+        &mut self,
+        table: Table,
+        uuid: Uuid,
+        row: &Row,
+        wanted: &WantedRow,
+        references: &BTreeMap<&'static str, Atom>,
+        members: &BTreeMap<&'static str, Atom>,
+    ) {
+        let mut update = Op::update(table.name()).when(Condition::uuid(uuid));
+        let mut updated = false;
+        let references = references.iter().map(|(column, atom)| (*column, Datum::from(atom.clone())));
+        let columns = wanted.columns.iter().map(|(column, value)| (*column, value.clone()));
+        for (column, value) in columns.chain(references) {
+            if row.get(column) != Some(&value) {
+                update = update.set(column, value);
+                updated = true;
+            }
+        }
+        if updated {
+            self.ops.push(update.into());
+        }
+        let mut mutations = Vec::new();
+        // Every map that may hold keys of ours, also when none is wanted any more.
+        let none = BTreeMap::new();
+        for column in table.columns().iter().filter(|column| !wanted.columns.contains_key(*column)) {
+            let pairs = wanted.maps.get(column).unwrap_or(&none);
+            mutations.extend(map_mutations(table, column, row.get(column), pairs));
+        }
+        for (column, atom) in members {
+            if !row.get(column).is_some_and(|value| value.atoms().any(|member| member == atom)) {
+                mutations.push(Mutation::insert(column, atom.clone()));
+            }
+        }
+        if !mutations.is_empty() {
+            self.ops.push(Op::mutate(table.name()).when(Condition::uuid(uuid)).with_all(mutations).into());
+        }
+    }
+
+    /// Makes the row hang from its holder; and, where a row hangs from one only, from no other.
+    fn hang(
+        &mut self,
+        table: Table,
+        target: &Target,
+        holder_table: Table,
+        holder: Target,
+        column: &'static str,
+    ) {
+        let mut hangs = false;
+        if let Target::Is(uuid) = target {
+            for (other_table, other, other_column) in self.observed.holders(*uuid) {
+                if Target::Is(other) == holder && other_column == column {
+                    hangs = true;
+                } else if !table.is_root() {
+                    self.leave(other_table, other, other_column, *uuid);
+                }
+            }
+        }
+        if !hangs {
+            self.joined.entry((holder_table, holder, column)).or_default().insert(target.atom());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Op> {
+        let sets: BTreeSet<_> = self.left.keys().chain(self.joined.keys()).cloned().collect();
+        for set in sets {
+            let (table, target, column) = &set;
+            if matches!(target, Target::Is(uuid) if self.removed.contains(uuid)) {
+                continue;
+            }
+            let mut mutations = Vec::new();
+            if let Some(members) = self.left.remove(&set) {
+                mutations.push(Mutation::delete(column, Datum::set(members)));
+            }
+            if let Some(members) = self.joined.remove(&set) {
+                mutations.push(Mutation::insert(column, Datum::set(members)));
+            }
+            let row = Condition::equal("_uuid", target.atom());
+            self.ops.push(Op::mutate(table.name()).when(row).with_all(mutations).into());
+        }
+        self.ops
+    }
+}
+
+/// Our keys of a map, from what is there to what is wanted.
+fn map_mutations(
+    table: Table,
+    column: &'static str,
+    there: Option<&Datum>,
+    wanted: &BTreeMap<&'static str, String>,
+) -> Vec<Mutation> {
+    let there: BTreeMap<&str, &str> = there
+        .into_iter()
+        .flat_map(Datum::pairs)
+        .filter_map(|(key, value)| Some((key.as_str()?, value.as_str()?)))
+        .collect();
+    let stale = there
+        .iter()
+        .filter(|(key, value)| match wanted.get(*key) {
+            Some(wanted) => wanted.as_str() != **value,
+            None => table.owns_key(column, key),
+        })
+        .map(|(key, _)| *key);
+    let missing = wanted
+        .iter()
+        .filter(|(key, value)| there.get(*key) != Some(&value.as_str()))
+        .map(|(key, value)| (*key, value.as_str()));
+    let (stale, missing) = (Datum::set(stale), Datum::map(missing));
+    let mut mutations = Vec::new();
+    if !stale.is_empty() {
+        mutations.push(Mutation::delete(column, stale));
+    }
+    if !missing.is_empty() {
+        mutations.push(Mutation::insert(column, missing));
+    }
+    mutations
+}

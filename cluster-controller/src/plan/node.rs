@@ -1,0 +1,177 @@
+//! A node's switch, its ports, and DHCP for the server's management port.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ovsdb_session::Datum;
+
+use super::{Rows, group_key, router_key};
+use crate::cluster::Node;
+use crate::northbound::{Key, Table, WantedRow};
+use crate::settings::{RouterAddress, Settings};
+
+/// How long a server keeps its management port's address without asking again.
+const LEASE_SECONDS: &str = "3600";
+
+/// The mark by which a logical switch port is a DHCP client's: nic-agent reads it in the southbound.
+const DHCP: &str = "drawbridge.dev/dhcp";
+const MANAGEMENT_OF: &str = "drawbridge.dev/management-of";
+
+/// The node's switch.
+pub fn switch_key(node: &str) -> Key {
+    Key::new(Table::LogicalSwitch, format!("node/{node}"))
+}
+
+/// The name of the logical port by which the server itself reaches its pods. A pod's port has an underscore in its name,
+/// which no node's name has: so no pod can take this one.
+pub fn management_port(node: &str) -> String {
+    format!("k8s-{node}")
+}
+
+/// Where the node's pods are, and the router there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Subnets {
+    v4: Option<(Ipv4Net, Ipv4Addr)>,
+    v6: Option<(Ipv6Net, Ipv6Addr)>,
+}
+
+/// The first prefix of each family. OVN's own management takes IPv4 prefixes with room for a router and a pod, and makes
+/// IPv6 addresses of 64 bits and the MAC.
+fn subnets(settings: &Settings, name: &str, node: &Node) -> Subnets {
+    let mut subnets = Subnets::default();
+    for cidr in &node.pod_cidrs {
+        match cidr {
+            IpNet::V4(v4) if subnets.v4.is_none() && v4.prefix_len() <= 29 => {
+                let (first, last) = (u32::from(v4.network()) + 1, u32::from(v4.broadcast()) - 1);
+                let router = match settings.router_address {
+                    RouterAddress::First => first,
+                    RouterAddress::Last => last,
+                };
+                subnets.v4 = Some((v4.trunc(), Ipv4Addr::from(router)));
+            }
+            IpNet::V6(v6) if subnets.v6.is_none() && v6.prefix_len() <= 64 => {
+                let network = v6.network();
+                let router = Ipv6Addr::from(u128::from(network) + 1);
+                subnets.v6 = Ipv6Net::new(network, 64).ok().map(|v6| (v6, router));
+            }
+            _ => tracing::warn!(node = name, %cidr, "OVN cannot give addresses of this pod CIDR"),
+        }
+    }
+    subnets
+}
+
+/// The router's port there, by its address: as stable as the subnet, and another for each.
+fn router_mac(subnets: &Subnets) -> String {
+    let tail = match (subnets.v4, subnets.v6) {
+        (Some((_, router)), _) => router.octets(),
+        // What tells one node's /64 from another's is at its end.
+        (None, Some((_, router))) => {
+            let [_, _, _, _, a, b, c, d, ..] = router.octets();
+            [a, b, c, d]
+        }
+        (None, None) => [0; 4],
+    };
+    let [a, b, c, d] = tail;
+    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) -> Rows {
+    let subnets = subnets(settings, name, node);
+    if subnets == Subnets::default() {
+        return Rows::new();
+    }
+    let switch_key = switch_key(name);
+    let router_port = format!("rtos-{name}");
+    let mac = router_mac(&subnets);
+
+    let mut switch =
+        WantedRow::marked(&switch_key).column("name", name).member("load_balancer_group", group_key());
+    let mut networks = Vec::new();
+    if let Some((subnet, router)) = subnets.v4 {
+        switch = switch.key("other_config", "subnet", subnet.to_string());
+        networks.push(format!("{router}/{}", subnet.prefix_len()));
+    }
+    if let Some((prefix, router)) = subnets.v6 {
+        switch = switch.key("other_config", "ipv6_prefix", prefix.network().to_string());
+        networks.push(format!("{router}/64"));
+    }
+
+    let lrp_key = Key::new(Table::LogicalRouterPort, format!("node/{name}"));
+    let mut lrp = WantedRow::marked(&lrp_key)
+        .column("name", router_port.as_str())
+        .column("mac", mac.as_str())
+        .column("networks", Datum::set(networks))
+        .parent(router_key(), "ports");
+    if let (true, Some(_)) = (managed, subnets.v6) {
+        lrp = advertised(settings, lrp);
+    }
+
+    let lsp_key = Key::new(Table::LogicalSwitchPort, format!("router/{name}"));
+    let lsp = WantedRow::marked(&lsp_key)
+        .column("name", format!("stor-{name}"))
+        .column("type", "router")
+        .column("addresses", "router")
+        .key("options", "router-port", router_port)
+        .parent(switch_key.clone(), "ports");
+
+    let mut rows = Rows::from([(lrp_key, lrp), (lsp_key, lsp)]);
+    if managed {
+        rows.extend(management(settings, name, &switch_key, &subnets, &mac));
+    }
+    rows.insert(switch_key, switch);
+    rows
+}
+
+/// DHCPv6 knows no routes: they come by router advertisements, only when asked for. The default route that comes with
+/// them has the lowest preference, so that it is not the server's way out where there is another.
+fn advertised(settings: &Settings, lrp: WantedRow) -> WantedRow {
+    let lrp = lrp
+        .key("ipv6_ra_configs", "address_mode", "dhcpv6_stateful")
+        .key("ipv6_ra_configs", "send_periodic", "false")
+        .key("ipv6_ra_configs", "router_preference", "LOW")
+        .key("ipv6_ra_configs", "mtu", settings.mtu.get().to_string());
+    let routes = settings.routes.iter().filter(|route| matches!(route, IpNet::V6(_)));
+    let routes: Vec<String> = routes.map(|route| format!("HIGH-{route}")).collect();
+    if routes.is_empty() { lrp } else { lrp.key("ipv6_ra_configs", "route_info", routes.join(",")) }
+}
+
+/// The server's own port, for which OVN answers DHCP: address, MTU, routes to pods and services, and no default route.
+fn management(settings: &Settings, node: &str, switch: &Key, subnets: &Subnets, mac: &str) -> Rows {
+    let mut rows = Rows::new();
+    let key = Key::new(Table::LogicalSwitchPort, format!("management/{node}"));
+    let mut port = WantedRow::marked(&key)
+        .column("name", management_port(node))
+        .column("type", "")
+        .column("addresses", "dynamic")
+        .key("external_ids", MANAGEMENT_OF, node)
+        .key("external_ids", DHCP, "true")
+        .parent(switch.clone(), "ports");
+    if let Some((subnet, router)) = subnets.v4 {
+        let key = Key::new(Table::DhcpOptions, format!("management/{node}/ipv4"));
+        let mut options = WantedRow::marked(&key).column("cidr", subnet.to_string());
+        let mut pairs = vec![
+            ("server_id", router.to_string()),
+            ("server_mac", mac.to_owned()),
+            ("lease_time", LEASE_SECONDS.to_owned()),
+            ("mtu", settings.mtu.get().to_string()),
+        ];
+        let routes = settings.routes.iter().filter(|route| matches!(route, IpNet::V4(_)));
+        let routes: Vec<String> = routes.map(|route| format!("{route},{router}")).collect();
+        if !routes.is_empty() {
+            pairs.push(("classless_static_route", format!("{{{}}}", routes.join(", "))));
+        }
+        options = options.column("options", Datum::map(pairs));
+        port = port.reference("dhcpv4_options", key.clone());
+        rows.insert(key, options);
+    }
+    if let Some((prefix, _)) = subnets.v6 {
+        let key = Key::new(Table::DhcpOptions, format!("management/{node}/ipv6"));
+        let options = WantedRow::marked(&key)
+            .column("cidr", prefix.to_string())
+            .column("options", Datum::map([("server_id", mac)]));
+        port = port.reference("dhcpv6_options", key.clone());
+        rows.insert(key, options);
+    }
+    rows.insert(key, port);
+    rows
+}

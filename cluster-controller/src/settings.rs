@@ -1,0 +1,119 @@
+//! What the plan is told from outside, checked.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+/// Which address of a node's IPv4 subnet is the router's. Of an IPv6 subnet it is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterAddress {
+    First,
+    Last,
+}
+
+/// Why a text is none of the wanted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    #[error("{0:?} is neither \"first\" nor \"last\"")]
+    RouterAddress(String),
+    #[error("{0:?} is no MTU: a number from 1280, which IPv6 needs, to 9978")]
+    Mtu(String),
+    #[error("{0:?} is no prefix such as 10.96.0.0/12")]
+    Prefix(String),
+    #[error("{text:?} has bits set after its length: is {meant} meant?")]
+    HostBits { text: String, meant: IpNet },
+    #[error("{0:?} is no resource name's beginning such as drawbridge.dev/vf")]
+    Resource(String),
+}
+
+impl FromStr for RouterAddress {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        match text {
+            "first" => Ok(Self::First),
+            "last" => Ok(Self::Last),
+            _ => Err(SettingError::RouterAddress(text.to_owned())),
+        }
+    }
+}
+
+/// An interface's MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl FromStr for Mtu {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let refused = || SettingError::Mtu(text.to_owned());
+        text.parse().ok().filter(|mtu| (1280..=9978).contains(mtu)).map(Self).ok_or_else(refused)
+    }
+}
+
+/// A prefix without host bits.
+pub fn prefix(text: &str) -> Result<IpNet, SettingError> {
+    let prefix: IpNet = text.parse().map_err(|_| SettingError::Prefix(text.to_owned()))?;
+    if prefix.addr() == prefix.network() {
+        Ok(prefix)
+    } else {
+        Err(SettingError::HostBits { text: text.to_owned(), meant: prefix.trunc() })
+    }
+}
+
+/// The beginning of an extended resource's name: a domain, a slash, and at least a character.
+pub fn resource(text: &str) -> Result<String, SettingError> {
+    let parts = text.split_once('/');
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match parts {
+        Some((domain, name)) if plain(domain) && plain(name) => Ok(text.to_owned()),
+        _ => Err(SettingError::Resource(text.to_owned())),
+    }
+}
+
+/// What the plan needs to know beside the cluster's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub router_address: RouterAddress,
+    /// What DHCP and router advertisements tell a server for its management port.
+    pub mtu: Mtu,
+    /// Where a server's management port leads to: all pods', all services'.
+    pub routes: Vec<IpNet>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_and_what_is_refused() {
+        assert_eq!("last".parse(), Ok(RouterAddress::Last));
+        assert!("middle".parse::<RouterAddress>().is_err());
+        for (text, taken) in
+            [("1279", false), ("1280", true), ("9978", true), ("9979", false), ("x", false), ("-1", false)]
+        {
+            assert_eq!(text.parse::<Mtu>().is_ok(), taken, "{text}");
+        }
+        assert_eq!(prefix("10.96.0.0/12"), Ok("10.96.0.0/12".parse().unwrap()));
+        let refused = prefix("10.97.0.0/12").unwrap_err();
+        assert!(refused.to_string().contains("10.96.0.0/12"), "{refused}");
+        assert!(prefix("10.96.0.0").is_err() && prefix("fd00::/129").is_err());
+        for (text, taken) in [
+            ("drawbridge.dev/vf", true),
+            ("drawbridge.dev/", false),
+            ("vf", false),
+            ("/vf", false),
+            ("a/b c", false),
+        ] {
+            assert_eq!(resource(text).is_ok(), taken, "{text}");
+        }
+    }
+}

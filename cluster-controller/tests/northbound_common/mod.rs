@@ -1,0 +1,306 @@
+//! A cluster that changes at random, and the northbound as text.
+#![allow(dead_code)] // each test binary takes what it needs
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cluster_controller::cluster::{
+    Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice,
+};
+use cluster_controller::core::{Applied, Core, fenced};
+use cluster_controller::northbound::Table;
+use cluster_controller::northbound::observed::{key_of, monitored};
+use cluster_controller::settings::{RouterAddress, Settings};
+use ovsdb_session::rows::northbound::DATABASE;
+use ovsdb_session::{Atom, Condition, Datum, Monitor, Op, Row, Session, Uuid};
+
+pub fn settings() -> Settings {
+    Settings {
+        router_address: RouterAddress::First,
+        mtu: "1400".parse().unwrap(),
+        routes: ["10.244.0.0/16", "fd00:10:244::/56", "10.96.0.0/12"].map(|r| r.parse().unwrap()).to_vec(),
+    }
+}
+
+/// Numbers that look random, the same for the same seed.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// How large a cluster is.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub nodes: u64,
+    pub pods: u64,
+    pub services: u64,
+}
+
+/// The cluster, as its API would have it.
+#[derive(Clone, Default)]
+pub struct Cluster {
+    pub objects: BTreeMap<String, Change>,
+    made: u64,
+}
+
+fn about(change: &Change) -> String {
+    match change {
+        Change::Node(name, _) => format!("node {name}"),
+        Change::NicNode(name, _) => format!("nic {name}"),
+        Change::Pod(name, _) => format!("pod {name}"),
+        Change::Service(name, _) => format!("service {name}"),
+        Change::Slice(name, _) => format!("slice {name}"),
+    }
+}
+
+impl Cluster {
+    pub fn put(&mut self, change: Change) -> Change {
+        if change.is_present() {
+            self.objects.insert(about(&change), change.clone());
+        } else {
+            self.objects.remove(&about(&change));
+        }
+        change
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = Change> {
+        self.objects.values().cloned()
+    }
+
+    /// Everything there is, at its full size.
+    pub fn fill(&mut self, size: Size) {
+        let mut dice = Dice(1);
+        for n in 0..size.nodes {
+            self.put(node(n));
+            self.put(nic(n, n % 2 == 0));
+        }
+        for n in 0..size.pods {
+            let change = self.pod(n, n % size.nodes);
+            self.put(change);
+        }
+        for n in 0..size.services {
+            self.put(service(n, &mut dice));
+            self.put(slice(n, size.nodes, &mut dice));
+        }
+    }
+
+    fn pod(&mut self, n: u64, node: u64) -> Change {
+        self.made += 1;
+        let pod = Pod { uid: format!("uid-{}", self.made).into(), node: node_name(node) };
+        Change::Pod(ObjectName::new(&format!("ns{}", n % 7), &format!("pod-{n}")), Some(pod))
+    }
+
+    /// Something happens.
+    pub fn step(&mut self, size: Size, dice: &mut Dice) -> Change {
+        let change = match dice.below(20) {
+            0 => {
+                let n = dice.below(size.nodes);
+                if dice.one_in(3) { Change::Node(node_name(n), None) } else { node(n) }
+            }
+            1 => nic(dice.below(size.nodes), dice.one_in(2)),
+            2..=9 => {
+                let n = dice.below(size.pods);
+                let change = self.pod(n, dice.below(size.nodes));
+                match change {
+                    Change::Pod(name, _) if dice.one_in(3) => Change::Pod(name, None),
+                    change => change,
+                }
+            }
+            10..=12 => {
+                let change = service(dice.below(size.services), dice);
+                match change {
+                    Change::Service(name, _) if dice.one_in(3) => Change::Service(name, None),
+                    change => change,
+                }
+            }
+            _ => slice(dice.below(size.services), size.nodes, dice),
+        };
+        self.put(change)
+    }
+}
+
+pub fn node_name(n: u64) -> Arc<str> {
+    format!("node{n}.example").into()
+}
+
+pub fn node(n: u64) -> Change {
+    let pod_cidrs =
+        vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:10:244:{n:x}::/64").parse().unwrap()];
+    Change::Node(node_name(n), Some(Node { pod_cidrs }))
+}
+
+pub fn nic(n: u64, management: bool) -> Change {
+    Change::NicNode(format!("nic{n}").into(), Some(NicNode { node: node_name(n), management }))
+}
+
+fn port(name: &str, protocol: Protocol, number: u16) -> Port {
+    Port { name: name.into(), protocol, number }
+}
+
+pub fn service(n: u64, dice: &mut Dice) -> Change {
+    let mut ports = vec![port("http", Protocol::Tcp, 80)];
+    if dice.one_in(2) {
+        ports.push(port("dns", Protocol::Udp, 53));
+    }
+    if dice.one_in(4) {
+        ports.push(port("s", Protocol::Sctp, 9));
+    }
+    let service = Service {
+        cluster_ips: vec![
+            format!("10.96.0.{}", n + 1).parse().unwrap(),
+            format!("fd00:96::{:x}", n + 1).parse().unwrap(),
+        ],
+        ports,
+        affinity: dice.one_in(4).then_some(300),
+        local: dice.one_in(6),
+    };
+    Change::Service(ObjectName::new("shop", &format!("svc{n}")), Some(service))
+}
+
+pub fn slice(n: u64, nodes: u64, dice: &mut Dice) -> Change {
+    let endpoints = (0..dice.below(6))
+        .map(|_| {
+            let (node, host) = (dice.below(nodes), dice.below(200) + 2);
+            Endpoint {
+                address: format!("10.244.{node}.{host}").parse().unwrap(),
+                node: Some(node_name(node)),
+                ready: !dice.one_in(4),
+                serving: true,
+                terminating: dice.one_in(4),
+            }
+        })
+        .collect();
+    let ports = vec![port("http", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 5353)];
+    let slice = Slice { service: format!("svc{n}").into(), ports, endpoints };
+    Change::Slice(ObjectName::new("shop", &format!("svc{n}-x")), Some(slice))
+}
+
+/// A controller without its loop: everything it does is waited for.
+pub struct Hand {
+    pub core: Core,
+    pub session: Session,
+    pub monitor: Monitor,
+    pub token: String,
+}
+
+impl Hand {
+    pub async fn new(session: Session, token: &str) -> Self {
+        let monitor = session.monitor(DATABASE, monitored());
+        let snapshot = monitor.synced_to(0).await.unwrap();
+        let mut core = Core::new(settings());
+        core.observe(snapshot);
+        Self { core, session, monitor, token: token.to_owned() }
+    }
+
+    pub async fn claim(&mut self) {
+        self.session.transact(DATABASE, self.core.claim(&self.token)).await.unwrap();
+        self.core.observe(self.monitor.snapshot());
+    }
+
+    /// Writes until there is nothing to write; the numbers of operations of each transaction.
+    pub async fn settle(&mut self) -> Vec<usize> {
+        let mut operations = Vec::new();
+        loop {
+            self.core.observe(self.monitor.snapshot());
+            if self.core.fence().as_deref() != Some(&self.token) {
+                self.claim().await;
+                continue;
+            }
+            let Some(batch) = self.core.next_batch() else { return operations };
+            let sent = self.session.transact(DATABASE, fenced(&self.token, batch.ops.clone())).await;
+            match self.core.applied(&batch, sent) {
+                Applied::Done => operations.push(batch.ops.len()),
+                Applied::Refused(_) => {}
+                other => panic!("{other:?}: {:?}", batch.ops),
+            }
+            assert!(operations.len() < 10_000, "never done: {:?}", batch.ops);
+        }
+    }
+}
+
+/// The northbound, with names for uuids. Ours by their keys; the others whole, for what must not change.
+pub async fn dump(session: &Session, ours: bool) -> Vec<String> {
+    let selects = Table::ALL.into_iter().map(|table| Op::select(table.name()).into()).collect();
+    let results = session.transact(DATABASE, selects).await.unwrap();
+    let mut names: BTreeMap<Uuid, String> = BTreeMap::new();
+    let mut rows: Vec<(Table, &Row)> = Vec::new();
+    for (table, result) in Table::ALL.into_iter().zip(&results) {
+        for row in result.rows() {
+            let name = match key_of(table, row) {
+                Some(key) => key.to_string(),
+                None => format!("foreign {}", row.field::<String>("name").unwrap_or_default()),
+            };
+            names.insert(row.field("_uuid").unwrap(), name);
+            rows.push((table, row));
+        }
+    }
+    let atom = |atom: &Atom| match atom {
+        Atom::Uuid(uuid) => names.get(uuid).cloned().unwrap_or_else(|| "?".to_owned()),
+        atom => atom.to_json().to_string(),
+    };
+    let value = |datum: &Datum| {
+        let mut texts: Vec<String> = if datum.is_map() {
+            datum.pairs().map(|(key, value)| format!("{}={}", atom(key), atom(value))).collect()
+        } else {
+            datum.atoms().map(atom).collect()
+        };
+        texts.sort();
+        texts.join(" ")
+    };
+    let mut lines: Vec<String> = rows
+        .into_iter()
+        .filter(|(table, row)| key_of(*table, row).is_some() == ours)
+        .map(|(table, row)| {
+            let columns = table.columns().iter().filter(|column| **column != "_uuid");
+            let columns: Vec<String> = columns
+                .map(|column| format!("{column}: {}", row.get(column).map(value).unwrap_or_default()))
+                .collect();
+            format!("{} {}", table.name(), columns.join("; "))
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Everything, by hand.
+pub async fn wipe(session: &Session) {
+    let tables = [
+        "Logical_Switch",
+        "Logical_Router",
+        "Load_Balancer",
+        "Load_Balancer_Group",
+        "DHCP_Options",
+        "NB_Global",
+    ];
+    let deletes = tables.into_iter().map(|table| Op::delete(table).when(Condition::Constant(true)).into());
+    session.transact(DATABASE, deletes.collect()).await.unwrap();
+}
+
+/// What a controller that starts with these objects writes into an empty northbound.
+pub async fn fresh(server: &crate::common::Server, cluster: &Cluster) -> Vec<String> {
+    let session = server.session().await;
+    wipe(&session).await;
+    let mut hand = Hand::new(session, "fresh").await;
+    for change in cluster.all() {
+        hand.core.change(change);
+    }
+    hand.settle().await;
+    assert_eq!(hand.core.blocked().count(), 0);
+    dump(&hand.session, true).await
+}
+
+/// Line by line, so that a failure is readable.
+pub fn assert_same(left: &[String], right: &[String], what: &str) {
+    let only = |a: &[String], b: &[String]| -> Vec<String> {
+        a.iter().filter(|line| !b.contains(line)).take(5).cloned().collect()
+    };
+    assert!(left == right, "{what}: only left {:#?}, only right {:#?}", only(left, right), only(right, left));
+}
