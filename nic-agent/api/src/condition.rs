@@ -35,6 +35,24 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// The time is filled in by [`Self::after`].
+    #[must_use]
+    pub fn new(kind: &str, status: ConditionStatus, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            status,
+            observed_generation: None,
+            last_transition_time: String::new(),
+            reason: reason.to_owned(),
+            message: shortened(message.into()),
+        }
+    }
+
+    #[must_use]
+    pub fn of(self, generation: Option<i64>) -> Self {
+        Self { observed_generation: generation, ..self }
+    }
+
     /// What is to be published: `now` counts only if `status` is another than before.
     #[must_use]
     pub fn after(self, before: &[Self], now: &str) -> Self {
@@ -44,19 +62,22 @@ impl Condition {
     }
 }
 
+/// Far below what the schema allows: a condition is read in a terminal.
+const LONGEST_MESSAGE: usize = 2048;
+
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ready(status: ConditionStatus, reason: &str) -> Condition {
-        Condition {
-            kind: "Ready".to_owned(),
-            status,
-            observed_generation: Some(1),
-            last_transition_time: String::new(),
-            reason: reason.to_owned(),
-            message: String::new(),
-        }
+        Condition::new("Ready", status, reason, "").of(Some(1))
     }
 
     #[test]
@@ -64,7 +85,10 @@ mod tests {
         let first = ready(ConditionStatus::False, "Starting").after(&[], "t1");
         assert_eq!(first.last_transition_time, "t1");
         let other_reason = ready(ConditionStatus::False, "OVSDown").after(std::slice::from_ref(&first), "t2");
-        assert_eq!((other_reason.last_transition_time.as_str(), other_reason.reason.as_str()), ("t1", "OVSDown"));
+        assert_eq!(
+            (other_reason.last_transition_time.as_str(), other_reason.reason.as_str()),
+            ("t1", "OVSDown")
+        );
         let up = ready(ConditionStatus::True, "Ready").after(&[other_reason], "t3");
         assert_eq!(up.last_transition_time, "t3");
     }

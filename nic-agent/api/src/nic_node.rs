@@ -8,17 +8,20 @@ use crate::Condition;
 
 /// Condition types of a [`NicNode`].
 pub mod conditions {
+    /// This generation of the spec is in force. If not: what is wrong with it, or what it waits for; the last good one is
+    /// in force then.
+    pub const CONFIGURED: &str = "Configured";
     /// A pod could be attached now.
     pub const READY: &str = "Ready";
     /// The server's shim has been heard of, with a good certificate.
     pub const HOST_SHIM_CONNECTED: &str = "HostShimConnected";
     /// The Open_vSwitch database and `br-edge` are as they should be.
     pub const OVS_READY: &str = "OVSReady";
-    /// The southbound answers, and `ovn-controller` has done what it says.
+    /// The southbound database answers.
     pub const OVN_CONNECTED: &str = "OVNConnected";
     /// Each attached pod has the policy that the cluster says, and no connection is left that it denies.
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
-    /// Every rule runs in hardware that could.
+    /// Every TC rule of the datapath runs in hardware.
     pub const OFFLOADED: &str = "Offloaded";
 }
 
@@ -37,6 +40,7 @@ pub mod conditions {
     doc = "A SmartNIC: what it is to do, and what became of that.",
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Configured", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Configured')].status"}"#,
     printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='PolicyEnforced')].status"}"#,
     printcolumn = r#"{"name": "Offloaded", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Offloaded')].status"}"#,
     printcolumn = r#"{"name": "VFs", "type": "integer", "jsonPath": ".status.vfs.used"}"#,
@@ -44,9 +48,10 @@ pub mod conditions {
     printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.versions.agent", "priority": 1}"#,
     printcolumn = r#"{"name": "Encap-IP", "type": "string", "jsonPath": ".status.addresses[?(@.type=='Encapsulation')].address", "priority": 1}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#,
+    printcolumn = r#"{"name": "Heartbeat", "type": "date", "jsonPath": ".status.heartbeat"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NicNodeSpec {
     /// Name of the Kubernetes node that this NIC sits in. For ever: another server is another NicNode.
     #[schemars(length(min = 1, max = 253))]
@@ -73,18 +78,18 @@ pub struct NicNodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1280, max = 9978))]
     pub mtu: Option<u32>,
-    /// The VF by which the server itself reaches its pods and the cluster's services.
+    /// The server's management port: the VF by which it reaches its pods and the cluster's services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub management_vf: Option<Vf>,
+    pub management_port: Option<Vf>,
 }
 
 /// Which CMS names the logical ports, and how.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("has(self.template) == (self.kind == 'Plain')").message("template belongs to kind Plain, and kind Plain needs it: for example \"{namespace}-{pod}\""))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.template) == (self.kind == 'Plain')").message("template belongs to kind Plain, and kind Plain needs it: for example \"{namespace}_{name}\""))]
 pub struct Profile {
     pub kind: ProfileKind,
-    /// Of the logical port's name: `{namespace}`, `{pod}`, `{interface}`, `{network}`.
+    /// Of the logical port's name: `{namespace}`, `{name}`, `{uid}`, `{interface}`, `{network}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub template: Option<String>,
@@ -105,10 +110,10 @@ pub enum ProfileKind {
 
 /// What `ovn-controller` is told.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Ovn {
     /// The southbound database: `ssl:HOST:PORT` or `tcp:HOST:PORT`, one or more servers of one cluster.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 280)))]
     #[x_kube(validation = Rule::new("self.all(r, r.matches('^(ssl|tcp):.+:[0-9]{1,5}$'))").message("each of spec.ovn.remotes is ssl:HOST:PORT or tcp:HOST:PORT, an IPv6 address in brackets"))]
     pub remotes: Vec<String>,
     pub encapsulation: Encapsulation,
@@ -116,7 +121,7 @@ pub struct Ovn {
     #[schemars(length(max = 64))]
     pub bridge_mappings: Vec<BridgeMapping>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub transport_zones: Vec<String>,
     /// Zones that `ovn-controller` may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,13 +130,13 @@ pub struct Ovn {
 
 /// The tunnels' end on this NIC.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.interface) != (size(self.addresses) > 0)").message("either addresses or interface says where tunnels end, not both"))]
 pub struct Encapsulation {
     #[schemars(length(min = 1, max = 2))]
     pub types: Vec<EncapsulationType>,
     #[serde(default)]
-    #[schemars(length(max = 4))]
+    #[schemars(length(max = 4), inner(length(max = 45)))]
     #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("each of spec.ovn.encapsulation.addresses is an IPv4 or IPv6 address"))]
     pub addresses: Vec<String>,
     /// Takes this device's addresses.
@@ -147,7 +152,6 @@ pub enum EncapsulationType {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct BridgeMapping {
     /// The physical network's name, as a `localnet` port names it.
     #[schemars(length(min = 1, max = 255))]
@@ -157,7 +161,6 @@ pub struct BridgeMapping {
 }
 
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.first <= self.last").message("first is greater than last"))]
 pub struct ZoneRange {
     #[schemars(range(min = 1, max = 65535))]
@@ -167,7 +170,7 @@ pub struct ZoneRange {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct HardwareOffload {
     /// `other_config:hw-offload`. A change takes effect when Open vSwitch starts anew.
     #[serde(default = "yes")]
@@ -197,7 +200,6 @@ pub enum TcPolicy {
 
 /// A virtual function, by the numbers that the server sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Vf {
     #[schemars(range(min = 0, max = 15))]
     pub pf: u16,
@@ -209,10 +211,13 @@ pub struct Vf {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NicNodeStatus {
-    /// The newest `metadata.generation` that the agent has looked at. What is in force is in `Ready`'s message when it is
-    /// not this one.
+    /// The newest `metadata.generation` that the agent has looked at. `Configured` says whether it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When the agent last said that it is alive, RFC 3339: every minute or two. The rest is as of its last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub heartbeat: Option<String>,
     #[serde(default)]
     pub versions: Versions,
     /// The NIC's serial number.

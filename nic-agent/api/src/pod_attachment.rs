@@ -8,15 +8,16 @@ use crate::{Condition, Vf};
 
 /// Condition types of a [`PodAttachment`].
 pub mod attachment_conditions {
-    /// `ovn-controller` has bound the logical port here and its flows are in.
+    /// The pod is wired: logical port bound here, boundary's flows in, representor open.
     pub const BOUND: &str = "Bound";
     /// The pod's policy is in the tables, and no connection is left that it denies.
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
-    /// Every rule of it runs in hardware that could.
+    /// Every TC rule on its representor runs in hardware.
     pub const OFFLOADED: &str = "Offloaded";
 }
 
-/// Written by the agent of the pod's node, owned by the pod; named `POD-INTERFACE`.
+/// Written by the agent of the pod's node, owned by the pod; named `POD-INTERFACE`, or `POD-` and a hash where that could
+/// be another's or is no name.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "drawbridge.dev",
@@ -28,6 +29,7 @@ pub mod attachment_conditions {
     category = "drawbridge",
     namespaced,
     status = "PodAttachmentStatus",
+    selectable = ".spec.node",
     derive = "PartialEq",
     doc = "Where one interface of a pod is wired, as the agent on its node's SmartNIC sees it.",
     printcolumn = r#"{"name": "Pod", "type": "string", "jsonPath": ".spec.pod.name"}"#,
@@ -42,7 +44,7 @@ pub mod attachment_conditions {
     printcolumn = r#"{"name": "Zone", "type": "integer", "jsonPath": ".status.conntrackZone", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a PodAttachment's spec cannot be changed: another sandbox or VF is another attachment"))]
 pub struct PodAttachmentSpec {
     pub pod: PodReference,
@@ -55,7 +57,6 @@ pub struct PodAttachmentSpec {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct PodReference {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
