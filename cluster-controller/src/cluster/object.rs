@@ -99,7 +99,7 @@ pub struct NicNodeObject {
 struct NicNodeSpec {
     node: String,
     /// Which VF it is concerns the NIC alone.
-    management_vf: Option<serde::de::IgnoredAny>,
+    management_port: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -260,7 +260,7 @@ impl Watched for NodeObject {
 
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
-        let management = self.spec.management_vf.is_some();
+        let management = self.spec.management_port.is_some();
         let nic_node = NicNode { node: self.spec.node.into(), management };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }

@@ -158,7 +158,7 @@ fn nodes_and_their_nics() {
     assert_eq!(read::<NodeObject>(node(json!([]))), Some(Change::Node("n".into(), None)));
     let nic = |spec: Value| json!({"metadata": {"name": "nic1"}, "spec": spec});
     let wanted = |management| Change::NicNode("nic1".into(), Some(NicNode { node: "n".into(), management }));
-    let vf = json!({"node": "n", "managementVf": {"pf": 0, "vf": 3}, "ovn": {}});
+    let vf = json!({"node": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}});
     assert_eq!(read::<NicNodeObject>(nic(vf)), Some(wanted(true)));
     assert_eq!(read::<NicNodeObject>(nic(json!({"node": "n"}))), Some(wanted(false)));
 }
