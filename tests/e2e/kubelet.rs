@@ -1,0 +1,212 @@
+//! The way of a pod in a cluster: a Deployment, the scheduler, a real kubelet with containerd, its device plugin, a CNI call
+//! of host-shim, the agent, OVN, packets. On a lab with Kubernetes: `tests/lab/lab up --kubernetes`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use serde_json::{Value, json};
+use tests::{Output, place, until, vm};
+
+/// Two kubelets in software emulation take their time.
+const PATIENCE: Duration = Duration::from_mins(4);
+const RESOURCE: &str = "drawbridge.dev/vf";
+
+fn api(path: &str, arguments: &[&str]) -> Output {
+    vm(&[&["/lab/api", path], arguments].concat())
+}
+
+fn get(path: &str) -> Result<Value, String> {
+    let said = api(path, &[]);
+    serde_json::from_str(&said.stdout).map_err(|e| format!("{path}: {e}: {said:?}"))
+}
+
+#[track_caller]
+fn create(path: &str, object: &Value) {
+    api(path, &["--header", "Content-Type: application/json", "--data", &object.to_string()]).ok();
+}
+
+/// What a pod of a Deployment is found by, and where it is.
+#[derive(Debug)]
+struct Pod {
+    name: String,
+    node: String,
+    ips: Vec<String>,
+    container: String,
+}
+
+impl Pod {
+    fn place(&self) -> String {
+        format!("kube:{}", self.name)
+    }
+
+    /// The network function that its interface is, as the kernel knows it.
+    fn device(&self) -> String {
+        let text = place(&self.place(), &["ip", "-details", "-json", "link", "show", "eth0"]).ok();
+        let links: Value = serde_json::from_str(&text).expect("ip speaks JSON");
+        links[0]["parentdev"].as_str().unwrap_or_else(|| panic!("eth0 is no VF: {text}")).to_owned()
+    }
+
+    /// What its container was told by kubelet.
+    fn told(&self) -> String {
+        // kubelet's classes: guaranteed pods have no directory of their own.
+        let classes = ["", "/besteffort", "/burstable"];
+        let procs = classes
+            .iter()
+            .filter_map(|class| fs::read_dir(format!("/sys/fs/cgroup/{}/kubepods{class}", self.node)).ok())
+            .flatten()
+            .flatten()
+            .find_map(|pod| fs::read_to_string(pod.path().join(&self.container).join("cgroup.procs")).ok())
+            .expect("a running container has its cgroup");
+        let environment =
+            fs::read(format!("/proc/{}/environ", procs.lines().next().expect("a process"))).expect("it runs");
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let told = environment.split('\0').find_map(|v| v.strip_prefix("PCIDEVICE_DRAWBRIDGE_DEV_VF="));
+        told.unwrap_or_else(|| panic!("no device: {environment}")).to_owned()
+    }
+
+    /// What the web server of a pod says to it; `None` if nothing comes.
+    fn fetch(&self, ip: &str) -> Option<String> {
+        let url =
+            if ip.contains(':') { format!("http://[{ip}]:8080/") } else { format!("http://{ip}:8080/") };
+        let said = place(&self.place(), &["curl", "--silent", "--max-time", "4", &url]);
+        said.is_ok().then(|| said.stdout.trim().to_owned())
+    }
+}
+
+/// A Deployment, its pods on different servers, each a web server that says its name.
+fn deployment(name: &str, replicas: u32) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+        "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": name}}}]}},
+            "containers": [{
+                "name": "web", "image": "registry.local/box:1", "imagePullPolicy": "Never",
+                "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "command": ["/bin/sh", "-c", "echo $POD >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"],
+                "resources": {"limits": {RESOURCE: "1"}}}]}}}})
+}
+
+fn running(app: &str, count: usize) -> Vec<Pod> {
+    until(&format!("{count} pods of {app} run"), PATIENCE, || {
+        let list = get(&format!("/api/v1/namespaces/default/pods?labelSelector=app%3D{app}"))?;
+        let pods: Option<Vec<Pod>> =
+            list["items"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(pod).collect();
+        match pods {
+            Some(pods) if pods.len() == count => Ok(pods),
+            _ => Err(why_not(&list)),
+        }
+    })
+}
+
+fn pod(item: &Value) -> Option<Pod> {
+    let status = &item["status"];
+    let container = &status["containerStatuses"][0];
+    container["ready"].as_bool().filter(|ready| *ready)?;
+    Some(Pod {
+        name: item["metadata"]["name"].as_str()?.to_owned(),
+        node: item["spec"]["nodeName"].as_str()?.to_owned(),
+        ips: status["podIPs"]
+            .as_array()?
+            .iter()
+            .filter_map(|ip| ip["ip"].as_str().map(str::to_owned))
+            .collect(),
+        container: container["containerID"].as_str()?.strip_prefix("containerd://")?.to_owned(),
+    })
+}
+
+/// Statuses and events: what kubelet has to say when a pod does not start.
+fn why_not(list: &Value) -> String {
+    let statuses: Vec<&Value> =
+        list["items"].as_array().into_iter().flatten().map(|pod| &pod["status"]["phase"]).collect();
+    let events = get("/api/v1/namespaces/default/events").unwrap_or_default();
+    let last: Vec<&Value> =
+        events["items"].as_array().into_iter().flatten().map(|event| &event["message"]).collect();
+    format!("{statuses:?}; events: {:?}", last.iter().rev().take(5).collect::<Vec<_>>())
+}
+
+fn ports(nic: &str) -> BTreeSet<String> {
+    place(nic, &["ovs-vsctl", "list-ports", "br-edge"]).ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
+    let before = ["nic1", "nic2"].map(ports);
+    create("/apis/apps/v1/namespaces/default/deployments", &deployment("web", 2));
+    create("/apis/apps/v1/namespaces/default/deployments", &deployment("client", 1));
+    let (web, client) = (running("web", 2), running("client", 1));
+    let client = &client[0];
+    assert_eq!(web.iter().map(|pod| pod.node.as_str()).collect::<BTreeSet<_>>(), ["host1", "host2"].into());
+
+    // Each has a VF of its own, of its own server's NIC, and it is the one that kubelet allocated.
+    let mut devices = BTreeSet::new();
+    for pod in web.iter().chain([client]) {
+        let device = pod.device();
+        assert_eq!(device, pod.told(), "{pod:?}");
+        assert!(
+            device.starts_with(&format!("100{}:03:", pod.node.strip_prefix("host").unwrap())),
+            "{pod:?}: {device}"
+        );
+        assert!(devices.insert(device), "{pod:?}");
+    }
+
+    for server in &web {
+        assert_eq!(server.ips.len(), 2, "both families: {server:?}");
+        for ip in &server.ips {
+            until(&format!("{} is reached at {ip}", server.name), PATIENCE, || match client.fetch(ip) {
+                Some(name) if name == server.name => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+        }
+    }
+
+    // A policy that lets nobody to the web servers, then one that names the client.
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let policy = |name: &str, from: Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name},
+            "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"], "ingress": from}})
+    };
+    create(policies, &policy("deny", json!([])));
+    for server in &web {
+        for ip in &server.ips {
+            until(&format!("the policy shuts {ip}"), PATIENCE, || match client.fetch(ip) {
+                None => Ok(()),
+                Some(name) => Err(name),
+            });
+        }
+    }
+    create(
+        policies,
+        &policy("client", json!([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}])),
+    );
+    for server in &web {
+        for ip in &server.ips {
+            until(&format!("the policy opens {ip} to the client"), PATIENCE, || {
+                client.fetch(ip).ok_or_else(String::new)
+            });
+        }
+    }
+    // One web server is none of the client's.
+    for ip in &web[1].ips {
+        assert_eq!(web[0].fetch(ip), None, "{ip}");
+    }
+
+    // All goes, and nothing of it stays on the NICs.
+    for name in ["web", "client"] {
+        api(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"), &["--request", "DELETE"]).ok();
+    }
+    for name in ["deny", "client"] {
+        api(&format!("{policies}/{name}"), &["--request", "DELETE"]).ok();
+    }
+    until("the pods are gone", PATIENCE, || {
+        let list = get("/api/v1/namespaces/default/pods")?;
+        if list["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(why_not(&list)) }
+    });
+    for (nic, before) in ["nic1", "nic2"].iter().zip(before) {
+        until(&format!("{nic} has no port of theirs"), PATIENCE, || {
+            let now = ports(nic);
+            if now == before { Ok(()) } else { Err(format!("{now:?}")) }
+        });
+    }
+}
