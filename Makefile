@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo test test-host soak lint fmt deb bench setup lab clean
+.PHONY: help demo demo-kube test test-host soak lint fmt deb bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -16,6 +16,11 @@ demo: setup              ## two servers, two NICs, three pods: attached, measure
 	$(CARGO) build --locked -p nic-agent -p host-shim & programs=$$!; \
 	tests/lab/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
 	KEEP=$(KEEP) tests/lab/demo
+
+demo-kube: setup   ## the same by kubectl: Deployments and a NetworkPolicy, real kubelets (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim -p device-plugin & programs=$$!; \
+	tests/lab/build >/dev/null && tests/kubernetes/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
+	KEEP=$(KEEP) tests/lab/demo-kube
 
 test: setup              ## every test: on this machine, then in the lab VM (TESTS="unit e2e": only such stages)
 	tests/run $(TESTS)
