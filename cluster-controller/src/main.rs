@@ -1,6 +1,7 @@
 //! cluster-controller: wiring only. See the library for what it does and `cluster-controller(8)` for how to run it.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -38,7 +39,9 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let levels: Targets = arguments.log_level.parse().context("--log-level")?;
     let output = match arguments.log_format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).boxed()
+        }
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     tracing_subscriber::registry().with(output.with_filter(levels)).init();

@@ -5,6 +5,7 @@
 //! that the plan names, and of maps and sets of references the elements that it names. So whoever adds a port of his own
 //! to one of our switches, or a key to its `other_config`, keeps it.
 
+pub mod addresses;
 pub mod batch;
 pub mod observed;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use ovsdb_session::Datum;
 
 /// In `external_ids`: whose row it is.
@@ -20,6 +22,8 @@ pub const OWNER: &str = "drawbridge.dev/owner";
 pub const OWNER_VALUE: &str = "cluster-controller";
 /// In `external_ids`: which of ours.
 pub const KEY: &str = "drawbridge.dev/key";
+/// In `external_ids` of a port: the addresses that OVN has given it, once it has.
+pub const ADDRESSES: &str = "drawbridge.dev/addresses";
 /// All of our keys in `external_ids` begin so.
 pub const PREFIX: &str = "drawbridge.dev/";
 /// The load balancers' group.
@@ -71,7 +75,8 @@ impl Table {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
-    /// The columns that are read: those that are written, and no more, so that what northd writes wakes nobody.
+    /// The columns that are read: those that are written and `dynamic_addresses`, and no more, so that what else northd
+    /// writes wakes nobody.
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::LoadBalancerGroup => &["name", "load_balancer"],
@@ -81,9 +86,16 @@ impl Table {
                 &["name", "ports", "load_balancer", "load_balancer_group", "other_config", "external_ids"]
             }
             Self::LogicalRouterPort => &["name", "mac", "networks", "ipv6_ra_configs", "external_ids"],
-            Self::LogicalSwitchPort => {
-                &["name", "type", "options", "addresses", "dhcpv4_options", "dhcpv6_options", "external_ids"]
-            }
+            Self::LogicalSwitchPort => &[
+                "name",
+                "type",
+                "options",
+                "addresses",
+                "dynamic_addresses",
+                "dhcpv4_options",
+                "dhcpv6_options",
+                "external_ids",
+            ],
             Self::LoadBalancer => &["name", "vips", "protocol", "options", "external_ids"],
         }
     }
@@ -156,6 +168,8 @@ pub struct WantedRow {
     pub references: BTreeMap<&'static str, Key>,
     /// Sets that refer to this row among others.
     pub members: BTreeMap<&'static str, Key>,
+    /// OVN gives the port an address of each of these: see [`addresses`].
+    pub assigned: Vec<IpNet>,
     /// The row that it hangs from, and in which column.
     pub parent: Option<(Key, &'static str)>,
 }
@@ -188,6 +202,12 @@ impl WantedRow {
     #[must_use]
     pub fn member(mut self, column: &'static str, key: Key) -> Self {
         self.members.insert(column, key);
+        self
+    }
+
+    #[must_use]
+    pub fn assigned(mut self, subnets: Vec<IpNet>) -> Self {
+        self.assigned = subnets;
         self
     }
 

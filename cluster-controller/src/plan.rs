@@ -157,14 +157,14 @@ impl Plan {
 
     fn remake_node(&mut self, name: &Arc<str>) -> Touched {
         let switch = switch_key(name);
-        let had_switch = self.rows.contains_key(&switch);
+        let before = self.rows.get(&switch).cloned();
         let managed = self.nic_nodes.values().any(|nic| nic.node == *name && nic.management);
         let rows = match self.nodes.get(name) {
             Some(node) => node::rows(&self.settings, name, node, managed),
             None => Rows::new(),
         };
         let mut touched = self.replace(Source::Node(Arc::clone(name)), rows);
-        if had_switch != self.rows.contains_key(&switch) {
+        if before.as_ref() != self.rows.get(&switch) {
             for pod in self.pods_of.get(name).cloned().unwrap_or_default() {
                 touched.append(&mut self.remake_pod(&pod));
             }
@@ -176,8 +176,11 @@ impl Plan {
     }
 
     fn remake_pod(&mut self, name: &ObjectName) -> Touched {
-        let pod = self.pods.get(name).filter(|pod| self.rows.contains_key(&switch_key(&pod.node)));
-        let rows = pod.map(|pod| pod::rows(name, pod)).unwrap_or_default();
+        let rows = self.pods.get(name).and_then(|pod| {
+            let subnets = node::assigned(&self.settings, self.nodes.get(&pod.node)?);
+            (!subnets.is_empty()).then(|| pod::rows(name, pod, subnets))
+        });
+        let rows = rows.unwrap_or_default();
         self.replace(Source::Pod(name.clone()), rows)
     }
 

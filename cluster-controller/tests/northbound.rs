@@ -317,6 +317,48 @@ async fn who_has_been_succeeded_writes_no_more() {
     assert!(dump(&new.session, true).await.iter().any(|row| row.starts_with("Logical_Switch ")));
 }
 
+/// northd's part is done by hand here: what it gives takes the place of "dynamic", for good.
+#[tokio::test]
+async fn what_ovn_gives_a_port_is_kept() {
+    const GIVEN: &str = "0a:00:00:00:00:07 10.244.1.7 fd00:10:244:1::7";
+    let server = Server::start("ovn-nb", &[]);
+    let mut hand = started(&server, &Cluster::default()).await;
+    hand.core.change(node(1));
+    let pod = cluster_controller::cluster::Pod { uid: "u".into(), node: "node1.example".into() };
+    hand.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
+    hand.settle().await;
+    let port = || Condition::equal("name", "shop_web");
+    let addresses = async |session: &Session| -> String {
+        let ops = vec![Op::select("Logical_Switch_Port").when(port()).into()];
+        let results = session.transact(DATABASE, ops).await.unwrap();
+        results[0].rows()[0].field("addresses").unwrap()
+    };
+    assert_eq!(addresses(&hand.session).await, "dynamic");
+    let set = |column: &str, value: Datum| -> Op {
+        Op::update("Logical_Switch_Port").when(port()).set(column, value).into()
+    };
+    transact(&hand.session, [set("dynamic_addresses", GIVEN.into())]).await;
+    assert_eq!(hand.settle().await, [2], "the column and the mark");
+    assert_eq!(addresses(&hand.session).await, GIVEN);
+    // northd has nothing to give any more; somebody else spoils it; the controller starts anew.
+    transact(&hand.session, [set("dynamic_addresses", Datum::empty_set())]).await;
+    assert_eq!(hand.settle().await, [] as [usize; 0]);
+    transact(&hand.session, [set("addresses", "unknown".into())]).await;
+    hand.settle().await;
+    assert_eq!(addresses(&hand.session).await, GIVEN);
+    let mut again = Hand::new(server.session().await, "again").await;
+    again.core.change(node(1));
+    let pod = cluster_controller::cluster::Pod { uid: "u".into(), node: "node1.example".into() };
+    again.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
+    assert_eq!(again.settle().await, [] as [usize; 0]);
+    assert_eq!(addresses(&hand.session).await, GIVEN);
+    // A pod of that name made anew asks anew.
+    let pod = cluster_controller::cluster::Pod { uid: "v".into(), node: "node1.example".into() };
+    again.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
+    again.settle().await;
+    assert_eq!(addresses(&hand.session).await, "dynamic");
+}
+
 /// Every row that is planned is of the columns' types: else the server would have refused it above. That every table's
 /// columns are in OVN's schema is seen here, too: the monitor leaves out, and names, what the server does not have.
 #[tokio::test]

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
+use super::addresses::{DYNAMIC, given};
 use super::observed::{Observed, key_of};
-use super::{Key, Table, WantedRow};
+use super::{ADDRESSES, Key, Table, WantedRow};
 use crate::plan::Plan;
 
 /// Why a row cannot be as it shall be, for now.
@@ -139,6 +140,14 @@ impl Builder<'_> {
         let mut rows = self.observed.of(key);
         let kept = rows.next();
         let spare: Vec<Uuid> = rows.collect();
+        let addressed;
+        let wanted = if wanted.assigned.is_empty() {
+            wanted
+        } else {
+            let row = kept.and_then(|uuid| self.observed.get(key.table, uuid));
+            addressed = with_addresses(wanted, row);
+            &addressed
+        };
         self.free_name(key, wanted, kept)?;
         // Everything that it refers to, before anything is written.
         let parent = wanted.parent.as_ref().map(|(key, column)| Ok((self.find(key)?, key.table, *column)));
@@ -292,6 +301,14 @@ impl Builder<'_> {
             self.ops.push(Op::mutate(table.name()).when(row).with_all(mutations).into());
         }
         self.ops
+    }
+}
+
+/// With what OVN has given the port, or asking for it.
+fn with_addresses(wanted: &WantedRow, row: Option<&Row>) -> WantedRow {
+    match row.and_then(|row| given(row, &wanted.assigned)) {
+        Some(given) => wanted.clone().column("addresses", given).key("external_ids", ADDRESSES, given),
+        None => wanted.clone().column("addresses", DYNAMIC),
     }
 }
 

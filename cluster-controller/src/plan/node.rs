@@ -35,9 +35,21 @@ struct Subnets {
     v6: Option<(Ipv6Net, Ipv6Addr)>,
 }
 
+impl Subnets {
+    fn nets(&self) -> Vec<IpNet> {
+        let v4 = self.v4.map(|(net, _)| IpNet::V4(net));
+        v4.into_iter().chain(self.v6.map(|(net, _)| IpNet::V6(net))).collect()
+    }
+}
+
+/// Of which OVN gives the node's ports their addresses.
+pub(super) fn assigned(settings: &Settings, node: &Node) -> Vec<IpNet> {
+    subnets(settings, node).nets()
+}
+
 /// The first prefix of each family. OVN's own management takes IPv4 prefixes with room for a router and a pod, and makes
 /// IPv6 addresses of 64 bits and the MAC.
-fn subnets(settings: &Settings, name: &str, node: &Node) -> Subnets {
+fn subnets(settings: &Settings, node: &Node) -> Subnets {
     let mut subnets = Subnets::default();
     for cidr in &node.pod_cidrs {
         match cidr {
@@ -54,7 +66,7 @@ fn subnets(settings: &Settings, name: &str, node: &Node) -> Subnets {
                 let router = Ipv6Addr::from(u128::from(network) + 1);
                 subnets.v6 = Ipv6Net::new(network, 64).ok().map(|v6| (v6, router));
             }
-            _ => tracing::warn!(node = name, %cidr, "OVN cannot give addresses of this pod CIDR"),
+            _ => {}
         }
     }
     subnets
@@ -76,7 +88,11 @@ fn router_mac(subnets: &Subnets) -> String {
 }
 
 pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) -> Rows {
-    let subnets = subnets(settings, name, node);
+    let subnets = subnets(settings, node);
+    let used = subnets.nets();
+    for cidr in node.pod_cidrs.iter().filter(|cidr| !used.iter().any(|used| cidr.contains(used))) {
+        tracing::warn!(node = name, %cidr, "OVN cannot give addresses of this pod CIDR");
+    }
     if subnets == Subnets::default() {
         return Rows::new();
     }
@@ -142,7 +158,7 @@ fn management(settings: &Settings, node: &str, switch: &Key, subnets: &Subnets, 
     let mut port = WantedRow::marked(&key)
         .column("name", management_port(node))
         .column("type", "")
-        .column("addresses", "dynamic")
+        .assigned(subnets.nets())
         .key("external_ids", MANAGEMENT_OF, node)
         .key("external_ids", DHCP, "true")
         .parent(switch.clone(), "ports");

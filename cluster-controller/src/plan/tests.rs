@@ -121,7 +121,7 @@ fn a_pod_s_port_waits_for_its_switch_and_goes_with_it() {
     assert!(plan.apply(node("n1", &["10.244.1.0/24"])).contains(&key));
     let port = plan.get(&key).unwrap();
     assert_eq!(port.columns["name"], Datum::from("shop_web-0"));
-    assert_eq!(port.columns["addresses"], Datum::from("dynamic"));
+    assert_eq!(port.assigned, ["10.244.1.0/24".parse().unwrap()]);
     assert_eq!(port.maps["external_ids"]["drawbridge.dev/pod-uid"], "u1");
     assert_eq!(port.parent, Some((switch_key("n1"), "ports")));
     assert!(plan.apply(Change::Node("n1".into(), None)).contains(&key));

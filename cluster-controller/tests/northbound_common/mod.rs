@@ -218,8 +218,9 @@ impl Hand {
             let sent = self.session.transact(DATABASE, fenced(&self.token, batch.ops.clone())).await;
             match self.core.applied(&batch, sent) {
                 Applied::Done => operations.push(batch.ops.len()),
-                Applied::Refused(_) => {}
-                other => panic!("{other:?}: {:?}", batch.ops),
+                // Fenced: somebody has taken the token away, and it is claimed again.
+                Applied::Refused(_) | Applied::Fenced => {}
+                other @ Applied::Lost(_) => panic!("{other:?}: {:?}", batch.ops),
             }
             assert!(operations.len() < 10_000, "never done: {:?}", batch.ops);
         }
