@@ -1,0 +1,229 @@
+//! The cluster's controller at a real API server, with the rights that its manifest gives it, and a real northbound.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../../nic-agent/ovsdb/tests/common/mod.rs"]
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cluster_controller::app::{App, Config};
+use cluster_controller::cluster::object::VfResources;
+use cluster_controller::lease::Timing;
+use cluster_controller::settings::{RouterAddress, Settings};
+use common::{Server, options};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use ovsdb_session::rows::northbound::DATABASE;
+use ovsdb_session::{Atom, Condition, Datum, Op, Session};
+use serde_json::{Value, json};
+use tests::{
+    control_plane::{ControlPlane, Program},
+    until,
+};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+struct Bench {
+    plane: ControlPlane,
+    northbound: Server,
+    session: Session,
+    account: PathBuf,
+    runtime: Runtime,
+}
+
+/// One of the two copies.
+struct Copy {
+    task: JoinHandle<()>,
+    cancel: Box<dyn Fn()>,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/kubernetes");
+        let plane = ControlPlane::start();
+        for manifest in ["crds", "cluster-controller.yaml"] {
+            plane.kubectl(&["apply", "-f", packaging.join(manifest).to_str().unwrap()]).ok();
+        }
+        plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
+        until("pods may be made", PATIENCE, || {
+            let tried = plane.kubectl(&["get", "serviceaccount", "default"]);
+            if tried.is_ok() { Ok(()) } else { Err(tried.stderr) }
+        });
+        let groups =
+            ["system:serviceaccounts", "system:serviceaccounts:drawbridge-system", "system:authenticated"];
+        let account =
+            plane.kubeconfig_for("system:serviceaccount:drawbridge-system:cluster-controller", &groups);
+        let runtime = Runtime::new().unwrap();
+        let northbound = Server::start("ovn-nb", &[]);
+        let session = runtime.block_on(northbound.session());
+        Self { plane, northbound, session, account, runtime }
+    }
+
+    fn copy(&self, identity: &str) -> Copy {
+        let config = Config {
+            settings: Settings {
+                router_address: RouterAddress::First,
+                mtu: "1400".parse().unwrap(),
+                routes: Vec::new(),
+            },
+            resources: VfResources(vec!["drawbridge.dev/vf".to_owned()]),
+            northbound: options(self.northbound.unix()),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            lease_namespace: "drawbridge-system".to_owned(),
+            lease_name: "cluster-controller".to_owned(),
+            identity: identity.to_owned(),
+            timing: Timing {
+                duration: Duration::from_secs(6),
+                renew: Duration::from_secs(4),
+                retry: Duration::from_millis(500),
+            },
+        };
+        let app = self.runtime.block_on(async {
+            let file = Kubeconfig::read_from(&self.account).unwrap();
+            let kube =
+                kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+            App::build(config, Client::try_from(kube).unwrap()).await.unwrap()
+        });
+        let token = app.canceller();
+        Copy { task: self.runtime.spawn(app.run()), cancel: Box::new(move || token.cancel()) }
+    }
+
+    /// A column of all rows of a table, as text, in order.
+    fn column(&self, table: &str, column: &str) -> Vec<String> {
+        let select = vec![Op::select(table).into()];
+        let results = self.runtime.block_on(self.session.transact(DATABASE, select)).unwrap();
+        let text = |datum: &Datum| {
+            if let Some(text) = datum.as_str() {
+                return text.to_owned();
+            }
+            let pairs = datum.pairs().map(|(key, value)| {
+                format!("{}={}", key.as_str().unwrap_or_default(), Atom::as_str(value).unwrap_or_default())
+            });
+            pairs.collect::<Vec<_>>().join(" ")
+        };
+        let mut texts: Vec<String> =
+            results[0].rows().iter().map(|row| text(row.get(column).unwrap())).collect();
+        texts.sort();
+        texts
+    }
+
+    #[track_caller]
+    fn becomes(&self, what: &str, table: &str, column: &str, wanted: &[&str]) {
+        until(what, PATIENCE, || match self.column(table, column) {
+            now if now == wanted => Ok(()),
+            now => Err(format!("{now:?}")),
+        });
+    }
+
+    fn wipe(&self) {
+        let tables =
+            ["Logical_Switch", "Logical_Router", "Load_Balancer", "Load_Balancer_Group", "DHCP_Options"];
+        let deletes =
+            tables.into_iter().map(|table| Op::delete(table).when(Condition::Constant(true)).into());
+        self.runtime.block_on(self.session.transact(DATABASE, deletes.collect())).unwrap();
+    }
+
+    fn apply(&self, object: &Value) {
+        self.plane.apply(&object.to_string());
+    }
+
+    fn leader(&self) -> String {
+        let arguments = [
+            "-n",
+            "drawbridge-system",
+            "get",
+            "lease",
+            "cluster-controller",
+            "-o",
+            "jsonpath={.spec.holderIdentity}",
+        ];
+        self.plane.kubectl(&arguments).stdout
+    }
+}
+
+fn pod(name: &str, node: &str, vf: bool) -> Value {
+    let limits = if vf { json!({"drawbridge.dev/vf": "1"}) } else { json!({}) };
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "none", "resources": {"limits": limits}}]},
+    })
+}
+
+#[test]
+fn the_northbound_follows_the_api() {
+    let bench = Bench::start();
+    let first = bench.copy("first");
+    until("it leads", PATIENCE, || if bench.leader() == "first" { Ok(()) } else { Err(bench.leader()) });
+    let second = bench.copy("second");
+
+    for n in 1..=2 {
+        let cidrs = json!([format!("10.244.{n}.0/24"), format!("fd00:10:244:{n}::/64")]);
+        bench.apply(&json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("server{n}")},
+            "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
+        }));
+    }
+    bench.apply(&pod("web-0", "server1", true));
+    bench.apply(&pod("web-1", "server2", true));
+    bench.apply(&pod("plain", "server2", false));
+    let ports = ["default_web-0", "default_web-1", "stor-server1", "stor-server2"];
+    bench.becomes("pods with VFs have ports", "Logical_Switch_Port", "name", &ports);
+    bench.becomes("nodes have switches", "Logical_Switch", "name", &["server1", "server2"]);
+
+    // The endpoints are the controller manager's: it takes them from the pods' statuses.
+    bench.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.7.7", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }));
+    let status = json!({"status": {
+        "phase": "Running", "podIP": "10.244.1.5", "podIPs": [{"ip": "10.244.1.5"}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    let patch = ["patch", "pod", "web-0", "--subresource=status", "--type=merge", "-p"];
+    bench.plane.kubectl(&[&patch[..], &[&status.to_string()]].concat()).ok();
+    until("the Service has its endpoint", PATIENCE, || {
+        let now = bench.column("Load_Balancer", "vips");
+        if now.iter().any(|vips| vips == "10.96.7.7:80=10.244.1.5:8080") {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    });
+
+    // A pod that is gone, and one that is finished, have no port any more.
+    bench.plane.kubectl(&["delete", "pod", "web-1", "--force", "--grace-period=0"]).ok();
+    bench.becomes(
+        "the deleted pod's port is gone",
+        "Logical_Switch_Port",
+        "name",
+        &[ports[0], ports[2], ports[3]],
+    );
+    bench.plane.kubectl(&[&patch[..5], &["-p", r#"{"status": {"phase": "Succeeded"}}"#]].concat()).ok();
+    bench.becomes("the finished pod's port is gone", "Logical_Switch_Port", "name", &ports[2..]);
+
+    // The API is gone: what is written stands. It comes back: what was lost meanwhile is written again.
+    bench.plane.stop(Program::ApiServer);
+    assert_eq!(bench.column("Logical_Switch", "name"), ["server1", "server2"]);
+    bench.wipe();
+    bench.plane.start_again(Program::ApiServer);
+    bench.becomes("it is written again", "Logical_Switch", "name", &["server1", "server2"]);
+
+    // The leader ends, and gives the Lease up; or is killed, and it runs out.
+    let (leader, other, other_name) =
+        if bench.leader() == "first" { (first, second, "second") } else { (second, first, "first") };
+    (leader.cancel)();
+    bench.runtime.block_on(leader.task).unwrap();
+    until("the other leads", PATIENCE, || {
+        if bench.leader() == other_name { Ok(()) } else { Err(bench.leader()) }
+    });
+    bench.plane.kubectl(&["delete", "node", "server2"]).ok();
+    bench.becomes("the other writes", "Logical_Switch", "name", &["server1"]);
+    other.task.abort();
+    let _third = bench.copy("third");
+    bench.plane.kubectl(&["delete", "node", "server1"]).ok();
+    bench.becomes("the third writes", "Logical_Switch", "name", &[]);
+    assert_eq!(bench.leader(), "third");
+}
