@@ -122,6 +122,7 @@ mod tests {
             node: "server1".into(),
             host_network: false,
             phase: "Running".into(),
+            annotations: BTreeMap::new(),
         };
         Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
     }

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  config file ─► watch<Config> ─┬─► reconciler ─► Published ─┬─► gRPC server (Attach waits for it)
-//!  pods file ──► watch<Directory>┤   (owns the ledger)        └─► /readyz, systemd's status line
-//!  policy file ► watch<Policies> ┤ ◄── Cutter
+//!  cluster, or   watch<Directory>┤   (owns the ledger)        └─► /readyz, systemd's status line
+//!  two files ──► watch<Policies> ┤ ◄── Cutter
 //!  kernel thread ─► events ──────┘
 //! ```
 
@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::cluster::lookup::Lookup;
+use crate::cluster::{self, Cluster, Health};
 use crate::config::{self, Config, Source};
-use crate::directory;
+use crate::directory::{self, Directories};
 use crate::edge::Edge;
-use crate::enforcement;
 use crate::enforcement::cutter::Cutter;
+use crate::enforcement::{self, PolicyWatch};
 use crate::kernel::{self, Kernel, Watched};
 use crate::log::Logging;
 use crate::metrics::{Endpoint, Metrics, Readiness};
@@ -60,10 +62,7 @@ impl App {
         let tasks = TaskTracker::new();
         let metrics = Metrics::new();
         let heartbeat = Heartbeat::new(HEARTBEAT);
-        let (directories, follow) = directory::file::start(first.directory.file.clone(), cancel.clone());
-        tasks.spawn(follow);
-        let (policies, follow) = enforcement::source::start(&first.policy, &first.node.name, cancel.clone());
-        tasks.spawn(follow);
+        let sources = sources(&first, &metrics, &tasks, &cancel).await;
         let (cutter, work) = Cutter::start(first.ovs.run_dir.clone(), metrics.clone(), cancel.clone());
         tasks.spawn(work);
         let hostname = match &first.chassis.hostname {
@@ -76,7 +75,7 @@ impl App {
         let (config, configs) = watch::channel(Arc::new(first.clone()));
         let (mut reconciler, handle) = Reconciler::new(Parts {
             config: configs,
-            directories,
+            directories: sources.directories,
             kernel_events: kernel_events(kernel.watched(), cancel.clone()),
             kernel,
             ovs: OvsLink::start(first.ovs.db.clone()),
@@ -85,7 +84,9 @@ impl App {
                 first.southbound.tls.as_ref().map(tls_files),
             ),
             edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, metrics.clone()),
-            policies,
+            policies: sources.policies,
+            lookup: sources.lookup,
+            health: sources.health,
             cutter,
             hostname,
             metrics: metrics.clone(),
@@ -189,6 +190,35 @@ async fn serve(server: Server<Handle>, serving: CancellationToken, app: Cancella
         error!(error = %e, "gRPC server ended");
         app.cancel();
     }
+}
+
+/// Where pods and policies come from.
+struct Sources {
+    directories: Directories,
+    policies: PolicyWatch,
+    lookup: Option<Lookup>,
+    health: Option<Health>,
+}
+
+async fn sources(
+    config: &Config,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Sources {
+    if let Some(cluster) = &config.cluster {
+        let (accesses, follow) = cluster::client::start(cluster.kubeconfig.clone(), cancel.clone()).await;
+        tasks.spawn(follow);
+        let Cluster { directories, policies, lookup, health } =
+            cluster::start(config, &accesses, metrics.clone(), tasks, cancel);
+        return Sources { directories, policies, lookup: Some(lookup), health: Some(health) };
+    }
+    let (directories, follow) = directory::file::start(config.directory.file.clone(), cancel.clone());
+    tasks.spawn(follow);
+    let (policies, follow) =
+        enforcement::source::start(&config.policy, &config.node.name, metrics, cancel.clone());
+    tasks.spawn(follow);
+    Sources { directories, policies, lookup: None, health: None }
 }
 
 fn tls_files(tls: &config::SouthboundTls) -> ovsdb_session::TlsFiles {

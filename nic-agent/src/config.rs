@@ -43,6 +43,8 @@ pub struct Config {
     pub edge: Edge,
     pub eswitch: Eswitch,
     pub profile: Profile,
+    /// `None`: files say what the cluster would.
+    pub cluster: Option<Cluster>,
     pub directory: Directory,
     pub policy: Policy,
     pub state: State,
@@ -172,7 +174,15 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
 }
 
-/// Which pods exist.
+/// How to reach the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub kubeconfig: PathBuf,
+    /// Name of the `NicNode` that is ours.
+    pub nic_node: String,
+}
+
+/// Which pods exist, without [`Cluster`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     pub file: PathBuf,
@@ -181,9 +191,10 @@ pub struct Directory {
 /// What the pods may start and what may reach them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// NetworkPolicies and what they refer to. `None`: pods have no policy, and nothing is held back.
+    /// NetworkPolicies and what they refer to, without [`Cluster`]. `None`: pods have no policy, and nothing is held back.
     pub file: Option<PathBuf>,
-    /// The node's own: what comes from there reaches the node's pods whatever their policies say.
+    /// The node's own: what comes from there reaches the node's pods whatever their policies say. None, with [`Cluster`]:
+    /// those that the Node has.
     pub node_addresses: Vec<IpAddr>,
 }
 

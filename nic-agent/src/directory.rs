@@ -1,7 +1,7 @@
 //! Which pods exist, and on which node: what a claim of the server is checked against (docs/security.md).
 //!
-//! The consumer sees a [`watch::Receiver`] of [`Directory`] and does not know what fills it. Today a [mod@file] does; a
-//! watch on the Kubernetes API will.
+//! The consumer sees a [`watch::Receiver`] of [`Directory`] and does not know what fills it: the [`crate::cluster`], or
+//! without one a [mod@file].
 
 pub mod file;
 
@@ -28,6 +28,9 @@ pub struct PodRecord {
     /// `status.phase`.
     #[serde(default)]
     pub phase: String,
+    /// Those by which a CMS says what the pod's logical port is ([`crate::profile::ANNOTATIONS`]).
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl PodRecord {
@@ -37,7 +40,7 @@ impl PodRecord {
     }
 }
 
-/// All pods by uid, or why they are not known. Once known, a source that fails keeps its last snapshot.
+/// All pods by uid, of a cluster those of this NIC's node, or why they are not known. Once known, a source that fails keeps its last snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Directory {
     Unknown { why: String },
@@ -47,6 +50,13 @@ pub enum Directory {
 pub type Directories = watch::Receiver<Directory>;
 
 impl Directory {
+    pub fn get(&self, uid: &str) -> Option<&PodRecord> {
+        match self {
+            Self::Unknown { .. } => None,
+            Self::Known(pods) => pods.get(uid),
+        }
+    }
+
     /// Is there such a pod, on this NIC's node, that may hold a VF?
     pub fn judge(&self, pod: &PodRef, served: &str) -> Result<(), Refusal> {
         let pods = match self {
@@ -95,6 +105,7 @@ mod tests {
                     node: node.into(),
                     host_network,
                     phase: phase.into(),
+                    annotations: BTreeMap::new(),
                 },
             )
         };

@@ -10,14 +10,17 @@
 //! never spoken of passes nothing and is not ready: nobody knows what it may do.
 
 pub mod cutter;
+pub mod feed;
 pub mod kept;
 pub mod source;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use offload::policy::{Action, Origin, PodPolicy, Rules, Tier};
 use tokio::sync::watch;
+
+use crate::policy::Origins;
 
 /// What the policy source says.
 #[derive(Debug, Clone)]
@@ -31,17 +34,18 @@ pub enum Policies {
     Known(Arc<Known>),
 }
 
-/// A policy source's word.
+/// A policy source's word. A copy costs next to nothing, however many pods there are.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// SHA-256 of the text that it was made from, in hex, so that who wrote it can see that it is in force.
+    /// What it was made from, so that who wrote it can see that it is in force: SHA-256 of the file's text, in hex, or
+    /// the newest resourceVersion of each kind.
     pub source: String,
     /// Of every pod of this node, by uid.
-    pub pods: BTreeMap<String, Arc<PodPolicy>>,
+    pub pods: OrdMap<Arc<str>, Arc<PodPolicy>>,
     /// What users should know of their policies.
-    pub reports: Vec<String>,
+    pub reports: Arc<[String]>,
     /// Whose rule it is that bears this mark in a cookie.
-    pub origins: BTreeMap<Origin, String>,
+    pub origins: Origins,
 }
 
 pub type PolicyWatch = watch::Receiver<Policies>;
@@ -92,7 +96,7 @@ mod tests {
     fn what_was_last_said_holds_and_the_unknown_pass_nothing() {
         let some = Arc::new(closed());
         let known = Policies::Known(Arc::new(Known {
-            pods: BTreeMap::from([("a".to_owned(), some.clone())]),
+            pods: OrdMap::unit("a".into(), some.clone()),
             ..Known::default()
         }));
         let unknown = Policies::Unknown { why: "file is gone".to_owned() };

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod app;
 pub mod attachment;
 pub mod claim;
+pub mod cluster;
 pub mod config;
 pub mod directory;
 mod durable;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing_log::LogTracer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
@@ -76,9 +76,16 @@ impl Logging {
     }
 }
 
+/// What the Kubernetes client says of each failed request; we say it once, and in our words.
+const NOISY: [&str; 2] = ["kube_client", "kube_runtime"];
+
 fn targets(level: &LogLevel) -> Result<Targets, LogError> {
     let text = level.to_string();
-    text.parse().map_err(|_| LogError::Level(text))
+    let mut targets: Targets = text.parse().map_err(|_| LogError::Level(text.clone()))?;
+    for crate_name in NOISY.into_iter().filter(|it| !text.contains(it)) {
+        targets = targets.with_target(crate_name, LevelFilter::OFF);
+    }
+    Ok(targets)
 }
 
 fn output(format: LogFormat) -> Result<Output, LogError> {

@@ -45,6 +45,13 @@ pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
+/// A kind of objects, and what was said of one: `object`, `gone` or, of all, `list`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    pub kind: &'static str,
+    pub what: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PeerLabel {
     pub peer: &'static str,
@@ -86,6 +93,12 @@ pub struct Metrics {
     pub tighten_seconds: Histogram,
     /// Pods by what is enforced on them: `policy`, or `closed` when nobody knows it.
     pub enforced: Family<OutcomeLabel, Gauge>,
+    /// How often a pod's policy was put together anew: what a change in the cluster costs us.
+    pub pods_compiled: Counter,
+    /// What the watches on the Kubernetes API said.
+    pub watch_events: Family<KindLabel, Counter>,
+    /// Tries to watch that failed, by cause.
+    pub watch_failures: Family<CauseLabel, Counter>,
     /// Configuration files that were turned down while we ran.
     pub config_rejected: Counter,
 }
@@ -130,6 +143,15 @@ impl Metrics {
         let tighten_seconds =
             all.add("tighten_seconds", "Time until nothing serves what new rules deny", seconds());
         let enforced = all.add("pods_enforced", "Pods by what is enforced on them", Family::default());
+        let pods_compiled =
+            all.add("pods_compiled", "Policies of pods that were put together anew", Counter::default());
+        let watch_events =
+            all.add("watch_events", "What the Kubernetes API said, by kind of object", Family::default());
+        let watch_failures = all.add(
+            "watch_failures",
+            "Watches on the Kubernetes API that failed, by cause",
+            Family::default(),
+        );
         let config_rejected =
             all.add("config_rejected", "Configuration files turned down while running", Counter::default());
         Self {
@@ -150,6 +172,9 @@ impl Metrics {
             connections_cut,
             tighten_seconds,
             enforced,
+            pods_compiled,
+            watch_events,
+            watch_failures,
             config_rejected,
         }
     }

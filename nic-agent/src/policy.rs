@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  pods, namespaces, policies, services, slices ──Change──►  Compiler  ──►  Arc<PodPolicy> of each pod of this node
-//!   (a file today, a watch later)                               ├──►  Report   what a user should know
+//!   (a file, or the cluster)                                    ├──►  Report   what a user should know
 //!                                                               └──►  Origins  which rule was it
 //! ```
 //!
@@ -27,4 +27,4 @@ pub use model::{
 };
 pub use origins::{OriginKey, Origins};
 pub use report::{InForce, Report};
-pub use snapshot::{Change, FileError, Snapshot};
+pub use snapshot::{Change, FileError, ObjectKind, Snapshot};

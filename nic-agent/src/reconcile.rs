@@ -36,6 +36,8 @@ use tracing::{error, info, warn};
 
 use crate::admission::{self, Admission, Grounds};
 use crate::claim::{Claim, Refusal, SandboxKey};
+use crate::cluster::Health;
+use crate::cluster::lookup::Lookup;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::edge::Edge;
@@ -72,6 +74,8 @@ pub struct Reconciler {
     ledger: Ledger,
     ledger_path: PathBuf,
     policies: PolicyWatch,
+    /// Of the cluster's API, if there is one.
+    health: Option<Health>,
     kept: Kept,
     kept_path: PathBuf,
     cutter: Cutter,
@@ -115,6 +119,9 @@ pub struct Parts {
     pub southbound: SouthboundLink,
     pub edge: Edge,
     pub policies: PolicyWatch,
+    /// `None`: files say it.
+    pub lookup: Option<Lookup>,
+    pub health: Option<Health>,
     pub cutter: Cutter,
     pub hostname: String,
     pub metrics: Metrics,
@@ -150,6 +157,7 @@ impl Reconciler {
             ledger,
             ledger_path,
             policies: parts.policies,
+            health: parts.health,
             kept,
             kept_path,
             cutter: parts.cutter,
@@ -171,7 +179,7 @@ impl Reconciler {
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };
-        Ok((reconciler, Handle::new(send, published, attach_timeout)))
+        Ok((reconciler, Handle::new(send, published, attach_timeout, parts.lookup)))
     }
 
     /// Until cancelled. What is installed stays.
@@ -193,6 +201,7 @@ impl Reconciler {
                 _ = self.directories.changed() => {}
                 _ = self.config.changed() => {}
                 _ = self.policies.changed() => {}
+                () = health_changed(&mut self.health) => {}
                 Some(done) = self.cutter.done() => self.cut_done(done),
                 () = self.ovs.changed() => {}
                 () = self.southbound.changed() => {}
@@ -311,4 +320,13 @@ impl Reconciler {
             error!(error = %e, "ledger not written");
         }
     }
+}
+
+async fn health_changed(health: &mut Option<Health>) {
+    if let Some(health) = health
+        && health.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }

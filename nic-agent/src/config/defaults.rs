@@ -22,6 +22,7 @@ pub(super) const TEMPLATE: &str = "{namespace}_{name}";
 pub(super) const DHCP: bool = false;
 pub(super) const PREFIX_LENGTH_V4: u8 = 24;
 pub(super) const PREFIX_LENGTH_V6: u8 = 64;
+pub(super) const KUBECONFIG: &str = "";
 pub(super) const DIRECTORY_FILE: &str = "/etc/nic-agent/pods.json";
 pub(super) const STATE_DIR: &str = "/var/lib/nic-agent";
 pub(super) const METRICS_LISTEN: &str = "127.0.0.1:9464";

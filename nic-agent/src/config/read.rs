@@ -14,7 +14,7 @@ use super::value::{
     interface_name, number, or_none, parsed, path, remote, socket_address, string, tunnel_address, word,
 };
 use super::{
-    BridgeMapping, Chassis, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
+    BridgeMapping, Chassis, Cluster, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
     LogFormat, LogLevel, Metrics, Node, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server, Southbound,
     SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
 };
@@ -38,8 +38,10 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let edge = root.section("edge", |s| edge(s, chassis.as_ref()));
     let eswitch = root.section("eswitch", eswitch);
     let profile = root.section("profile", profile);
-    let directory = root.section("directory", directory);
-    let policy = root.section("policy", policy);
+    let cluster = root.section("cluster", |s| cluster(s, node.as_ref()));
+    let by_file = !matches!(cluster, Some(Some(_)));
+    let directory = root.section("directory", |s| directory(s, by_file));
+    let policy = root.section("policy", |s| policy(s, by_file));
     let state = root.section("state", state);
     let metrics = root.section("metrics", metrics);
     let log = root.section("log", log);
@@ -54,6 +56,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
             edge: edge?,
             eswitch: eswitch?,
             profile: profile?,
+            cluster: cluster?,
             directory: directory?,
             policy: policy?,
             state: state?,
@@ -291,13 +294,31 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
     Some(Route { destination: destination?, gateway: gateway? })
 }
 
-fn directory(s: &mut Section<'_>) -> Option<Directory> {
-    Some(Directory { file: s.value("file", defaults::DIRECTORY_FILE, path)? })
+/// `None` is a mistake, `Some(None)` no cluster.
+#[allow(clippy::option_option)]
+fn cluster(s: &mut Section<'_>, node: Option<&Node>) -> Option<Option<Cluster>> {
+    let kubeconfig = s.value("kubeconfig", defaults::KUBECONFIG, |v| {
+        or_none(v, path).map_err(|remedy| format!("{remedy}, or \"\" to go by files"))
+    });
+    let nic_node = s.optional("nic-node", dns_subdomain);
+    let Some(kubeconfig) = kubeconfig? else { return Some(None) };
+    Some(Some(Cluster { kubeconfig, nic_node: nic_node.or_else(|| node.map(|it| it.name.clone()))? }))
 }
 
-fn policy(s: &mut Section<'_>) -> Option<Policy> {
+fn directory(s: &mut Section<'_>, by_file: bool) -> Option<Directory> {
+    let remedy = "remove it: with cluster.kubeconfig the cluster itself says which pods exist";
+    let given = s.holds("file");
+    let file = s.value("file", defaults::DIRECTORY_FILE, |v| {
+        path(v).and_then(|it| if by_file || !given { Ok(it) } else { Err(remedy.to_owned()) })
+    });
+    Some(Directory { file: file? })
+}
+
+fn policy(s: &mut Section<'_>, by_file: bool) -> Option<Policy> {
+    let remedy = "remove it: with cluster.kubeconfig the policies come from the cluster itself";
     let file = s.value("file", "", |v| {
-        or_none(v, path).map_err(|remedy| format!("{remedy}, or \"\" for pods without policy"))
+        let file = or_none(v, path).map_err(|remedy| format!("{remedy}, or \"\" for pods without policy"))?;
+        if by_file || file.is_none() { Ok(file) } else { Err(remedy.to_owned()) }
     });
     let remedy = "write the node's own addresses, IPv4 or IPv6; comma between several";
     let node_addresses = s.value("node-addresses", "", |v| {

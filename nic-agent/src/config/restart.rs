@@ -25,6 +25,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("edge.bridge", old.edge.bridge != new.edge.bridge),
         ("edge.ct-zones", old.edge.ct_zones != new.edge.ct_zones),
         ("eswitch", old.eswitch != new.eswitch),
+        ("cluster", old.cluster != new.cluster),
         ("directory.file", old.directory != new.directory),
         ("policy.file", old.policy.file != new.policy.file),
         ("policy.node-addresses", old.policy.node_addresses != new.policy.node_addresses),
@@ -43,6 +44,7 @@ pub(super) fn adopt(old: &Config, new: &Config) -> Config {
     adopted.ovs = old.ovs.clone();
     adopted.southbound = old.southbound.clone();
     adopted.eswitch = old.eswitch.clone();
+    adopted.cluster.clone_from(&old.cluster);
     adopted.directory = old.directory.clone();
     adopted.policy = old.policy.clone();
     adopted.state = old.state.clone();

@@ -189,6 +189,8 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
             text(&["", "10.96.0.0", "10.96.0.1/16", "10.96.0.0/33", "fd00::1/64", "default"]),
         ),
         ("profile.routes[0].gateway", text(&["fd00::1", "gateway", "0.0.0.0", "10.0.0.0/8"])),
+        ("cluster.kubeconfig", text(&["relative/path", "~/file"])),
+        ("cluster.nic-node", text(&["", "NIC1", "a_b"])),
         ("directory.file", paths()),
         ("policy.file", text(&["policy.json"])),
         ("policy.node-addresses", text(&["node1", "0.0.0.0", "10.0.0.1,10.0.0.1", "10.0.0.0/8", "ff02::1"])),
@@ -289,6 +291,7 @@ fn unknown_keys_are_refused_everywhere() {
         "profile.ipv4.",
         "profile.ipv6.",
         "profile.routes[0].",
+        "cluster.",
         "directory.",
         "policy.",
         "state.",
@@ -352,6 +355,37 @@ fn ssl_remotes_need_all_of_southbound() {
     let problems = parse(&table).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].key, "southbound.certificate");
+}
+
+#[test]
+fn a_cluster_takes_the_place_of_the_files() {
+    assert_eq!(parse(&full()).unwrap().cluster, None, "nic-node alone is no cluster");
+    let mut table = full();
+    table["cluster"]["kubeconfig"] = "/etc/nic-agent/kubeconfig".into();
+    table["policy"]["file"] = "/etc/nic-agent/policy.json".into();
+    let problems = parse(&table).unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["directory.file", "policy.file"]);
+    assert!(
+        problems.iter().all(|it| it.remedy.starts_with("remove it: with cluster.kubeconfig")),
+        "{problems:?}"
+    );
+
+    table["directory"].as_table_mut().unwrap().remove("file");
+    table["policy"].as_table_mut().unwrap().remove("file");
+    let old = parse(&table).unwrap();
+    let cluster = old.cluster.clone().unwrap();
+    assert_eq!(
+        (cluster.kubeconfig.to_str().unwrap(), cluster.nic_node.as_str()),
+        ("/etc/nic-agent/kubeconfig", "server1")
+    );
+    table["cluster"].as_table_mut().unwrap().remove("nic-node");
+    table["node"]["name"] = "server7".into();
+    assert_eq!(parse(&table).unwrap().cluster.unwrap().nic_node, "server7");
+    table["node"]["name"] = "server1".into();
+    table["cluster"]["kubeconfig"] = "/other".into();
+    let new = parse(&table).unwrap();
+    assert_eq!((old.needs_restart(&new), old.adopt(&new)), (vec!["cluster"], old.clone()));
 }
 
 #[test]

@@ -1,14 +1,10 @@
-//! Policy from a file, until the cluster is asked: read once a second and at SIGHUP, compiled by what has changed since.
+//! Policy from a file, without a cluster: read once a second and at SIGHUP, compiled by what has changed since.
 //!
 //! Failure: a file that is gone or turns bad changes nothing that is in force, and is reported once. A file that could
 //! never be read leaves policy unknown: see [`Policies::Unknown`].
 
-mod difference;
-
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,9 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Known, Policies, PolicyWatch};
+use super::feed::Feed;
+use super::{Policies, PolicyWatch};
 use crate::config;
-use crate::policy::{Compiler, Settings, Snapshot};
+use crate::metrics::Metrics;
+use crate::policy::{ObjectKind, Settings, Snapshot};
 
 const POLL: Duration = Duration::from_secs(1);
 
@@ -26,11 +24,12 @@ const POLL: Duration = Duration::from_secs(1);
 pub fn start(
     configured: &config::Policy,
     node: &str,
+    metrics: &Metrics,
     cancel: CancellationToken,
 ) -> (PolicyWatch, impl Future<Output = ()> + Send + 'static) {
     let settings =
         Settings { node: node.into(), node_addresses: configured.node_addresses.iter().copied().collect() };
-    let mut source = configured.file.clone().map(|path| Source::new(path, settings));
+    let mut source = configured.file.clone().map(|path| Source::new(path, settings, metrics));
     let first = source.as_mut().map_or(Policies::Off, Source::look_first);
     let (publish, policies) = watch::channel(first);
     let follow = async move {
@@ -60,18 +59,17 @@ pub fn start(
 
 struct Source {
     path: PathBuf,
-    settings: Settings,
     /// What the file held when it was last read, good or bad.
     text: Vec<u8>,
-    /// What is in force, and the compiler that holds it.
-    known: Option<(Snapshot, Compiler)>,
+    /// What is in force.
+    feed: Feed,
     /// Reported, and still so.
     error: Option<String>,
 }
 
 impl Source {
-    fn new(path: PathBuf, settings: Settings) -> Self {
-        Self { path, settings, text: Vec::new(), known: None, error: None }
+    fn new(path: PathBuf, settings: Settings, metrics: &Metrics) -> Self {
+        Self { path, text: Vec::new(), feed: Feed::new(settings, metrics.clone()), error: None }
     }
 
     fn look_first(&mut self) -> Policies {
@@ -96,7 +94,8 @@ impl Source {
                 if self.error.take().is_some() {
                     info!("policy file readable again");
                 }
-                Some(Policies::Known(Arc::new(self.take_over(snapshot))))
+                self.take_over(snapshot);
+                Some(Policies::Known(self.feed.known()))
             }
             Err(error) => {
                 if self.error.as_ref() != Some(&error) {
@@ -108,35 +107,15 @@ impl Source {
         }
     }
 
-    fn take_over(&mut self, snapshot: Snapshot) -> Known {
-        let compiler = match self.known.take() {
-            Some((old, mut compiler)) => {
-                let changes = difference::between(&old, &snapshot);
-                let count = changes.len();
-                let affected = compiler.apply_all(changes);
-                info!(objects = count, pods = affected.pods.len(), "policy changed");
-                compiler
-            }
-            None => Compiler::new(self.settings.clone(), snapshot.clone()),
-        };
-        let known = Known {
-            source: digest(&self.text),
-            pods: compiler
-                .all_compiled()
-                .map(|(uid, _, policy)| (uid.to_string(), policy.clone()))
-                .collect::<BTreeMap<_, _>>(),
-            reports: compiler.reports().iter().map(ToString::to_string).collect(),
-            origins: compiler
-                .origins()
-                .iter()
-                .filter_map(|(origin, _)| Some((origin, compiler.origins().text(origin)?)))
-                .collect(),
-        };
-        for report in &known.reports {
-            warn!(report, "policy");
+    fn take_over(&mut self, snapshot: Snapshot) {
+        for kind in ObjectKind::ALL {
+            self.feed.only(kind, &snapshot.names(kind));
         }
-        self.known = Some((snapshot, compiler));
-        known
+        for change in snapshot.into_changes() {
+            self.feed.put(change);
+        }
+        self.feed.settle(digest(&self.text));
+        info!("policy file taken over");
     }
 }
 
@@ -152,6 +131,8 @@ fn digest(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use offload::policy::PodPolicy;
 
     use super::*;
@@ -174,7 +155,7 @@ mod tests {
     fn source(path: PathBuf) -> Source {
         let settings =
             Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
-        Source::new(path, settings)
+        Source::new(path, settings, &Metrics::new())
     }
 
     fn of_a(policies: &Policies) -> Arc<PodPolicy> {

@@ -8,6 +8,7 @@ mod group;
 mod peers;
 mod pods;
 mod program;
+mod relist;
 mod services;
 mod settle;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affected {
     pub pods: BTreeSet<Arc<str>>,
+    /// Pods whose policies were put together anew to find that out.
+    pub composed: usize,
 }
 
 /// All that is known, and what it means for the pods of this node.
@@ -59,6 +62,10 @@ pub struct Compiler {
     groups: BTreeMap<Vec<ObjectName>, Group>,
     origins: Origins,
     shared: HashMap<u64, Vec<Arc<PodPolicy>>>,
+    /// Of what was staged.
+    dirt: Dirt,
+    /// [`Self::reports`] may say something else than when it was last asked for.
+    reports_stale: bool,
 }
 
 /// A policy.
@@ -123,12 +130,10 @@ impl Compiler {
             groups: BTreeMap::new(),
             origins,
             shared: HashMap::new(),
+            dirt: Dirt::default(),
+            reports_stale: false,
         };
-        let mut dirt = Dirt::default();
-        for change in snapshot.into_changes() {
-            compiler.store(change, &mut dirt);
-        }
-        compiler.settle(dirt);
+        compiler.apply_all(snapshot.into_changes());
         compiler
     }
 
@@ -138,11 +143,18 @@ impl Compiler {
 
     /// Several changes as one: what two of them touch is made again once.
     pub fn apply_all(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected {
-        let mut dirt = Dirt::default();
         for change in changes {
-            self.store(change, &mut dirt);
+            self.stage(change);
         }
-        self.settle(dirt)
+        self.settle()
+    }
+
+    /// Takes a change in. What follows from it waits for [`Self::settle`]; until then nothing that is compiled is asked
+    /// for.
+    pub fn stage(&mut self, change: Change) {
+        let mut dirt = std::mem::take(&mut self.dirt);
+        self.store(change, &mut dirt);
+        self.dirt = dirt;
     }
 
     /// Of a pod of this node. `None`: there is none of this uid, or none that policies apply to (on the host's network,
@@ -159,6 +171,11 @@ impl Compiler {
     /// The rules in force: those of policies that select a pod of this node.
     pub fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// May the reports have changed since this was last asked?
+    pub fn take_reports_changed(&mut self) -> bool {
+        std::mem::take(&mut self.reports_stale)
     }
 
     /// Sorted.
@@ -231,6 +248,7 @@ impl Compiler {
             Change::Policy(policy) => self.put_policy(policy, dirt),
             Change::PolicyGone(name) => {
                 if let Some(stated) = self.policies.remove(&name) {
+                    self.reports_stale |= !stated.faults.is_empty();
                     self.put_out_of_force(&name, stated, dirt);
                 }
             }
@@ -238,6 +256,12 @@ impl Compiler {
             Change::ServiceGone(name) => self.services.remove(&name, &mut dirt.services),
             Change::EndpointSlice(slice) => self.services.put_slice(slice, &mut dirt.services),
             Change::EndpointSliceGone(name) => self.services.remove_slice(&name, &mut dirt.services),
+            Change::NodeAddresses(addresses) => {
+                if self.settings.node_addresses != addresses {
+                    self.settings.node_addresses = addresses;
+                    dirt.reselect.extend(self.locals.keys().cloned());
+                }
+            }
         }
     }
 
@@ -336,6 +360,8 @@ impl Compiler {
         let name = policy.name.clone();
         let faults = std::mem::take(&mut policy.faults);
         let known = self.policies.remove(&name);
+        let was_faulty = known.as_ref().is_some_and(|it| !it.faults.is_empty());
+        self.reports_stale |= was_faulty || !faults.is_empty();
         if let Some(mut known) = known {
             // Of a policy that was deleted and made again, what the old one said is nothing to us.
             let was_good = known.faults.is_empty() || known.in_force == InForce::LastGood;

@@ -3,10 +3,11 @@
 //! A number is 56 bits of a fixed hash over what the rule is, and 8 bits for its place among the rules whose hash is the
 //! same: so two rules never share one, and which number a rule has follows from the set of rules alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use offload::policy::{Direction, Origin};
 
 use super::model::ObjectName;
@@ -49,16 +50,16 @@ impl fmt::Display for OriginKey {
     }
 }
 
-/// The rules in force, by number.
+/// The rules in force, by number. A copy costs nothing.
 #[derive(Clone, Debug)]
 pub struct Origins {
-    by_hash: BTreeMap<u64, BTreeSet<OriginKey>>,
+    by_hash: OrdMap<u64, BTreeSet<OriginKey>>,
     hash: fn(&OriginKey) -> u64,
 }
 
 impl Default for Origins {
     fn default() -> Self {
-        Self { by_hash: BTreeMap::new(), hash: fixed_hash }
+        Self { by_hash: OrdMap::new(), hash: fixed_hash }
     }
 }
 
@@ -107,7 +108,7 @@ impl Origins {
 
     #[cfg(test)]
     pub(super) fn with_hash(hash: fn(&OriginKey) -> u64) -> Self {
-        Self { by_hash: BTreeMap::new(), hash }
+        Self { by_hash: OrdMap::new(), hash }
     }
 }
 

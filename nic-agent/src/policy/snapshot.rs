@@ -1,8 +1,10 @@
 //! All objects at one time, and what can happen to them.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use offload::policy::PrefixSet;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +23,22 @@ pub enum Change {
     ServiceGone(ObjectName),
     EndpointSlice(EndpointSlice),
     EndpointSliceGone(ObjectName),
+    /// As [`Settings::node_addresses`](super::Settings).
+    NodeAddresses(PrefixSet),
+}
+
+/// The kinds of which there are many objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    Pod,
+    Namespace,
+    Policy,
+    Service,
+    EndpointSlice,
+}
+
+impl ObjectKind {
+    pub const ALL: [Self; 5] = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice, Self::Policy];
 }
 
 /// Of two objects of one name the last counts.
@@ -90,6 +108,18 @@ impl Snapshot {
             _ => {}
         }
         Ok(())
+    }
+
+    pub fn names(&self, kind: ObjectKind) -> HashSet<ObjectName> {
+        match kind {
+            ObjectKind::Pod => self.pods.iter().map(|it| it.name.clone()).collect(),
+            ObjectKind::Namespace => {
+                self.namespaces.iter().map(|it| ObjectName::new("", it.name.clone())).collect()
+            }
+            ObjectKind::Policy => self.policies.iter().map(|it| it.name.clone()).collect(),
+            ObjectKind::Service => self.services.iter().map(|it| it.name.clone()).collect(),
+            ObjectKind::EndpointSlice => self.slices.iter().map(|it| it.name.clone()).collect(),
+        }
     }
 
     /// The changes that make an empty cluster this one.

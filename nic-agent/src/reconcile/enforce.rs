@@ -14,6 +14,7 @@ use crate::enforcement::cutter::{Done, Job};
 use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
 use crate::metrics::OutcomeLabel;
+use crate::policy::Origins;
 
 /// What is to be enforced, for every attachment of the ledger.
 pub(super) type Enforcement = BTreeMap<SandboxKey, Enforced>;
@@ -115,12 +116,9 @@ impl Reconciler {
             })
         };
         let (reports, rules) = match &*self.policies.borrow() {
-            Policies::Known(known) => (
-                known.reports.clone(),
-                known.origins.iter().map(|(origin, text)| (origin.to_string(), text.clone())).collect(),
-            ),
+            Policies::Known(known) => (known.reports.to_vec(), known.origins.clone()),
             Policies::Off => Default::default(),
-            Policies::Unknown { why } => (vec![why.clone()], BTreeMap::new()),
+            Policies::Unknown { why } => (vec![why.clone()], Origins::default()),
         };
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.attachments().filter_map(pod).collect();

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::published::{Published, State};
 use crate::claim::{Attached, Attachments, Claim, Refusal, SandboxKey};
+use crate::cluster::lookup::Lookup;
 
 /// Left of the deadline for the answer, which names the stage that is missing: the server's own time-out knows none.
 const TO_ANSWER: Duration = Duration::from_secs(1);
@@ -44,6 +46,7 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     published: watch::Receiver<Arc<Published>>,
     attach_timeout: Duration,
+    lookup: Option<Lookup>,
 }
 
 impl Handle {
@@ -51,8 +54,9 @@ impl Handle {
         commands: mpsc::UnboundedSender<Command>,
         published: watch::Receiver<Arc<Published>>,
         attach_timeout: Duration,
+        lookup: Option<Lookup>,
     ) -> Self {
-        Self { commands, published, attach_timeout }
+        Self { commands, published, attach_timeout, lookup }
     }
 
     pub fn published(&self) -> watch::Receiver<Arc<Published>> {
@@ -126,6 +130,12 @@ impl Attachments for Handle {
     async fn attach(&self, claim: Claim) -> Result<Attached, Refusal> {
         let deadline = Instant::now() + self.attach_timeout.saturating_sub(TO_ANSWER);
         let key = claim.key.clone();
+        if let Some(lookup) = &self.lookup {
+            lookup.ensure(&claim.pod).await.inspect_err(|refusal| {
+                warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(), error = %refusal,
+                    "claim refused");
+            })?;
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Command::Attach { claim, reply })?;
         let ticket = answer.await.map_err(|_| stopping())??;

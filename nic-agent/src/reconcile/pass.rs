@@ -160,8 +160,25 @@ impl Reconciler {
         let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
         self.southbound.ask_for(&names);
         let answers = self.southbound.ports(&names, &config.chassis.system_id, config.profile.dhcp);
+        let directory = self.directories.borrow().clone();
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
+            if attachment.binding.is_none()
+                && !matches!(answers.get(&attachment.logical_port), Some((_, Some(_))))
+                && let Some(pod) = directory.get(&attachment.claim.pod.uid)
+            {
+                match profile::announced(&config.profile, pod) {
+                    Some(Ok(binding)) => {
+                        info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity announced");
+                        attachment.binding = Some(binding);
+                        learned = true;
+                    }
+                    Some(Err(error)) => {
+                        debug!(port = attachment.logical_port, error, "identity not readable");
+                    }
+                    None => {}
+                }
+            }
             if let Some((_, Some(binding))) = answers.get(&attachment.logical_port)
                 && attachment.binding.as_ref() != Some(binding)
             {
@@ -349,7 +366,7 @@ impl Reconciler {
         if let Err(why) = flows {
             return Some(format!("flows: {why}"));
         }
-        self.southbound.unready()
+        self.southbound.unready().or_else(|| self.health.as_ref()?.borrow().clone().err())
     }
 
     fn account(&mut self, outcome: Outcome, started: Instant) -> bool {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::links::Offload;
 use crate::claim::{Attached, Claim, SandboxKey};
+use crate::policy::Origins;
 
 /// A snapshot, replaced after every pass.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +26,9 @@ pub struct Published {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
-    /// Of the policies that the flows of all pods follow: SHA-256 of the file's text. None: there is no file, it was never
-    /// read, or what it says now is not in the tables yet and nothing was before.
+    /// Of the policies that the flows of all pods follow: SHA-256 of the file's text, or the newest resourceVersion of each
+    /// kind. None: there is no source, it was never read, or what it says now is not in the tables yet and nothing was
+    /// before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     pub pods: Vec<PodStatus>,
@@ -35,7 +37,12 @@ pub struct PolicyStatus {
     /// What users should know of their policies.
     pub reports: Vec<String>,
     /// Cookies of flows, and whose rules they are.
-    pub rules: BTreeMap<String, String>,
+    #[serde(serialize_with = "by_cookie")]
+    pub rules: Origins,
+}
+
+fn by_cookie<S: Serializer>(rules: &Origins, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(rules.iter().map(|(origin, key)| (origin.to_string(), key.to_string())))
 }
 
 #[derive(Debug, Clone, Serialize)]

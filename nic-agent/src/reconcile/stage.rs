@@ -140,6 +140,8 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
             Some(format!("logical port {port} is bound by chassis {name}"))
         }
         PortState::Known { .. } => None,
+        // Said by the CMS on the pod, or by the southbound before.
+        PortState::NoIdentity(_) if of.binding.is_some() => None,
         PortState::NoIdentity(error) => Some(format!("logical port {port} gives no identity: {error}")),
         PortState::Missing => Some(format!("logical port {port} is not in the southbound")),
         _ if of.binding.is_some() => None,

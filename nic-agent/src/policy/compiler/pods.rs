@@ -50,6 +50,12 @@ impl Pods {
         self.slots.get(usize::try_from(slot.0).ok()?)?.as_ref()
     }
 
+    pub fn names(&self) -> impl Iterator<Item = ObjectName> {
+        self.by_name.iter().flat_map(|(namespace, names)| {
+            names.keys().map(|name| ObjectName::new(namespace.clone(), &**name))
+        })
+    }
+
     pub fn class(&self, id: ClassId) -> Option<&Class> {
         self.classes.get(&id)
     }

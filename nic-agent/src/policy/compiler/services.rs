@@ -47,6 +47,15 @@ impl Services {
         self.fronts.get(&id)
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.by_name.keys()
+    }
+
+    /// Of those that are some Service's.
+    pub fn slice_names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.service_of.keys()
+    }
+
     pub fn with_backend(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
         self.by_backend.get(&ip).into_iter().flatten().copied()
     }

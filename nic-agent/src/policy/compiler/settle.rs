@@ -12,7 +12,9 @@ use crate::policy::model::{ObjectName, Policy};
 use crate::policy::origins::OriginKey;
 
 impl Compiler {
-    pub(super) fn settle(&mut self, mut dirt: Dirt) -> Affected {
+    /// Makes again what depends on what was staged.
+    pub fn settle(&mut self) -> Affected {
+        let mut dirt = std::mem::take(&mut self.dirt);
         let mut recompose: BTreeSet<ObjectName> = BTreeSet::new();
         for name in std::mem::take(&mut dirt.reselect) {
             self.reselect(&name, &mut dirt);
@@ -45,13 +47,15 @@ impl Compiler {
             let locals = self.locals.iter().filter(|(_, it)| it.pod.ips.contains(ip));
             recompose.extend(locals.map(|(name, _)| name.clone()));
         }
+        let composed = recompose.len();
+        self.reports_stale |= composed > 0 || !dirt.affected.is_empty();
         for name in recompose {
             self.recompose(&name, &mut dirt.affected);
         }
         if !dirt.affected.is_empty() {
             self.forget_unshared();
         }
-        Affected { pods: dirt.affected }
+        Affected { pods: dirt.affected, composed }
     }
 
     /// Which policies select this pod?

@@ -1,0 +1,169 @@
+//! What the agent reads from the Kubernetes API: which pods this node has, and what policy they have.
+//!
+//! ```text
+//!  kubeconfig ─► Accesses ─┬─► watch of each kind ── Said ──► State ─┬─► watch<Directory>
+//!                          │                                ▲        ├─► watch<Policies>
+//!                          └─► Lookup: one pod, asked for ──┘        └─► watch<health>
+//! ```
+//!
+//! Never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
+//! what is kept of it is the policy compiler's (`policy/compiler/pods.rs`).
+//!
+//! Failure: whatever happens to the API, what was last known holds; it is said once, and counted. Before the first
+//! complete list nothing is known: claims are refused with `directory-unavailable`, and attachments of before keep the
+//! policy that `policy.json` holds for them.
+
+pub mod client;
+pub mod lookup;
+mod object;
+mod state;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod trouble;
+mod watch;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch as channel};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::directory::{Directories, Directory, PodRecord};
+use crate::enforcement::{Policies, PolicyWatch};
+use crate::metrics::Metrics;
+use crate::policy::Settings;
+use client::Accesses;
+use lookup::Lookup;
+use object::{EndpointSlices, Kind, Namespaces, NetworkPolicies, Nodes, Pods, Services};
+use state::State;
+use watch::{Said, follow};
+
+/// What comes within this time of a first event is compiled with it.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// As many events are looked at as one, at most.
+const AT_ONCE: usize = 4096;
+const TICK: Duration = Duration::from_secs(10);
+
+/// `Err` says what is wrong.
+pub type Health = channel::Receiver<Result<(), String>>;
+
+/// What the rest of the agent follows.
+pub struct Cluster {
+    pub directories: Directories,
+    pub policies: PolicyWatch,
+    pub lookup: Lookup,
+    pub health: Health,
+}
+
+/// Watches until cancelled.
+pub fn start(
+    config: &Config,
+    accesses: &Accesses,
+    metrics: Metrics,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Cluster {
+    let node = &config.node.name;
+    let (say, said) = mpsc::channel::<Said>(1024);
+    let mut kinds =
+        vec![Kind::EndpointSlices, Kind::Namespaces, Kind::NetworkPolicies, Kind::Pods, Kind::Services];
+    let run = |watch| tasks.spawn(until(cancel.clone(), watch));
+    run(Box::pin(follow::<EndpointSlices>(None, accesses.clone(), say.clone())) as Watching);
+    run(Box::pin(follow::<Namespaces>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<NetworkPolicies>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<Pods>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<Services>(None, accesses.clone(), say.clone())));
+    let given = &config.policy.node_addresses;
+    if given.is_empty() {
+        kinds.push(Kind::Nodes);
+        run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
+    }
+    let settings = Settings { node: node.as_str().into(), node_addresses: given.iter().copied().collect() };
+    let mut state = State::new(&kinds, settings, metrics);
+    let first = state.news();
+    let unknown = || "the Kubernetes API has not been asked yet".to_owned();
+    let (publish_directory, directories) =
+        channel::channel(first.directory.unwrap_or_else(|| Directory::Unknown { why: unknown() }));
+    let (publish_policies, policies) = channel::channel(Policies::Unknown { why: unknown() });
+    let (publish_health, health) = channel::channel(Err(unknown()));
+    let (found, asked) = mpsc::channel(64);
+    let lookup = Lookup::new(accesses.clone(), directories.clone(), node.as_str().into(), found);
+    let publish =
+        Publish { directory: publish_directory, policies: publish_policies, health: publish_health };
+    tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, publish))));
+    Cluster { directories, policies, lookup, health }
+}
+
+type Watching = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn until(cancel: CancellationToken, work: Watching) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = work => {}
+    }
+}
+
+struct Publish {
+    directory: channel::Sender<Directory>,
+    policies: channel::Sender<Policies>,
+    health: channel::Sender<Result<(), String>>,
+}
+
+async fn gather(
+    mut state: State,
+    mut said: mpsc::Receiver<Said>,
+    mut asked: mpsc::Receiver<PodRecord>,
+    publish: Publish,
+) {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            count = said.recv_many(&mut batch, AT_ONCE) => {
+                if count == 0 {
+                    return;
+                }
+                let deadline = Instant::now() + TOGETHER;
+                while batch.len() < AT_ONCE {
+                    let room = AT_ONCE - batch.len();
+                    match timeout_at(deadline, said.recv_many(&mut batch, room)).await {
+                        Ok(1..) => {}
+                        Ok(0) | Err(_) => break,
+                    }
+                }
+            }
+            // Whoever asked for it is gone when the lookup is.
+            Some(record) = asked.recv() => state.found(record),
+            _ = tick.tick() => state.expire(),
+        }
+        for said in batch.drain(..) {
+            state.take(said);
+        }
+        let news = state.news();
+        if let Some(directory) = news.directory {
+            publish.directory.send_if_modified(|current| {
+                let is_new = *current != directory;
+                if is_new {
+                    *current = directory;
+                }
+                is_new
+            });
+        }
+        if let Some(news) = news.policies {
+            // The versions alone wake nobody: whoever looks next sees them.
+            publish.policies.send_if_modified(|current| {
+                *current = news.policies;
+                news.is_change
+            });
+        }
+        if let Some(health) = news.health {
+            // The one before is of no use.
+            drop(publish.health.send_replace(health));
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What is kept of an object on its way in: the policy compiler's own types, and of a pod the little that a claim needs.
+//!
+//! An object that cannot be read must not hide the others of its kind, so reading one never fails: it says what is wrong.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::IpAddr;
+
+use kube::Resource;
+use kube::core::{ClusterResourceScope, ObjectMeta};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::directory::PodRecord;
+use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service};
+use crate::profile;
+
+/// The kinds that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    EndpointSlices,
+    Namespaces,
+    NetworkPolicies,
+    Nodes,
+    Pods,
+    Services,
+}
+
+impl Kind {
+    /// As the API's paths have it.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::EndpointSlices => "endpointslices",
+            Self::Namespaces => "namespaces",
+            Self::NetworkPolicies => "networkpolicies",
+            Self::Nodes => "nodes",
+            Self::Pods => "pods",
+            Self::Services => "services",
+        }
+    }
+}
+
+/// An object's content, trimmed.
+#[derive(Debug, Clone)]
+pub enum Content {
+    EndpointSlice(EndpointSlice),
+    Namespace(Namespace),
+    NetworkPolicy(Policy),
+    /// The addresses of the node's own.
+    Node(Vec<IpAddr>),
+    Pod(Box<(Pod, PodRecord)>),
+    Service(Service),
+}
+
+/// How a kind is found in the API, and read.
+pub trait Watched: Clone + Debug + Send + Sync + 'static {
+    const KIND: Kind;
+    const GROUP: &'static str;
+    /// As in `kind:`.
+    const NAME: &'static str;
+
+    fn read(object: &Value) -> Result<Content, serde_json::Error>;
+}
+
+macro_rules! watched {
+    ($marker:ident, $kind:ident, $group:literal, $name:literal, $read:expr) => {
+        #[derive(Debug, Clone)]
+        pub struct $marker;
+
+        impl Watched for $marker {
+            const KIND: Kind = Kind::$kind;
+            const GROUP: &'static str = $group;
+            const NAME: &'static str = $name;
+
+            fn read(object: &Value) -> Result<Content, serde_json::Error> {
+                $read(object)
+            }
+        }
+    };
+}
+
+watched!(Pods, Pods, "", "Pod", pod);
+watched!(Namespaces, Namespaces, "", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
+watched!(Services, Services, "", "Service", |it| Ok(Content::Service(read(it)?)));
+watched!(Nodes, Nodes, "", "Node", |it| Ok(Content::Node(node_addresses(it))));
+watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "NetworkPolicy", |it| Ok(
+    Content::NetworkPolicy(read(it)?)
+));
+watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "EndpointSlice", |it| Ok(
+    Content::EndpointSlice(read(it)?)
+));
+
+fn read<T: DeserializeOwned>(object: &Value) -> Result<T, serde_json::Error> {
+    T::deserialize(object)
+}
+
+fn pod(object: &Value) -> Result<Content, serde_json::Error> {
+    let pod: Pod = read(object)?;
+    let record = PodRecord {
+        uid: pod.uid.to_string(),
+        namespace: pod.name.namespace.to_string(),
+        name: pod.name.name.to_string(),
+        node: pod.node.to_string(),
+        host_network: pod.host_network,
+        phase: text(object, "/status/phase").to_owned(),
+        annotations: annotations(object),
+    };
+    Ok(Content::Pod(Box::new((pod, record))))
+}
+
+/// Those by which a CMS says what a pod's port is.
+fn annotations(object: &Value) -> BTreeMap<String, String> {
+    let all = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let of = |key: &&str| {
+        let value = all?.get(*key)?.as_str()?;
+        Some(((*key).to_owned(), value.to_owned()))
+    };
+    profile::ANNOTATIONS.iter().filter_map(of).collect()
+}
+
+fn node_addresses(object: &Value) -> Vec<IpAddr> {
+    let all = object.pointer("/status/addresses").and_then(Value::as_array);
+    let is_address = |it: &&Value| matches!(text(it, "/type"), "InternalIP" | "ExternalIP");
+    let mut ips: Vec<IpAddr> = (all.into_iter().flatten().filter(is_address))
+        .filter_map(|it| text(it, "/address").parse().ok())
+        .filter(|ip: &IpAddr| !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast()))
+        .collect();
+    ips.sort_unstable();
+    ips.dedup();
+    ips
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// An object as it comes in.
+#[derive(Debug, Clone)]
+pub struct Seen<K> {
+    metadata: ObjectMeta,
+    pub content: Result<Content, String>,
+    kind: std::marker::PhantomData<K>,
+}
+
+impl<K> Seen<K> {
+    pub fn name(&self) -> ObjectName {
+        let text = |it: &Option<String>| it.as_deref().unwrap_or_default().to_owned();
+        ObjectName::new(text(&self.metadata.namespace), text(&self.metadata.name))
+    }
+
+    pub fn uid(&self) -> String {
+        self.metadata.uid.clone().unwrap_or_default()
+    }
+
+    pub fn version(&self) -> u64 {
+        self.metadata.resource_version.as_deref().and_then(|it| it.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(from)?;
+        let of = |pointer| Some(text(&object, pointer).to_owned()).filter(|it| !it.is_empty());
+        let metadata = ObjectMeta {
+            name: of("/metadata/name"),
+            namespace: of("/metadata/namespace"),
+            uid: of("/metadata/uid"),
+            resource_version: of("/metadata/resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        let content = K::read(&object).map_err(|e| e.to_string());
+        Ok(Self { metadata, content, kind: std::marker::PhantomData })
+    }
+}
+
+impl<K: Watched> Resource for Seen<K> {
+    type DynamicType = ();
+    // Watched in all namespaces; only pods are asked for one by one, by path.
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::NAME.into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        K::GROUP.into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        K::KIND.plural().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen<K: Watched>(object: Value) -> Seen<K> {
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_trimmed_to_what_is_needed() {
+        let pod = seen::<Pods>(json!({
+            "metadata": {"namespace": "shop", "name": "web-0", "uid": "u1", "resourceVersion": "42",
+                "labels": {"app": "web"}, "managedFields": [{"manager": "kubectl"}],
+                "annotations": {"k8s.ovn.org/pod-networks": "{}", "other": "long"}},
+            "spec": {"nodeName": "server1", "hostNetwork": null,
+                "containers": [{"name": "c", "image": "i", "env": [], "ports": [{"name": "http", "containerPort": 80}]}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
+        assert_eq!((pod.name().to_string(), pod.version()), ("shop/web-0".to_owned(), 42));
+        let Ok(Content::Pod(content)) = pod.content else { panic!("{:?}", pod.content) };
+        let (pod, record) = *content;
+        assert_eq!((pod.ips.len(), pod.ports.len(), pod.labels.get("app")), (2, 1, Some("web")));
+        assert_eq!(
+            (record.uid.as_str(), record.node.as_str(), record.phase.as_str()),
+            ("u1", "server1", "Running")
+        );
+        assert_eq!(record.annotations.keys().collect::<Vec<_>>(), ["k8s.ovn.org/pod-networks"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_so_and_has_a_name() {
+        let pod = seen::<Pods>(json!({"metadata": {"namespace": "a", "name": "b", "resourceVersion": "7"},
+            "spec": {"containers": []}, "status": {"podIPs": [{"ip": "ten"}]}}));
+        assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
+        assert!(pod.content.unwrap_err().contains("ten"));
+        assert!(seen::<Services>(json!({"metadata": 5})).content.is_err());
+    }
+
+    #[test]
+    fn a_node_has_the_addresses_that_can_be_one() {
+        let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+        let node = seen::<Nodes>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
+            address("Hostname", "10.0.0.9"), address("InternalIP", "10.0.0.1"), address("InternalIP", "fd00::1"),
+            address("ExternalIP", "10.0.0.1"), address("InternalIP", "0.0.0.0"), address("InternalIP", "x")]}}));
+        let Ok(Content::Node(ips)) = node.content else { panic!() };
+        assert_eq!(ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1"]);
+    }
+}

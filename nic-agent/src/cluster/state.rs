@@ -1,0 +1,331 @@
+//! What the watches have said, put together: which pods this node has, what policy they have, and what is wrong. No I/O.
+//!
+//! Nothing is said of policy before every kind has been listed once: of a half-known cluster nobody knows what it allows.
+//! From then on each change counts at once, and a new list, after 410 or another credential, only by its difference.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::object::{Content, Kind};
+use super::trouble::Trouble;
+use super::watch::{Event, Said};
+use crate::directory::{Directory, PodRecord};
+use crate::enforcement::Policies;
+use crate::enforcement::feed::Feed;
+use crate::metrics::{CauseLabel, KindLabel, Metrics};
+use crate::policy::{Change, ObjectKind, ObjectName, Settings};
+
+/// A pod that we asked for by name, and that the watch has not shown for so long, is not there.
+const AHEAD: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Default)]
+struct OfKind {
+    /// Once, completely.
+    listed: bool,
+    /// What the list that is under way has named so far.
+    listing: Option<HashSet<ObjectName>>,
+    newest: u64,
+    well: bool,
+    trouble: Option<Trouble>,
+}
+
+/// What is new after a round.
+#[derive(Debug, Default)]
+pub struct News {
+    pub directory: Option<Directory>,
+    pub policies: Option<PolicyNews>,
+    pub health: Option<Result<(), String>>,
+}
+
+#[derive(Debug)]
+pub struct PolicyNews {
+    pub policies: Policies,
+    /// Something else than the versions that it was made of.
+    pub is_change: bool,
+}
+
+pub struct State {
+    node: Arc<str>,
+    kinds: BTreeMap<Kind, OfKind>,
+    feed: Feed,
+    /// This node's pods, by uid.
+    records: BTreeMap<String, PodRecord>,
+    uids: BTreeMap<ObjectName, String>,
+    /// Those that we asked for, until the watch has shown them.
+    ahead: BTreeMap<String, (PodRecord, Instant)>,
+    /// Troubles that are in the log.
+    told: BTreeSet<String>,
+    health: Option<Result<(), String>>,
+    unreadable: BTreeSet<(Kind, ObjectName)>,
+    directory_changed: bool,
+    policies_told: bool,
+    metrics: Metrics,
+}
+
+impl State {
+    /// `kinds` are those that are watched.
+    pub fn new(kinds: &[Kind], settings: Settings, metrics: Metrics) -> Self {
+        Self {
+            node: settings.node.clone(),
+            kinds: kinds.iter().map(|kind| (*kind, OfKind::default())).collect(),
+            feed: Feed::new(settings, metrics.clone()),
+            records: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            told: BTreeSet::new(),
+            health: None,
+            unreadable: BTreeSet::new(),
+            directory_changed: true,
+            policies_told: false,
+            metrics,
+        }
+    }
+
+    pub fn take(&mut self, Said { kind, event }: Said) {
+        let Some(of) = self.kinds.get_mut(&kind) else { return };
+        match event {
+            Event::Begin => of.listing = Some(HashSet::new()),
+            Event::Object { name, version, content } => {
+                of.newest = of.newest.max(version);
+                if let Some(listing) = &mut of.listing {
+                    listing.insert(name.clone());
+                }
+                self.count(kind, "object");
+                self.put(kind, name, content);
+            }
+            Event::Gone { name, uid, version } => {
+                of.newest = of.newest.max(version);
+                self.count(kind, "gone");
+                self.gone(kind, name, &uid);
+            }
+            Event::End => {
+                of.listed = true;
+                let listed = of.listing.take().unwrap_or_default();
+                self.count(kind, "list");
+                self.only(kind, &listed);
+            }
+            Event::Well => (of.well, of.trouble) = (true, None),
+            Event::Failed(trouble) => {
+                let cause = trouble.cause.as_str();
+                of.listing = None;
+                (of.well, of.trouble) = (false, Some(trouble));
+                self.metrics.watch_failures.get_or_create(&CauseLabel { cause }).inc();
+            }
+        }
+    }
+
+    fn count(&self, kind: Kind, what: &'static str) {
+        self.metrics.watch_events.get_or_create(&KindLabel { kind: kind.plural(), what }).inc();
+    }
+
+    fn put(&mut self, kind: Kind, name: ObjectName, content: Result<Content, String>) {
+        let content = match content {
+            Ok(content) => content,
+            Err(error) => {
+                if self.unreadable.insert((kind, name.clone())) {
+                    warn!(kind = kind.plural(), %name, error, "object not readable, what it said before stays");
+                }
+                return;
+            }
+        };
+        self.unreadable.remove(&(kind, name.clone()));
+        let change = match content {
+            Content::Pod(pod) => {
+                let (pod, record) = *pod;
+                self.put_record(name, record);
+                Change::Pod(pod)
+            }
+            Content::Namespace(it) => Change::Namespace(it),
+            Content::NetworkPolicy(it) => Change::Policy(it),
+            Content::Service(it) => Change::Service(it),
+            Content::EndpointSlice(it) => Change::EndpointSlice(it),
+            Content::Node(ips) => Change::NodeAddresses(ips.into_iter().collect()),
+        };
+        self.feed.put(change);
+    }
+
+    fn put_record(&mut self, name: ObjectName, record: PodRecord) {
+        let is_ours = *record.node == *self.node;
+        // A pod never leaves its node; one of the same name may be another.
+        if let Some(old) = self.uids.get(&name)
+            && (*old != record.uid || !is_ours)
+        {
+            let old = old.clone();
+            self.drop_record(&name, &old);
+        }
+        if !is_ours {
+            return;
+        }
+        self.ahead.remove(&record.uid);
+        if self.records.get(&record.uid) != Some(&record) {
+            self.directory_changed = true;
+            self.uids.insert(name, record.uid.clone());
+            self.records.insert(record.uid.clone(), record);
+        }
+    }
+
+    fn drop_record(&mut self, name: &ObjectName, uid: &str) {
+        if self.uids.get(name).is_some_and(|it| it == uid) {
+            self.uids.remove(name);
+        }
+        self.directory_changed |= self.records.remove(uid).is_some() | self.ahead.remove(uid).is_some();
+    }
+
+    fn gone(&mut self, kind: Kind, name: ObjectName, uid: &str) {
+        self.unreadable.remove(&(kind, name.clone()));
+        let change = match kind {
+            Kind::Pods => {
+                self.drop_record(&name, uid);
+                Change::PodGone(name)
+            }
+            Kind::Namespaces => Change::NamespaceGone(name.name),
+            Kind::NetworkPolicies => Change::PolicyGone(name),
+            Kind::Services => Change::ServiceGone(name),
+            Kind::EndpointSlices => Change::EndpointSliceGone(name),
+            // A Node that is made anew has the same addresses, most likely; kubelet goes on without it.
+            Kind::Nodes => return,
+        };
+        self.feed.put(change);
+    }
+
+    /// A list is complete.
+    fn only(&mut self, kind: Kind, listed: &HashSet<ObjectName>) {
+        self.unreadable.retain(|(of, name)| *of != kind || listed.contains(name));
+        let kind = match kind {
+            Kind::Pods => {
+                let gone = self.uids.iter().filter(|(name, _)| !listed.contains(*name));
+                for (name, uid) in gone.map(|(name, uid)| (name.clone(), uid.clone())).collect::<Vec<_>>() {
+                    self.drop_record(&name, &uid);
+                }
+                // From unknown to known, even if there is no pod.
+                self.directory_changed = true;
+                ObjectKind::Pod
+            }
+            Kind::Namespaces => ObjectKind::Namespace,
+            Kind::NetworkPolicies => ObjectKind::Policy,
+            Kind::Services => ObjectKind::Service,
+            Kind::EndpointSlices => ObjectKind::EndpointSlice,
+            Kind::Nodes => return,
+        };
+        self.feed.only(kind, listed);
+    }
+
+    /// A pod of this node, that the API showed when asked for it.
+    pub fn found(&mut self, record: PodRecord) {
+        if *record.node != *self.node || self.records.contains_key(&record.uid) {
+            return;
+        }
+        self.directory_changed = true;
+        self.ahead.insert(record.uid.clone(), (record, Instant::now()));
+    }
+
+    /// Forgets pods that were asked for and did not come. While nobody says what comes, they stay.
+    pub fn expire(&mut self) {
+        if !self.kinds.get(&Kind::Pods).is_some_and(|it| it.well) {
+            return;
+        }
+        let before = self.ahead.len();
+        self.ahead.retain(|_, (_, since)| since.elapsed() < AHEAD);
+        self.directory_changed |= self.ahead.len() != before;
+    }
+
+    /// What is new since this was last asked.
+    pub fn news(&mut self) -> News {
+        let health = self.health();
+        let is_news = if self.is_listed(Kind::Pods) {
+            std::mem::take(&mut self.directory_changed)
+        } else {
+            // Why it is not known yet is all that there is to say.
+            health.is_some()
+        };
+        let directory = is_news.then(|| self.directory());
+        News { directory, policies: self.policies(health.is_some()), health }
+    }
+
+    fn is_listed(&self, kind: Kind) -> bool {
+        self.kinds.get(&kind).is_some_and(|it| it.listed)
+    }
+
+    fn directory(&self) -> Directory {
+        if !self.is_listed(Kind::Pods) {
+            return Directory::Unknown { why: self.why_not_listed() };
+        }
+        let ahead = self.ahead.iter().map(|(uid, (record, _))| (uid, record));
+        let all = ahead.chain(&self.records).map(|(uid, record)| (uid.clone(), record.clone()));
+        Directory::Known(Arc::new(all.collect()))
+    }
+
+    fn why_not_listed(&self) -> String {
+        let missing: Vec<&str> =
+            self.kinds.iter().filter(|(_, of)| !of.listed).map(|(kind, _)| kind.plural()).collect();
+        let trouble = self.kinds.values().find_map(|of| of.trouble.as_ref());
+        let mut why = format!("the Kubernetes API has not listed its {} yet", missing.join(", "));
+        if let Some(trouble) = trouble {
+            // Writing into a String does not fail.
+            let _ = write!(why, ": {trouble}");
+        }
+        why
+    }
+
+    fn policies(&mut self, health_changed: bool) -> Option<PolicyNews> {
+        if !self.kinds.values().all(|of| of.listed) {
+            let policies = Policies::Unknown { why: self.why_not_listed() };
+            return health_changed.then_some(PolicyNews { policies, is_change: true });
+        }
+        let is_first = !std::mem::replace(&mut self.policies_told, true);
+        if is_first {
+            info!("cluster known");
+        }
+        let is_change = self.feed.settle(self.versions()) | is_first;
+        Some(PolicyNews { policies: Policies::Known(self.feed.known()), is_change })
+    }
+
+    /// The newest resourceVersion of each kind.
+    fn versions(&self) -> String {
+        let mut text = String::new();
+        for (kind, of) in &self.kinds {
+            let space = if text.is_empty() { "" } else { " " };
+            // Writing into a String does not fail.
+            let _ = write!(text, "{space}{}={}", kind.plural(), of.newest);
+        }
+        text
+    }
+
+    /// `Some` when it is not what it was: `Err` says what is wrong.
+    fn health(&mut self) -> Option<Result<(), String>> {
+        let mut by_text: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
+        for (kind, of) in &self.kinds {
+            if let Some(trouble) = &of.trouble {
+                by_text.entry(trouble.to_string()).or_default().push(*kind);
+            }
+        }
+        let now: BTreeSet<String> = by_text.keys().cloned().collect();
+        self.metrics.set_connected("kubernetes", self.kinds.values().all(|of| of.well));
+        for (error, kinds) in by_text.iter().filter(|(text, _)| !self.told.contains(*text)) {
+            let kinds = kinds.iter().map(|it| it.plural()).collect::<Vec<_>>().join(",");
+            warn!(kinds, error, "Kubernetes API not watched, what is known stays in force");
+        }
+        if now.is_empty() && !self.told.is_empty() {
+            info!("Kubernetes API watched again");
+        }
+        self.told = now;
+        let health = match by_text.into_iter().next() {
+            Some((text, _)) => Err(format!("Kubernetes API: {text}")),
+            None if self.kinds.values().all(|of| of.listed) => Ok(()),
+            None => Err(self.why_not_listed()),
+        };
+        if self.health.as_ref() == Some(&health) {
+            return None;
+        }
+        self.health = Some(health.clone());
+        Some(health)
+    }
+}
+
+#[cfg(test)]
+mod tests;

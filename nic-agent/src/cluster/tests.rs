@@ -1,0 +1,299 @@
+//! All of the reading part, against an API server that can be told to fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offload::policy::PodPolicy;
+use serde_json::{Value, json};
+
+use super::testing::FakeApi;
+use super::*;
+use crate::claim::PodRef;
+use crate::enforcement::{Enforced, Known, resolve};
+
+const EXAMPLE: &str = include_str!("../../../packaging/nic-agent.example.toml");
+/// Only a wrong answer takes that long.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+struct Bench {
+    api: FakeApi,
+    cluster: Cluster,
+    metrics: Metrics,
+    dir: tempfile::TempDir,
+    cancel: CancellationToken,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn pod(name: &str, uid: &str, node: &str, ip: &str) -> Value {
+    json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "uid": uid, "labels": {"app": name}},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"phase": "Running", "podIPs": [{"ip": ip}]}})
+}
+
+fn policy(name: &str, from: &str) -> Value {
+    json!({"kind": "NetworkPolicy", "metadata": {"namespace": "shop", "name": name, "uid": name},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": from}}}]}]}})
+}
+
+fn fill(api: &FakeApi) {
+    api.put("namespaces", json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
+    api.put("pods", pod("web", "u-web", "server1", "10.0.0.1"));
+    api.put("pods", pod("db", "u-db", "server2", "10.0.0.2"));
+    api.put("pods", pod("cache", "u-cache", "server2", "10.0.0.3"));
+    api.put("networkpolicies", policy("p", "db"));
+}
+
+impl Bench {
+    async fn new(api: FakeApi) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let kubeconfig = api.kubeconfig(dir.path(), "secret");
+        let text = EXAMPLE
+            .replace("#kubeconfig = \"\"", &format!("kubeconfig = {:?}", kubeconfig.to_str().unwrap()));
+        let config: Config = text.parse().unwrap();
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let metrics = Metrics::new();
+        let (accesses, follow) = client::start(kubeconfig, cancel.clone()).await;
+        tasks.spawn(follow);
+        let cluster = start(&config, &accesses, metrics.clone(), &tasks, &cancel);
+        Self { api, cluster, metrics, dir, cancel }
+    }
+
+    async fn known(&mut self, is: impl Fn(&Known) -> bool) -> Arc<Known> {
+        let wait = self.cluster.policies.wait_for(|it| matches!(it, Policies::Known(known) if is(known)));
+        let now = tokio::time::timeout(PATIENCE, wait).await.expect("policies as expected").unwrap().clone();
+        let Policies::Known(known) = now else { panic!("{now:?}") };
+        known
+    }
+
+    async fn health(&mut self, is: impl Fn(&Result<(), String>) -> bool) -> Result<(), String> {
+        let wait = self.cluster.health.wait_for(is);
+        tokio::time::timeout(PATIENCE, wait).await.expect("health as expected").unwrap().clone()
+    }
+
+    async fn claim(&self, name: &str, uid: &str) -> &'static str {
+        let pod = PodRef { namespace: "shop".into(), name: name.into(), uid: uid.into() };
+        let judged = match self.cluster.lookup.ensure(&pod).await {
+            Ok(()) => self.cluster.directories.borrow().judge(&pod, "server1"),
+            Err(refusal) => Err(refusal),
+        };
+        judged.map_or_else(|it| it.reason(), |()| "believed")
+    }
+}
+
+/// May this address begin a connection to the pod?
+fn lets_in(policy: &PodPolicy, from: &str) -> bool {
+    use offload::policy::{Direction, Packet, State, Transport, verdict};
+    let (src, dst) = (from.parse().unwrap(), "10.0.0.1".parse().unwrap());
+    let packet = Packet { src, dst, transport: Transport::Tcp { src: 1, dst: 80 } };
+    verdict(policy, Direction::Ingress, &packet, State::New).allowed
+}
+
+fn web(known: &Known) -> Option<&PodPolicy> {
+    known.pods.get("u-web").map(|it| &**it)
+}
+
+async fn filled() -> Bench {
+    let api = FakeApi::start().await;
+    fill(&api);
+    let mut bench = Bench::new(api).await;
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2") && !lets_in(it, "10.0.0.3"))).await;
+    bench.health(Result::is_ok).await.unwrap();
+    bench
+}
+
+#[tokio::test]
+async fn changes_in_the_cluster_become_changes_of_policy() {
+    let mut bench = filled().await;
+    assert!(bench.api.requests().iter().any(|it| it.contains("sendInitialEvents=true")));
+    bench.api.put("networkpolicies", policy("p", "cache"));
+    bench.known(|it| web(it).is_some_and(|it| !lets_in(it, "10.0.0.2") && lets_in(it, "10.0.0.3"))).await;
+    let mut relabelled = pod("db", "u-db", "server2", "10.0.0.2");
+    relabelled["metadata"]["labels"]["app"] = "cache".into();
+    bench.api.put("pods", relabelled);
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2"))).await;
+    bench.api.delete("networkpolicies", "shop/p");
+    bench.known(|it| web(it).is_some_and(|it| it.ingress.is_open())).await;
+    bench.api.delete("pods", "shop/web");
+    bench.known(|it| it.pods.is_empty()).await;
+    assert_eq!(bench.claim("web", "u-web").await, "unknown-pod");
+}
+
+#[tokio::test]
+async fn a_server_without_streaming_lists_is_asked_by_pages() {
+    let api = FakeApi::start().await;
+    fill(&api);
+    api.without_streaming(1);
+    let mut bench = Bench::new(api).await;
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2") && !lets_in(it, "10.0.0.3"))).await;
+    bench.health(Result::is_ok).await.unwrap();
+    let requests = bench.api.requests();
+    assert!(requests.iter().any(|it| it.contains("/pods?") && it.contains("continue=2")), "{requests:?}");
+    bench.api.put("networkpolicies", policy("p", "cache"));
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.3"))).await;
+}
+
+#[tokio::test]
+async fn after_410_only_the_difference_counts() {
+    let mut bench = filled().await;
+    let before = bench.known(|_| true).await;
+    let compiled = bench.metrics.pods_compiled.get();
+    // While nobody watches: what concerns nobody here, and then history is lost.
+    bench.api.refuse(Some(503));
+    bench.health(Result::is_err).await.unwrap_err();
+    bench.api.put("pods", pod("far", "u-far", "server3", "10.0.0.9"));
+    bench.api.delete("pods", "shop/cache");
+    bench.api.compact();
+    bench.cluster.policies.mark_unchanged();
+    bench.api.refuse(None);
+    // The list's end is in the versions, which wake nobody.
+    bench.health(Result::is_ok).await.unwrap();
+    let lists = || {
+        bench
+            .metrics
+            .encode()
+            .unwrap()
+            .contains("nic_agent_watch_events_total{kind=\"pods\",what=\"list\"} 2")
+    };
+    tokio::time::timeout(PATIENCE, async {
+        while !lists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("a second list");
+    assert!(!bench.cluster.policies.has_changed().unwrap());
+    assert_eq!(bench.metrics.pods_compiled.get(), compiled);
+    let after = bench.known(|_| true).await;
+    assert!(Arc::ptr_eq(&before.pods["u-web"], &after.pods["u-web"]));
+
+    // And an edit of that time takes effect.
+    bench.api.refuse(Some(503));
+    bench.health(Result::is_err).await.unwrap_err();
+    bench.api.delete("networkpolicies", "shop/p");
+    bench.api.compact();
+    bench.api.refuse(None);
+    bench.known(|it| web(it).is_some_and(|it| it.ingress.is_open())).await;
+}
+
+#[tokio::test]
+async fn whatever_the_server_answers_what_is_known_stays() {
+    let mut bench = filled().await;
+    let before = bench.known(|_| true).await;
+    for (code, says) in
+        [(401, "401: the credential"), (403, "403: refused"), (429, "429"), (500, "500: refused")]
+    {
+        bench.api.refuse(Some(code));
+        let why = bench.health(|it| it.as_ref().is_err_and(|why| why.contains(says))).await.unwrap_err();
+        assert!(why.starts_with("Kubernetes API: "), "{why}");
+        let now = bench.known(|_| true).await;
+        assert!(Arc::ptr_eq(&before.pods["u-web"], &now.pods["u-web"]));
+        assert_eq!(bench.claim("web", "u-web").await, "believed");
+        assert_eq!(bench.claim("new", "u-new").await, "directory-unavailable");
+        assert!(bench.metrics.encode().unwrap().contains("nic_agent_connected{peer=\"kubernetes\"} 0"));
+        bench.api.refuse(None);
+        bench.health(Result::is_ok).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_changes_nothing() {
+    let mut bench = filled().await;
+    let elsewhere = FakeApi::start().await;
+    let gone = std::mem::replace(&mut bench.api, elsewhere);
+    drop(gone);
+    let gone = |it: &Result<(), String>| it.as_ref().is_err_and(|why| why.contains("Connection refused"));
+    bench.health(gone).await.unwrap_err();
+    assert!(!bench.known(|_| true).await.pods["u-web"].ingress.is_open());
+    assert_eq!(bench.claim("web", "u-web").await, "believed");
+    assert_eq!(bench.claim("new", "u-new").await, "directory-unavailable");
+
+    // It comes back under another address, with another CA and another history.
+    fill(&bench.api);
+    bench.api.put("networkpolicies", policy("p", "cache"));
+    bench.api.kubeconfig(bench.dir.path(), "secret");
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.3"))).await;
+    bench.health(Result::is_ok).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_that_was_renewed_is_used() {
+    let mut bench = filled().await;
+    bench.api.only_token("other");
+    let why = bench.health(Result::is_err).await.unwrap_err();
+    assert!(why.contains("401: the credential of cluster.kubeconfig"), "{why}");
+    bench.api.kubeconfig(bench.dir.path(), "other");
+    bench.health(Result::is_ok).await.unwrap();
+    bench.api.put("networkpolicies", policy("p", "cache"));
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.3"))).await;
+}
+
+#[tokio::test]
+async fn who_is_not_the_api_server_is_not_believed() {
+    let api = FakeApi::start().await;
+    let other = FakeApi::start().await;
+    fill(&api);
+    let dir = tempfile::tempdir().unwrap();
+    other.kubeconfig(dir.path(), "secret");
+    let foreign_ca = std::fs::read(dir.path().join("ca.pem")).unwrap();
+    let mut bench = Bench::new(api).await;
+    bench.health(Result::is_ok).await.unwrap();
+    std::fs::write(bench.dir.path().join("ca.pem"), foreign_ca).unwrap();
+    let why = bench.health(Result::is_err).await.unwrap_err();
+    assert!(why.contains("not signed by the CA of cluster.kubeconfig"), "{why}");
+    assert_eq!(bench.claim("web", "u-web").await, "believed");
+
+    let expired = FakeApi::with_certificate(true).await;
+    let mut bench = Bench::new(expired).await;
+    let clock = |it: &Result<(), String>| it.as_ref().is_err_and(|why| why.contains("clock right"));
+    bench.health(clock).await.unwrap_err();
+    let directory = bench.cluster.directories.borrow().clone();
+    assert!(matches!(&directory, Directory::Unknown { why } if why.contains("clock right")), "{directory:?}");
+    assert!(
+        matches!(&*bench.cluster.policies.borrow(), Policies::Unknown { why } if why.contains("clock right"))
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_is_ahead_of_the_watch_is_looked_up() {
+    let bench = filled().await;
+    assert_eq!(bench.claim("web", "u-web").await, "believed");
+    assert_eq!(bench.claim("web", "u-old").await, "unknown-pod");
+    assert_eq!(bench.claim("nobody", "u-none").await, "unknown-pod");
+    assert_eq!(bench.claim("db", "u-db").await, "wrong-node");
+    assert_eq!(bench.claim("db", "u-web").await, "wrong-pod");
+    // The watch hears nothing of it, as its server is behind.
+    bench.api.hide_events();
+    bench.api.put("pods", pod("new", "u-new", "server1", "10.0.0.7"));
+    assert_eq!(bench.claim("new", "u-new").await, "believed");
+    assert_eq!(bench.claim("new", "u-other").await, "unknown-pod");
+}
+
+#[tokio::test]
+async fn a_start_without_the_api_keeps_what_was_enforced() {
+    let api = FakeApi::start().await;
+    api.refuse(Some(500));
+    let mut bench = Bench::new(api).await;
+    bench.health(|it| it.as_ref().is_err_and(|why| why.contains("500"))).await.unwrap_err();
+    let kept = Arc::new(PodPolicy::default());
+    let policies = bench.cluster.policies.borrow().clone();
+    assert_eq!(resolve(&policies, "u-web", Some(&kept)), Enforced::Policy(kept));
+    let Enforced::Closed { why } = resolve(&policies, "u-new", None) else { panic!("{policies:?}") };
+    assert!(why.contains("500: refused"), "{why}");
+    let directory = bench.cluster.directories.borrow().clone();
+    let pod = PodRef { namespace: "shop".into(), name: "web".into(), uid: "u-web".into() };
+    let refusal = directory.judge(&pod, "server1").unwrap_err();
+    assert_eq!(refusal.reason(), "directory-unavailable");
+    assert!(refusal.to_string().contains("500: refused"), "{refusal}");
+    // And then it comes.
+    fill(&bench.api);
+    bench.api.refuse(None);
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2"))).await;
+    assert_eq!(bench.claim("web", "u-web").await, "believed");
+}
