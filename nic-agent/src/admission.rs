@@ -15,6 +15,10 @@ pub struct Grounds<'a> {
     /// `node.name`: the server that this NIC sits in.
     pub served: &'a str,
     pub zones: ZoneRange,
+    /// How many attachments there may be.
+    pub budget: Option<u32>,
+    /// The server's own VF.
+    pub management_port: Option<VfId>,
     /// Why this VF has no representor here, or that it has one.
     pub representor: &'a dyn Fn(VfId) -> Result<(), String>,
     pub logical_port: &'a dyn Fn(&Claim) -> String,
@@ -42,6 +46,9 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
         return Err(no_vf("PFs 0 to 15 with VFs 0 to 1023 at most".to_owned()));
     }
     (on.representor)(claim.vf).map_err(no_vf)?;
+    if on.management_port == Some(claim.vf) {
+        return Err(Refusal::ManagementPort { vf: claim.vf });
+    }
     if let Some(same) = on.ledger.get(&claim.key) {
         // The PCI address is only for the log.
         let known = (&same.claim.pod, same.claim.vf, &same.claim.network);
@@ -74,6 +81,12 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
         } else {
             return Err(Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf });
         }
+    }
+    let staying = on.ledger.attachments().count().saturating_sub(supersedes.len());
+    if let Some(budget) = on.budget
+        && u32::try_from(staying).is_ok_and(|staying| staying >= budget)
+    {
+        return Err(Refusal::BudgetUsed { budget });
     }
     // Zones of what it supersedes are not free yet: the old boundary is taken down in the pass that builds the new one.
     let zone = on.ledger.free_zone(on.zones).ok_or(Refusal::NoZone { size: on.zones.size() })?;
@@ -133,6 +146,8 @@ mod tests {
             ledger,
             served: "server1",
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
+            budget: None,
+            management_port: Some(VfId { pf: 0, vf: 6 }),
             representor: &|vf| if vf.vf < 8 { Ok(()) } else { Err("pf0vf0-7".to_owned()) },
             logical_port: &|claim| format!("{}_{}", claim.pod.namespace, claim.pod.name),
         };
@@ -163,6 +178,7 @@ mod tests {
             Refusal::VfHeld { vf: VfId { pf: 0, vf: 0 }, holder: "default/pod-a".into() }
         );
         assert_eq!(refused(&claim("s2", "b", 8)).reason(), "no-such-vf");
+        assert_eq!(refused(&claim("s2", "b", 6)).reason(), "management-port");
         assert_eq!(refused(&claim("s2", "c", 1)).reason(), "unknown-pod");
         assert_eq!(refused(&claim("s1", "b", 1)).reason(), "sandbox-in-use");
         assert_eq!(refused(&claim("s1", "a", 1)).reason(), "sandbox-in-use");
@@ -204,6 +220,31 @@ mod tests {
             try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(),
             "directory-unavailable"
         );
+    }
+
+    #[test]
+    fn a_budget_counts_what_stays() {
+        let all = directory(&["a", "b"]);
+        let mut ledger = Ledger::default();
+        put(&mut ledger, &all, &claim("s1", "a", 0));
+        let within = |claim: &Claim, budget| {
+            let grounds = Grounds {
+                directory: &all,
+                ledger: &ledger,
+                served: "server1",
+                zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
+                budget: Some(budget),
+                management_port: None,
+                representor: &|_| Ok(()),
+                logical_port: &|claim| claim.pod.name.clone(),
+            };
+            admit(claim, &grounds)
+        };
+        assert_eq!(within(&claim("s2", "b", 1), 1).unwrap_err(), Refusal::BudgetUsed { budget: 1 });
+        assert!(within(&claim("s2", "b", 1), 2).is_ok());
+        // A new sandbox of a pod that counts already.
+        assert!(within(&claim("s3", "a", 1), 1).is_ok());
+        assert_eq!(within(&claim("s1", "a", 0), 0), Ok(Admission::Known));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //!  kernel thread ─► events ──────┘
 //! ```
 
+mod following;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::cluster::client::Accesses;
+use crate::cluster::configuration::{Layers, Report};
+use crate::cluster::events::{Teller, Telling};
 use crate::cluster::lookup::Lookup;
-use crate::cluster::{self, Cluster, Health};
+use crate::cluster::own_node::Own;
+use crate::cluster::{self, Cluster, Health, attachments, report, status};
 use crate::config::{self, Config, Source};
 use crate::directory::{self, Directories};
 use crate::edge::Edge;
@@ -34,6 +40,7 @@ use crate::reconcile::{Parts, Reconciler};
 use crate::server::Server;
 use crate::service_manager::{Heartbeat, ServiceManager};
 use crate::southbound::link::SouthboundLink;
+use following::Following;
 
 /// The reconcile loop looks at everything every ten seconds; one that did not for a minute hangs.
 const HEARTBEAT: Duration = Duration::from_mins(1);
@@ -44,9 +51,12 @@ pub struct App {
     source: Source,
     config: watch::Sender<Arc<Config>>,
     logging: Logging,
+    layers: Layers,
+    own: watch::Receiver<Own>,
+    report: watch::Sender<Report>,
     reconciler: Reconciler,
     handle: Handle,
-    server: Server<Handle>,
+    server: Server<Telling<Handle>>,
     endpoint: Option<Endpoint>,
     metrics: Metrics,
     heartbeat: Heartbeat,
@@ -56,8 +66,9 @@ pub struct App {
 }
 
 impl App {
-    /// `source` and `first` are the configuration file and what it held.
-    pub async fn build(source: Source, first: Config, logging: Logging) -> anyhow::Result<Self> {
+    /// `source` and `file` are the configuration file and what it held.
+    pub async fn build(source: Source, file: Config, logging: Logging) -> anyhow::Result<Self> {
+        let (layers, first) = Layers::begin(file.clone(), file.cluster.is_some());
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let metrics = Metrics::new();
@@ -97,8 +108,30 @@ impl App {
         )?;
         // Nothing that may be wrong with certificates or addresses keeps a VF open.
         reconciler.close_first().await;
-        let server = Server::bind(&first.server, &first.node, handle.clone(), metrics.clone())
-            .context("gRPC server")?;
+        let (telling, refused) = Telling::new(handle.clone());
+        let server =
+            Server::bind(&first.server, &first.node, telling, metrics.clone()).context("gRPC server")?;
+        let (report, reports) = watch::channel(Report::default());
+        let (found, own) = watch::channel(Own::default());
+        if let (Some(accesses), Some(cluster)) = (sources.accesses, &first.cluster) {
+            let published = handle.published();
+            let inputs = report::Inputs {
+                accesses,
+                nic_node: cluster.nic_node.clone(),
+                node: first.node.name.clone(),
+                own: found,
+                status: status::Inputs {
+                    own: own.clone(),
+                    published: published.clone(),
+                    config: config.subscribe(),
+                    report: reports,
+                    metrics: metrics.clone(),
+                },
+                attachments: attachments::Inputs { published: published.clone(), config: config.subscribe() },
+                events: Teller::new(refused, published, own.clone()),
+            };
+            tasks.spawn(report::run(inputs, cancel.clone()));
+        }
         let endpoint = match first.metrics.listen {
             Some(address) => {
                 let bound =
@@ -112,6 +145,9 @@ impl App {
             source,
             config,
             logging,
+            layers,
+            own,
+            report,
             reconciler,
             handle,
             server,
@@ -134,6 +170,9 @@ impl App {
             source,
             config,
             logging,
+            layers,
+            own,
+            report,
             reconciler,
             handle,
             server,
@@ -148,7 +187,17 @@ impl App {
         // Readiness for scrapers and the service manager follows what the reconciler publishes.
         let (readiness, ready) = watch::channel::<Readiness>(Err("starting".to_owned()));
         tasks.spawn(follow_readiness(published.clone(), readiness, manager.clone(), cancel.clone()));
-        tasks.spawn(follow_config(source, config, logging, metrics.clone(), manager.clone(), cancel.clone()));
+        let following = Following {
+            source,
+            layers,
+            own,
+            report,
+            config,
+            logging,
+            metrics: metrics.clone(),
+            manager: manager.clone(),
+        };
+        tasks.spawn(following.run(cancel.clone()));
         if let Some(endpoint) = endpoint {
             let (metrics, heartbeat, cancel) = (metrics.clone(), heartbeat.clone(), cancel.clone());
             tasks.spawn(async move {
@@ -185,7 +234,7 @@ impl App {
 }
 
 /// An agent that can no longer be asked stops, so that its supervisor starts it again.
-async fn serve(server: Server<Handle>, serving: CancellationToken, app: CancellationToken) {
+async fn serve(server: Server<Telling<Handle>>, serving: CancellationToken, app: CancellationToken) {
     if let Err(e) = server.run(serving).await {
         error!(error = %e, "gRPC server ended");
         app.cancel();
@@ -198,6 +247,7 @@ struct Sources {
     policies: PolicyWatch,
     lookup: Option<Lookup>,
     health: Option<Health>,
+    accesses: Option<Accesses>,
 }
 
 async fn sources(
@@ -211,14 +261,20 @@ async fn sources(
         tasks.spawn(follow);
         let Cluster { directories, policies, lookup, health } =
             cluster::start(config, &accesses, metrics.clone(), tasks, cancel);
-        return Sources { directories, policies, lookup: Some(lookup), health: Some(health) };
+        return Sources {
+            directories,
+            policies,
+            lookup: Some(lookup),
+            health: Some(health),
+            accesses: Some(accesses),
+        };
     }
     let (directories, follow) = directory::file::start(config.directory.file.clone(), cancel.clone());
     tasks.spawn(follow);
     let (policies, follow) =
         enforcement::source::start(&config.policy, &config.node.name, metrics, cancel.clone());
     tasks.spawn(follow);
-    Sources { directories, policies, lookup: None, health: None }
+    Sources { directories, policies, lookup: None, health: None, accesses: None }
 }
 
 fn tls_files(tls: &config::SouthboundTls) -> ovsdb_session::TlsFiles {
@@ -253,7 +309,7 @@ async fn follow_readiness(
     loop {
         let now = published.borrow_and_update().clone();
         if now.passes > 0 {
-            let state = now.unready.clone().map_or(Ok(()), Err);
+            let state = now.unready().map_or(Ok(()), Err);
             let status = match &state {
                 Ok(()) => format!("{} attachments", now.attachments.len()),
                 Err(why) => format!("{} attachments; {why}", now.attachments.len()),
@@ -274,42 +330,6 @@ async fn follow_readiness(
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = published.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-async fn follow_config(
-    mut source: Source,
-    config: watch::Sender<Arc<Config>>,
-    logging: Logging,
-    metrics: Metrics,
-    manager: ServiceManager,
-    cancel: CancellationToken,
-) {
-    loop {
-        let change = tokio::select! {
-            () = cancel.cancelled() => return,
-            change = source.next_change() => change,
-        };
-        match change {
-            Ok(new) => {
-                manager.reloading();
-                let restart = config.borrow().needs_restart(&new);
-                if !restart.is_empty() {
-                    warn!(keys = restart.join(", "), "these keys wait for a restart of nic-agent");
-                }
-                if let Err(e) = logging.set_level(&new.log.level) {
-                    warn!(error = %e, "log level stays");
-                }
-                info!("configuration taken over");
-                let adopted = config.borrow().adopt(&new);
-                config.send_replace(Arc::new(adopted));
-                manager.ready("configuration taken over");
-            }
-            Err(e) => {
-                metrics.config_rejected.inc();
-                error!(error = %e, "configuration refused, the last good one stays in force");
-            }
         }
     }
 }

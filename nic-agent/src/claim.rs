@@ -87,6 +87,10 @@ pub enum Refusal {
     NotAttached { key: SandboxKey },
     #[error("no free conntrack zone: all {size} of edge.ct-zones are in use")]
     NoZone { size: u32 },
+    #[error("no VF is left: {budget} of spec.vfBudget are in use")]
+    BudgetUsed { budget: u32 },
+    #[error("{vf} is the server's management port")]
+    ManagementPort { vf: VfId },
     /// The claim is good, but what it asks for was not in place in time. Worth another try.
     #[error("not ready within the deadline: {stage}")]
     NotReady { stage: String },
@@ -113,6 +117,8 @@ impl Refusal {
             Self::SandboxReplayed { .. } => "sandbox-replayed",
             Self::NotAttached { .. } => "not-attached",
             Self::NoZone { .. } => "no-zone",
+            Self::BudgetUsed { .. } => "budget-used",
+            Self::ManagementPort { .. } => "management-port",
             Self::NotReady { .. } => "not-ready",
             Self::Internal(_) => "internal",
         }

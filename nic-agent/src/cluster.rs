@@ -1,4 +1,5 @@
-//! What the agent reads from the Kubernetes API: which pods this node has, and what policy they have.
+//! What the agent reads from the Kubernetes API: which pods this node has, and what policy they have. What it writes there,
+//! and the NicNode that configures it, are in `report` and the modules that it names.
 //!
 //! ```text
 //!  kubeconfig ─► Accesses ─┬─► watch of each kind ── Said ──► State ─┬─► watch<Directory>
@@ -6,23 +7,32 @@
 //!                          └─► Lookup: one pod, asked for ──┘        └─► watch<health>
 //! ```
 //!
-//! Never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
+//! Reading never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
 //! what is kept of it is the policy compiler's (`policy/compiler/pods.rs`).
 //!
 //! Failure: whatever happens to the API, what was last known holds; it is said once, and counted. Before the first
 //! complete list nothing is known: claims are refused with `directory-unavailable`, and attachments of before keep the
 //! policy that `policy.json` holds for them.
 
+pub mod attachments;
 pub mod client;
+pub mod configuration;
+pub mod events;
 pub mod lookup;
+pub mod machine;
+pub mod nic_node;
 mod object;
+pub mod own_node;
+pub mod report;
 mod state;
+pub mod status;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 pub mod trouble;
 mod watch;
+mod words;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ mod source;
 mod template;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use offload::ids::CtZone;
+use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
 
 pub use ovsdb_session::Remote;
@@ -125,6 +125,10 @@ pub struct Edge {
     pub ct_zones: ZoneRange,
     /// The pods' MTU; `None` leaves it as it is.
     pub mtu: Option<u32>,
+    /// How many attachments there may be; only a NicNode says it.
+    pub vf_budget: Option<u32>,
+    /// The server's own VF, which is no pod's; only a NicNode names it.
+    pub management_port: Option<VfId>,
 }
 
 impl Edge {

@@ -11,6 +11,7 @@ mod endpoint;
 mod tests;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -74,6 +75,8 @@ pub struct Metrics {
     /// Connections that were turned away because `server.max-connections` were open.
     pub connections_refused: Counter,
     pub connections: Gauge,
+    /// When the server last asked for something, with its own certificate; 0: never.
+    pub host_last_request: Gauge,
     /// Where an attach spent its time.
     pub attach_seconds: HistogramFamily<StageLabel>,
     pub reconciles: Family<OutcomeLabel, Counter>,
@@ -117,6 +120,11 @@ impl Metrics {
         let connections_refused =
             all.add("connections_refused", "Connections closed for being too many", Counter::default());
         let connections = all.add("connections", "Open gRPC connections", Gauge::default());
+        let host_last_request = all.add(
+            "host_last_request_timestamp_seconds",
+            "When the server last asked for something, with its own certificate",
+            Gauge::default(),
+        );
         let attach_seconds = all.add(
             "attach_seconds",
             "Time that an attach spent, by stage",
@@ -160,6 +168,7 @@ impl Metrics {
             tls_failures,
             connections_refused,
             connections,
+            host_last_request,
             attach_seconds,
             reconciles,
             reconcile_seconds,
@@ -181,6 +190,12 @@ impl Metrics {
 
     pub fn request(&self, method: &'static str, reason: &'static str) {
         self.requests.get_or_create(&RequestLabels { method, reason }).inc();
+    }
+
+    /// The server asked, with its own certificate.
+    pub fn host_asked(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.host_last_request.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub fn tls_failure(&self, cause: &'static str) {

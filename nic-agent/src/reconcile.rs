@@ -249,6 +249,8 @@ impl Reconciler {
                 ledger: &self.ledger,
                 served: &config.node.name,
                 zones: config.edge.ct_zones,
+                budget: config.edge.vf_budget,
+                management_port: config.edge.management_port,
                 representor: &|vf| match seen {
                     Ok(seen) => seen.representor(vf),
                     Err(why) => Err(format!("none that can be read ({why})")),

@@ -88,6 +88,8 @@ async fn each_refusal_has_its_reason_and_its_code() {
         (Refusal::NotAttached { key: key() }, Code::NotFound),
         (Refusal::SandboxReplayed { key: key() }, Code::FailedPrecondition),
         (Refusal::NoZone { size: 255 }, Code::ResourceExhausted),
+        (Refusal::BudgetUsed { budget: 1 }, Code::ResourceExhausted),
+        (Refusal::ManagementPort { vf }, Code::AlreadyExists),
         (Refusal::NotReady { stage: text() }, Code::DeadlineExceeded),
         (Refusal::DirectoryUnavailable { why: text() }, Code::Unavailable),
         (Refusal::Internal(text()), Code::Unavailable),

@@ -13,7 +13,7 @@ use toml::Value;
 
 use super::{Remote, ZoneRange};
 
-pub(super) type Checked<T> = Result<T, String>;
+pub(crate) type Checked<T> = Result<T, String>;
 
 pub(super) fn string(value: &Value) -> Checked<&str> {
     value.as_str().ok_or_else(|| "write a text in quotation marks".to_owned())
@@ -108,7 +108,7 @@ pub(super) fn dns_subdomain(value: &Value) -> Checked<String> {
 }
 
 /// What a certificate may hold as a DNS name.
-pub(super) fn certificate_name(value: &Value) -> Checked<String> {
+pub(crate) fn certificate_name(value: &Value) -> Checked<String> {
     match value.as_str() {
         Some(text) if DnsName::try_from(text).is_ok() => Ok(text.to_owned()),
         _ => Err("write the DNS name that the host-shim's client certificate holds".to_owned()),
@@ -116,7 +116,7 @@ pub(super) fn certificate_name(value: &Value) -> Checked<String> {
 }
 
 /// Goes into OVS's external_ids, and from there into OVN's tables and command lines.
-pub(super) fn identifier(value: &Value) -> Checked<String> {
+pub(crate) fn identifier(value: &Value) -> Checked<String> {
     match value.as_str() {
         Some(text)
             if (1..=253).contains(&text.len())
@@ -128,7 +128,7 @@ pub(super) fn identifier(value: &Value) -> Checked<String> {
     }
 }
 
-pub(super) fn interface_name(text: &str) -> Checked<String> {
+pub(crate) fn interface_name(text: &str) -> Checked<String> {
     if crate::names::is_interface_name(text) && !text.contains(',') {
         Ok(text.to_owned())
     } else {
@@ -138,7 +138,7 @@ pub(super) fn interface_name(text: &str) -> Checked<String> {
 }
 
 /// An end of a tunnel: some one host's address.
-pub(super) fn tunnel_address(text: &str) -> Checked<IpAddr> {
+pub(crate) fn tunnel_address(text: &str) -> Checked<IpAddr> {
     text.parse()
         .ok()
         .filter(|ip: &IpAddr| {
@@ -151,7 +151,7 @@ pub(super) fn tunnel_address(text: &str) -> Checked<IpAddr> {
 const REMOTE: &str = "write unix:/path, tcp:host:port or ssl:host:port; an IPv6 host in [brackets]";
 
 /// Stricter than the session's own parser: an absolute path, a host that can be one.
-pub(super) fn remote(text: &str) -> Checked<Remote> {
+pub(crate) fn remote(text: &str) -> Checked<Remote> {
     let (method, rest) = text.split_once(':').ok_or(REMOTE)?;
     if method == "unix" {
         let path = path(&Value::from(rest)).map_err(|_| REMOTE)?;

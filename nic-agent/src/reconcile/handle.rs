@@ -173,6 +173,6 @@ impl Attachments for Handle {
     }
 
     async fn status(&self) -> Result<(), String> {
-        self.published.borrow().unready.clone().map_or(Ok(()), Err)
+        self.published.borrow().unready().map_or(Ok(()), Err)
     }
 }

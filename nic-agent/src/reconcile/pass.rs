@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::enforce::{Enforcement, policy_known};
 use super::links::{self, LinkStep, RepView};
-use super::published::{Entry, Published, State};
+use super::published::{Entry, Health, Published, State, Wiring};
 use super::restore::Restore;
 use super::stage::{self, Facts, PortState};
 use super::{Reconciler, admission};
@@ -310,7 +310,7 @@ impl Reconciler {
         let &Found { view, ports, conflicts, flows, enforced } = found;
         let mut published = Published {
             attachments: BTreeMap::new(),
-            unready: self.unready(view, flows),
+            health: self.health(view, flows),
             passes: self.publish.borrow().passes + 1,
             steps: outcome.steps,
             policy: self.policy_status(enforced),
@@ -350,23 +350,33 @@ impl Reconciler {
                 }
             };
             let token = self.tokens.get(key).copied().unwrap_or(0);
-            let entry = Entry { claim: attachment.claim.clone(), token, state };
+            let wiring = Wiring {
+                zone: attachment.zone,
+                logical_port: attachment.logical_port.clone(),
+                binding: attachment.binding.clone(),
+                representor: self.rep_names.get(&attachment.claim.vf).cloned(),
+            };
+            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
             published.attachments.insert(key.clone(), entry);
         }
         self.publish.send_replace(Arc::new(published));
     }
 
-    fn unready(&self, view: Result<&OvsView, &str>, flows: &Result<(), String>) -> Option<String> {
-        if let Err(why) = &self.seen {
-            return Some(format!("representors: {why}"));
+    fn health(&self, view: Result<&OvsView, &str>, flows: &Result<(), String>) -> Health {
+        let down = |why| format!("Open vSwitch not connected: {why}");
+        let flows = || flows.as_ref().err().map(|why| format!("flows: {why}"));
+        let (reps, representors) = match &self.seen {
+            Ok(seen) => (seen.reps.as_slice(), None),
+            Err(why) => (Default::default(), Some(format!("representors: {why}"))),
+        };
+        Health {
+            representors,
+            ovs: view.err().map(down).or_else(flows),
+            ovn: self.southbound.unready(),
+            cluster: self.health.as_ref().and_then(|it| it.borrow().clone().err()),
+            ovs_version: view.ok().map(|view| view.ovs_version.clone()).filter(|it| !it.is_empty()),
+            vfs: reps.iter().filter(|rep| rep.vf.is_some()).count(),
         }
-        if let Err(why) = view {
-            return Some(format!("Open vSwitch not connected: {why}"));
-        }
-        if let Err(why) = flows {
-            return Some(format!("flows: {why}"));
-        }
-        self.southbound.unready().or_else(|| self.health.as_ref()?.borrow().clone().err())
     }
 
     fn account(&mut self, outcome: Outcome, started: Instant) -> bool {

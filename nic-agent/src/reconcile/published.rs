@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use offload::ids::CtZone;
 use serde::{Serialize, Serializer};
 
 use super::links::Offload;
+use crate::attachment::Binding;
 use crate::claim::{Attached, Claim, SandboxKey};
 use crate::policy::Origins;
 
@@ -13,13 +15,34 @@ use crate::policy::Origins;
 #[derive(Debug, Clone, Default)]
 pub struct Published {
     pub attachments: BTreeMap<SandboxKey, Entry>,
-    /// Why an attach could not succeed now, if so.
-    pub unready: Option<String>,
+    pub health: Health,
     /// Passes so far; the first is done when this is not 0.
     pub passes: u64,
     /// What the last pass had to change; 0 when all was right.
     pub steps: usize,
     pub policy: PolicyStatus,
+}
+
+impl Published {
+    /// Why an attach could not succeed now, if so.
+    pub fn unready(&self) -> Option<String> {
+        let Health { representors, ovs, ovn, cluster, .. } = &self.health;
+        representors.as_ref().or(ovs.as_ref()).or(ovn.as_ref()).or(cluster.as_ref()).cloned()
+    }
+}
+
+/// What attachments depend on: in each, why it is not as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    pub representors: Option<String>,
+    pub ovs: Option<String>,
+    pub ovn: Option<String>,
+    /// What is read from the Kubernetes API; well where there is no cluster.
+    pub cluster: Option<String>,
+    /// As Open vSwitch says it; none when that cannot be asked.
+    pub ovs_version: Option<String>,
+    /// Representors of VFs.
+    pub vfs: usize,
 }
 
 /// How policy is enforced, for whoever asks the agent.
@@ -70,7 +93,18 @@ pub struct Entry {
     pub claim: Claim,
     /// Grows with each Attach of this sandbox, so that one that gives up does not withdraw another's.
     pub token: u64,
+    pub wiring: Wiring,
     pub state: State,
+}
+
+/// Where an attachment is, or will be.
+#[derive(Debug, Clone)]
+pub struct Wiring {
+    pub zone: CtZone,
+    pub logical_port: String,
+    pub binding: Option<Binding>,
+    /// The representor's device, as last seen.
+    pub representor: Option<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -20,12 +20,13 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::WrongNode { .. }
         | Refusal::HostNetwork { .. }
         | Refusal::Finished { .. } => Code::PermissionDenied,
-        Refusal::VfHeld { .. } | Refusal::SandboxInUse { .. } | Refusal::LogicalPortHeld { .. } => {
-            Code::AlreadyExists
-        }
+        Refusal::VfHeld { .. }
+        | Refusal::ManagementPort { .. }
+        | Refusal::SandboxInUse { .. }
+        | Refusal::LogicalPortHeld { .. } => Code::AlreadyExists,
         Refusal::NoSuchVf { .. } | Refusal::NotAttached { .. } => Code::NotFound,
         Refusal::SandboxReplayed { .. } => Code::FailedPrecondition,
-        Refusal::NoZone { .. } => Code::ResourceExhausted,
+        Refusal::NoZone { .. } | Refusal::BudgetUsed { .. } => Code::ResourceExhausted,
         Refusal::NotReady { .. } => Code::DeadlineExceeded,
         Refusal::DirectoryUnavailable { .. } | Refusal::Internal(_) => Code::Unavailable,
     }

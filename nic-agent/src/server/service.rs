@@ -78,6 +78,7 @@ impl<A: Attachments> Service<A> {
 
     fn authorise(&self, method: &'static str, peer: Option<&Peer>) -> Result<(), Status> {
         if peer.is_some_and(|peer| peer.is_our_host) {
+            self.metrics.host_asked();
             return Ok(());
         }
         self.metrics.request(method, WRONG_IDENTITY);

@@ -1,0 +1,225 @@
+//! `PodAttachment`s: where the pods of this NIC are wired, for whoever asks the cluster.
+//!
+//! Level-triggered: those that should be there, from what the reconciler publishes, against those that the API has of
+//! this node; a pure [`plan`] says what to create, to update and to delete. Objects of other nodes are never touched, and
+//! would not be allowed to be. A spec cannot be changed, so another sandbox's attachment takes the place of the old one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use drawbridge_api::{
+    AttachmentOffload, Condition, ConditionStatus, PodAttachment, PodAttachmentSpec, PodAttachmentStatus,
+    PodReference, RuleSets, SoftwareRule, Vf, attachment_conditions as kinds,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use ring::digest;
+
+use super::words::status_of;
+use crate::claim::Claim;
+use crate::reconcile::published::{Entry, PodStatus, Published, State};
+
+mod write;
+pub use write::{Inputs, run};
+
+/// Rules in software that a status lists; they are counted all the same.
+const LISTED: usize = 8;
+/// Figures change with the traffic: an object is not written for them alone before this time is over.
+const FIGURES: Duration = Duration::from_secs(30);
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    Create(Box<PodAttachment>),
+    Status { key: Key, status: Box<PodAttachmentStatus>, only_figures: bool },
+    Delete { key: Key, uid: Option<String> },
+}
+
+/// Those of what is published.
+pub fn wanted(published: &Published, node: &str, hw_offload: bool) -> BTreeMap<Key, PodAttachment> {
+    let of = |entry: &Entry| {
+        let claim = &entry.claim;
+        let vf = claim.vf.to_string();
+        let mut pods = published.policy.pods.iter();
+        let policy = pods.find(|pod| pod.uid == claim.pod.uid && pod.vf == vf);
+        let mut attachment = PodAttachment::new(&name(claim), spec(claim, node));
+        attachment.metadata.namespace = Some(claim.pod.namespace.clone());
+        attachment.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: claim.pod.name.clone(),
+            uid: claim.pod.uid.clone(),
+            ..OwnerReference::default()
+        }]);
+        attachment.status = Some(status(entry, policy, hw_offload));
+        ((claim.pod.namespace.clone(), name(claim)), attachment)
+    };
+    published.attachments.values().map(of).collect()
+}
+
+fn spec(claim: &Claim, node: &str) -> PodAttachmentSpec {
+    PodAttachmentSpec {
+        pod: PodReference { name: claim.pod.name.clone(), uid: claim.pod.uid.clone() },
+        interface: claim.key.interface.clone(),
+        node: node.to_owned(),
+        vf: Vf { pf: claim.vf.pf, vf: claim.vf.vf },
+    }
+}
+
+/// `POD-INTERFACE` where that is a name and no other pod's; else the interface's place is taken by a hash, which is
+/// longer than an interface's name can be.
+fn name(claim: &Claim) -> String {
+    /// `metadata.name` of an object.
+    const LONGEST: usize = 253;
+    const HASH: usize = 16;
+    let (pod, interface) = (&claim.pod.name, &claim.key.interface);
+    let plain = format!("{pod}-{interface}");
+    // With a dash in it, it could be the end of another pod's name.
+    if plain.len() <= LONGEST && !interface.contains('-') && is_object_name(&plain) {
+        return plain;
+    }
+    let digest = digest::digest(&digest::SHA256, format!("{pod}/{interface}").as_bytes());
+    let mut hash = String::new();
+    for byte in digest.as_ref().iter().take(HASH / 2) {
+        // A String takes whatever is written to it.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    let pod: String = pod.chars().take(LONGEST - HASH - 1).collect();
+    format!("{}-{hash}", pod.trim_end_matches(['.', '-']))
+}
+
+/// As Kubernetes has it: a subdomain of RFC 1123, but for its labels' length (`IsDNS1123Subdomain`).
+fn is_object_name(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    text.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    })
+}
+
+fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAttachmentStatus {
+    let (wiring, claim) = (&entry.wiring, &entry.claim);
+    let binding = wiring.binding.as_ref();
+    let bound = match &entry.state {
+        State::Ready(_) => Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow"),
+        State::Waiting(missing) => Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing),
+    };
+    let offload = policy.map(|it| &it.offload).cloned().unwrap_or_default();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let (hardware, software) = (count(offload.hardware), count(offload.software.len()));
+    let reasons = offload.software.iter().map(|rule| rule.why.clone());
+    let offloaded = status_of(kinds::OFFLOADED, hw_offload, (hardware.into(), software.into()), reasons);
+    PodAttachmentStatus {
+        representor: wiring.representor.clone(),
+        logical_port: Some(wiring.logical_port.clone()),
+        mac: binding.map(|it| it.mac.to_string()),
+        ips: binding.map(|it| it.ips.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        conntrack_zone: Some(wiring.zone.get()),
+        rule_sets: policy
+            .map(|it| RuleSets { egress: it.egress_rule_set, ingress: it.ingress_rule_set })
+            .unwrap_or_default(),
+        offload: AttachmentOffload {
+            hardware_rules: hardware,
+            software_rules: software,
+            in_software: offload
+                .software
+                .iter()
+                .take(LISTED)
+                .map(|rule| SoftwareRule { rule: shortened(&rule.filter), reason: shortened(&rule.why) })
+                .collect(),
+        },
+        conditions: vec![bound, enforced(policy, claim), offloaded],
+    }
+}
+
+/// Within what the schema allows.
+fn shortened(text: &str) -> String {
+    text.chars().take(1000).collect()
+}
+
+fn enforced(policy: Option<&PodStatus>, claim: &Claim) -> Condition {
+    let of = |status, reason: &str, what: &str| Condition::new(kinds::POLICY_ENFORCED, status, reason, what);
+    let Some(policy) = policy else {
+        let what = format!("{} has not been looked at yet", claim.pod);
+        return of(ConditionStatus::Unknown, "Pending", &what);
+    };
+    match (&policy.closed, policy.settled, policy.egress_rule_set | policy.ingress_rule_set) {
+        (Some(why), _, _) => of(ConditionStatus::False, "PolicyUnknown", &format!("nothing passes: {why}")),
+        (None, false, _) => of(
+            ConditionStatus::False,
+            "Settling",
+            "the rules are on their way into the tables, or connections that they deny are being ended",
+        ),
+        (None, true, 0) => of(ConditionStatus::True, "Unrestricted", "no policy restricts the pod"),
+        (None, true, _) => of(ConditionStatus::True, "Enforced", "no connection is left that policy denies"),
+    }
+}
+
+/// `wanted` against what the API has. `figures_due` says whether an object may be written for its figures alone.
+pub fn plan(
+    wanted: &BTreeMap<Key, PodAttachment>,
+    observed: &BTreeMap<Key, PodAttachment>,
+    node: &str,
+    now: &str,
+    figures_due: impl Fn(&Key) -> bool,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (key, there) in observed.iter().filter(|(_, it)| it.spec.node == node) {
+        let delete = || Step::Delete { key: key.clone(), uid: there.metadata.uid.clone() };
+        let going = there.metadata.deletion_timestamp.is_some();
+        match wanted.get(key) {
+            _ if going => {}
+            None => steps.push(delete()),
+            Some(wanted) if wanted.spec != there.spec || !is_owned_alike(wanted, there) => {
+                steps.push(delete());
+            }
+            Some(wanted) => {
+                let before = there.status.clone().unwrap_or_default();
+                let after = stamped(wanted.status.clone().unwrap_or_default(), &before, there, now);
+                let only_figures = without_figures(&after, &before) == before;
+                if after != before && (!only_figures || figures_due(key)) {
+                    steps.push(Step::Status { key: key.clone(), status: Box::new(after), only_figures });
+                }
+            }
+        }
+    }
+    for (key, wanted) in wanted.iter().filter(|(key, _)| !observed.contains_key(*key)) {
+        let create = PodAttachment { status: None, ..wanted.clone() };
+        debug_assert_eq!(create.metadata.name.as_ref(), Some(&key.1));
+        steps.push(Step::Create(Box::new(create)));
+    }
+    steps
+}
+
+fn is_owned_alike(wanted: &PodAttachment, there: &PodAttachment) -> bool {
+    let uids = |it: &PodAttachment| -> Vec<String> {
+        it.metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect()
+    };
+    uids(wanted) == uids(there)
+}
+
+fn stamped(
+    status: PodAttachmentStatus,
+    before: &PodAttachmentStatus,
+    there: &PodAttachment,
+    now: &str,
+) -> PodAttachmentStatus {
+    let generation = there.metadata.generation;
+    let conditions = status.conditions.into_iter();
+    let conditions = conditions.map(|it| it.of(generation).after(&before.conditions, now)).collect();
+    PodAttachmentStatus { conditions, ..status }
+}
+
+fn without_figures(status: &PodAttachmentStatus, before: &PodAttachmentStatus) -> PodAttachmentStatus {
+    let mut status = PodAttachmentStatus { offload: before.offload.clone(), ..status.clone() };
+    if let Some(old) = before.conditions.iter().find(|it| it.kind == kinds::OFFLOADED) {
+        for new in status.conditions.iter_mut().filter(|it| it.kind == kinds::OFFLOADED) {
+            new.clone_from(old);
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests;

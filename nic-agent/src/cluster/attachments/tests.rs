@@ -1,0 +1,180 @@
+use std::sync::Arc;
+
+use drawbridge_api::ConditionStatus;
+use offload::ids::{CtZone, VfId};
+
+use super::*;
+use crate::attachment::Binding;
+use crate::claim::{Attached, PodRef, SandboxKey};
+use crate::reconcile::links::{InSoftware, Offload};
+use crate::reconcile::published::Wiring;
+
+fn claim(pod: &str, interface: &str, vf: u16) -> Claim {
+    Claim {
+        key: SandboxKey { sandbox: format!("sandbox-{pod}"), interface: interface.to_owned() },
+        pod: PodRef { namespace: "ns".to_owned(), name: pod.to_owned(), uid: format!("uid-{pod}") },
+        network: String::new(),
+        pci_address: String::new(),
+        vf: VfId { pf: 0, vf },
+    }
+}
+
+fn entry(claim: Claim, ready: bool) -> Entry {
+    let mac = "0a:00:00:00:00:01".parse().unwrap();
+    let attached = Attached {
+        mac,
+        mtu: 1400,
+        addresses: Vec::new(),
+        routes: Vec::new(),
+        logical_port: "ns_a".to_owned(),
+    };
+    let state = if ready {
+        State::Ready(Arc::new(attached))
+    } else {
+        State::Waiting("the port has no address".to_owned())
+    };
+    let wiring = Wiring {
+        zone: CtZone::new(61000).unwrap(),
+        logical_port: "ns_a".to_owned(),
+        binding: ready.then(|| Binding { mac, ips: vec!["10.0.0.1".parse().unwrap()], dhcp: false }),
+        representor: Some("c1pf0vf1".to_owned()),
+    };
+    Entry { claim, token: 1, wiring, state }
+}
+
+fn published(entries: Vec<Entry>, offload: &Offload) -> Published {
+    let mut published = Published { passes: 1, ..Published::default() };
+    for entry in entries {
+        published.policy.pods.push(PodStatus {
+            namespace: entry.claim.pod.namespace.clone(),
+            name: entry.claim.pod.name.clone(),
+            uid: entry.claim.pod.uid.clone(),
+            vf: entry.claim.vf.to_string(),
+            zone: 61000,
+            closed: None,
+            egress_rule_set: 4,
+            ingress_rule_set: 0,
+            settled: true,
+            offload: offload.clone(),
+        });
+        published.attachments.insert(entry.claim.key.clone(), entry);
+    }
+    published
+}
+
+fn key(name: &str) -> Key {
+    ("ns".to_owned(), name.to_owned())
+}
+
+/// The API after these steps.
+fn applied(mut objects: BTreeMap<Key, PodAttachment>, steps: &[Step]) -> BTreeMap<Key, PodAttachment> {
+    for step in steps {
+        match step {
+            Step::Create(object) => {
+                let mut object = object.clone();
+                object.metadata.uid = Some("of-the-object".to_owned());
+                object.metadata.generation = Some(1);
+                objects.insert(key(object.metadata.name.as_deref().unwrap()), *object);
+            }
+            Step::Status { key, status, .. } => {
+                objects.get_mut(key).unwrap().status = Some((**status).clone());
+            }
+            Step::Delete { key, .. } => {
+                objects.remove(key).unwrap();
+            }
+        }
+    }
+    objects
+}
+
+fn planned(published: &Published, observed: &BTreeMap<Key, PodAttachment>, now: &str) -> Vec<Step> {
+    plan(&wanted(published, "server1", true), observed, "server1", now, |_| true)
+}
+
+#[test]
+fn an_attachment_comes_lives_and_goes() {
+    let waiting = published(vec![entry(claim("a", "eth0", 1), false)], &Offload::default());
+    let steps = planned(&waiting, &BTreeMap::new(), "t1");
+    assert!(
+        matches!(&steps[..], [Step::Create(it)] if it.metadata.name.as_deref() == Some("a-eth0")),
+        "{steps:?}"
+    );
+    let api = applied(BTreeMap::new(), &steps);
+    let owner = &api[&key("a-eth0")].metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Pod", "uid-a"));
+
+    let steps = planned(&waiting, &api, "t1");
+    let api = applied(api, &steps);
+    let condition = |api: &BTreeMap<Key, PodAttachment>, kind: &str| {
+        let status = api[&key("a-eth0")].status.clone().unwrap();
+        status.conditions.into_iter().find(|it| it.kind == kind).unwrap()
+    };
+    let bound = condition(&api, kinds::BOUND);
+    assert_eq!((bound.status, bound.reason.as_str()), (ConditionStatus::False, "Waiting"));
+    assert_eq!((bound.message.as_str(), bound.observed_generation), ("the port has no address", Some(1)));
+    assert_eq!(planned(&waiting, &api, "t2"), [], "nothing is written twice");
+
+    let offload = Offload {
+        hardware: 2,
+        software: vec![InSoftware { filter: "sctp".to_owned(), why: "no SCTP".to_owned() }],
+    };
+    let ready = published(vec![entry(claim("a", "eth0", 1), true)], &offload);
+    let steps = planned(&ready, &api, "t3");
+    let api = applied(api, &steps);
+    let status = api[&key("a-eth0")].status.clone().unwrap();
+    assert_eq!((status.mac.as_deref(), status.ips.len()), (Some("0a:00:00:00:00:01"), 1));
+    assert_eq!((status.conntrack_zone, status.rule_sets.egress), (Some(61000), 4));
+    assert_eq!(status.offload.in_software[0].reason, "no SCTP");
+    assert_eq!(condition(&api, kinds::BOUND).last_transition_time, "t3");
+    assert_eq!(condition(&api, kinds::POLICY_ENFORCED).last_transition_time, "t1");
+    assert_eq!(condition(&api, kinds::OFFLOADED).reason, "InSoftware");
+
+    let gone = published(Vec::new(), &Offload::default());
+    let steps = planned(&gone, &api, "t4");
+    assert_eq!(steps, [Step::Delete { key: key("a-eth0"), uid: Some("of-the-object".to_owned()) }]);
+}
+
+#[test]
+fn another_sandbox_takes_the_place_and_other_nodes_are_left_alone() {
+    let old = published(vec![entry(claim("a", "eth0", 1), true)], &Offload::default());
+    let api = applied(BTreeMap::new(), &planned(&old, &BTreeMap::new(), "t"));
+    let new = published(vec![entry(claim("a", "eth0", 5), true)], &Offload::default());
+    let steps = planned(&new, &api, "t");
+    assert!(matches!(&steps[..], [Step::Delete { .. }]), "{steps:?}");
+    assert!(matches!(&planned(&new, &applied(api, &steps), "t")[..], [Step::Create(_)]));
+
+    let foreign = wanted(&old, "server2", true);
+    let none = published(Vec::new(), &Offload::default());
+    assert_eq!(planned(&none, &foreign, "t"), []);
+    assert_eq!(planned(&old, &foreign, "t"), [], "its name is taken: the other node's agent deletes it");
+    let mut going = applied(BTreeMap::new(), &planned(&old, &BTreeMap::new(), "t"));
+    let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+    going.get_mut(&key("a-eth0")).unwrap().metadata.deletion_timestamp = Some(time);
+    assert_eq!(planned(&none, &going, "t"), []);
+}
+
+#[test]
+fn figures_wait() {
+    let quiet =
+        published(vec![entry(claim("a", "eth0", 1), true)], &Offload { hardware: 1, software: Vec::new() });
+    let api = applied(BTreeMap::new(), &planned(&quiet, &BTreeMap::new(), "t"));
+    let api = applied(api.clone(), &planned(&quiet, &api, "t"));
+    let busy =
+        published(vec![entry(claim("a", "eth0", 1), true)], &Offload { hardware: 9, software: Vec::new() });
+    let wanted = wanted(&busy, "server1", true);
+    assert_eq!(plan(&wanted, &api, "server1", "t", |_| false), []);
+    let due = plan(&wanted, &api, "server1", "t", |_| true);
+    assert!(matches!(&due[..], [Step::Status { only_figures: true, .. }]), "{due:?}");
+}
+
+#[test]
+fn names_are_names_and_nobody_elses() {
+    assert_eq!(name(&claim("a-b", "c", 1)), "a-b-c");
+    assert_ne!(name(&claim("a", "b-c", 1)), "a-b-c");
+    let long = "x".repeat(253);
+    for (pod, interface) in [("a", "b-c"), ("a", "Net_1"), (long.as_str(), "eth0"), ("a.b", "eth0.100")] {
+        let name = name(&claim(pod, interface, 1));
+        assert!(is_object_name(&name) && name.len() <= 253, "{name}");
+        assert_ne!(name, self::name(&claim(pod, "other-1", 1)));
+    }
+}

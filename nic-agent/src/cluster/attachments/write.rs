@@ -1,0 +1,188 @@
+//! Keeps the API's PodAttachments as planned.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drawbridge_api::PodAttachment;
+use futures::{FutureExt, StreamExt};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use ovsdb_session::reconnect::Reconnect;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{FIGURES, Key, Step, plan, wanted};
+use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
+use crate::config::Config;
+use crate::reconcile::published::Published;
+
+/// Between two rounds of writing, for what was written to come back by the watch.
+const APART: Duration = Duration::from_millis(500);
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
+
+#[derive(Clone)]
+pub struct Inputs {
+    pub published: watch::Receiver<Arc<Published>>,
+    pub config: watch::Receiver<Arc<Config>>,
+}
+
+/// What the API has of this node.
+#[derive(Default)]
+struct Observed {
+    listed: bool,
+    objects: BTreeMap<Key, PodAttachment>,
+    listing: BTreeMap<Key, PodAttachment>,
+}
+
+impl Observed {
+    fn apply(&mut self, event: watcher::Event<PodAttachment>) {
+        match event {
+            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::InitApply(object) => {
+                self.listing.insert(key(&object), object);
+            }
+            watcher::Event::InitDone => {
+                self.objects = std::mem::take(&mut self.listing);
+                self.listed = true;
+            }
+            watcher::Event::Apply(object) => {
+                self.objects.insert(key(&object), object);
+            }
+            watcher::Event::Delete(object) => {
+                self.objects.remove(&key(&object));
+            }
+        }
+    }
+}
+
+fn key(object: &PodAttachment) -> Key {
+    let meta = object.meta();
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// Until dropped, or until the agent stops.
+pub async fn run(client: Client, mut from: Inputs) {
+    let node = from.config.borrow().node.name.clone();
+    let own = watcher::Config::default().fields(&format!("spec.node={node}"));
+    let events = watcher(Api::<PodAttachment>::all(client.clone()), own).default_backoff();
+    let mut events = pin!(events);
+    let mut observed = Observed::default();
+    let mut figures: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut pauses = Reconnect::new(1, RETRY.0, RETRY.1);
+    let mut failing: Option<String> = None;
+    let mut not_before = Instant::now();
+    loop {
+        // All that is there already, so that nothing is planned twice.
+        while let Some(Some(event)) = events.next().now_or_never() {
+            take(event, &mut observed);
+        }
+        let published = from.published.borrow_and_update().clone();
+        let hw_offload = from.config.borrow_and_update().chassis.hw_offload;
+        if observed.listed && published.passes > 0 && Instant::now() >= not_before {
+            let wanted = wanted(&published, &node, hw_offload);
+            figures.retain(|key, _| wanted.contains_key(key));
+            let due = |key: &Key| figures.get(key).is_none_or(|last| last.elapsed() >= FIGURES);
+            let steps = plan(&wanted, &observed.objects, &node, &now(), due);
+            let mut outcome = Ok(());
+            let some = !steps.is_empty();
+            for step in steps {
+                match take_step(&client, &step).await {
+                    Ok(()) => {
+                        if let Step::Status { key, .. } = step {
+                            figures.insert(key, Instant::now());
+                        }
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            let pause = match outcome {
+                Ok(()) => {
+                    if some && failing.take().is_some() {
+                        pauses = Reconnect::new(1, RETRY.0, RETRY.1);
+                    }
+                    jittered(APART)
+                }
+                Err(error) => {
+                    if failing.as_ref() != Some(&error) {
+                        warn!(error, "PodAttachments not written");
+                        failing = Some(error);
+                    }
+                    pauses.next_try().delay.max(APART)
+                }
+            };
+            if some {
+                not_before = Instant::now() + pause;
+            }
+        }
+        // A change that came too early, or figures that were not due, are looked at then.
+        let early = Instant::now() < not_before;
+        let idle = tokio::time::sleep_until(if early { not_before } else { Instant::now() + FIGURES });
+        tokio::select! {
+            Some(event) = events.next() => take(event, &mut observed),
+            changed = from.published.changed() => if changed.is_err() { return },
+            changed = from.config.changed() => if changed.is_err() { return },
+            () = idle => {}
+        }
+    }
+}
+
+fn take(event: Result<watcher::Event<PodAttachment>, watcher::Error>, observed: &mut Observed) {
+    match event {
+        Ok(event) => observed.apply(event),
+        // The watch comes back by itself; what was seen before is still the best that is known.
+        Err(error) => debug!(error = %error, "PodAttachments cannot be followed"),
+    }
+}
+
+async fn take_step(client: &Client, step: &Step) -> Result<(), String> {
+    let of = |namespace: &str| Api::<PodAttachment>::namespaced(client.clone(), namespace);
+    let work = async {
+        match step {
+            Step::Create(object) => {
+                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                let parameters =
+                    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                match of(namespace).create(&parameters, object).await {
+                    // The watch has not said so yet.
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                    // The pod's namespace goes, and the pod with it.
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other.map(drop),
+                }
+            }
+            Step::Status { key: (namespace, name), status, .. } => {
+                let patch = Patch::Apply(json!({
+                    "apiVersion": PodAttachment::api_version(&()),
+                    "kind": PodAttachment::kind(&()),
+                    "metadata": { "name": name, "namespace": namespace },
+                    "status": status,
+                }));
+                let parameters = PatchParams::apply(MANAGER).force();
+                gone_is_well(of(namespace).patch_status(name, &parameters, &patch).await)
+            }
+            Step::Delete { key: (namespace, name), uid } => {
+                let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+                let parameters =
+                    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                gone_is_well(of(namespace).delete(name, &parameters).await)
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer for {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// The pod is deleted, and its garbage collected: what we would say of it has no place any more.
+fn gone_is_well<T>(outcome: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match outcome {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        other => other.map(drop),
+    }
+}

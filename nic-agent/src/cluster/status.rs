@@ -1,0 +1,183 @@
+//! What the agent says of itself: `NicNode.status`.
+//!
+//! A pure function of the agent's state makes it; [`run`] writes it, level-triggered, by server-side apply on the status
+//! subresource. Conditions, addresses and versions are written when they change; figures and the heartbeat with them, or
+//! once a minute. Nothing waits for it: whatever the API does, the agent goes on.
+
+use std::time::Duration;
+
+use drawbridge_api::{
+    Address, AddressType, Condition, ConditionStatus, NicNodeStatus, OffloadFigures, Versions, VfCount,
+    conditions as kinds,
+};
+
+use super::configuration::{Report, Verdict};
+use super::machine::Machine;
+use super::words::{few, status_of};
+use crate::config::Config;
+use crate::reconcile::published::Published;
+
+mod write;
+pub use write::{Inputs, run};
+
+/// A shim speaks when pods come and go, and when it is asked how it is: silence means nothing.
+const HEARD: &str = "Heard";
+
+/// All that the status is made of.
+pub struct Facts<'a> {
+    pub published: &'a Published,
+    pub config: &'a Config,
+    pub report: &'a Report,
+    pub machine: &'a Machine,
+    /// Has the server's shim asked for anything since the agent started?
+    pub shim_heard: bool,
+    /// `metadata.generation` as last seen.
+    pub generation: Option<i64>,
+}
+
+/// `before` is what the API has; `now` is the time, RFC 3339.
+pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
+    let Facts { published, config, machine, .. } = facts;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let conditions = conditions(facts).into_iter();
+    NicNodeStatus {
+        observed_generation: facts.generation,
+        heartbeat: Some(now.to_owned()),
+        versions: Versions {
+            agent: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            ovs: published.health.ovs_version.clone(),
+            ovn: None,
+            kernel: machine.kernel.clone(),
+            firmware: machine.firmware.clone(),
+        },
+        serial: machine.serial.clone(),
+        vfs: VfCount { total: count(published.health.vfs), used: count(published.attachments.len()) },
+        offload: figures(published),
+        addresses: config
+            .chassis
+            .ovn_encap_ip
+            .iter()
+            .map(|ip| Address { kind: AddressType::Encapsulation, address: ip.to_string() })
+            .collect(),
+        conditions: conditions.map(|it| it.of(facts.generation).after(&before.conditions, now)).collect(),
+    }
+}
+
+/// What changes with the traffic, and is not worth a write of its own, is taken from `before`.
+#[must_use]
+pub fn without_figures(status: &NicNodeStatus, before: &NicNodeStatus) -> NicNodeStatus {
+    let mut status = status.clone();
+    status.heartbeat.clone_from(&before.heartbeat);
+    status.offload = before.offload;
+    let offloaded = |it: &&Condition| it.kind == kinds::OFFLOADED;
+    if let Some(old) = before.conditions.iter().find(offloaded) {
+        for new in status.conditions.iter_mut().filter(|it| it.kind == kinds::OFFLOADED) {
+            new.clone_from(old);
+        }
+    }
+    status
+}
+
+fn figures(published: &Published) -> OffloadFigures {
+    let pods = published.policy.pods.iter().map(|pod| &pod.offload);
+    let all = pods.chain(published.policy.from_outside.values());
+    let mut figures = OffloadFigures::default();
+    for offload in all {
+        figures.hardware_rules += u64::try_from(offload.hardware).unwrap_or(u64::MAX);
+        figures.software_rules += u64::try_from(offload.software.len()).unwrap_or(u64::MAX);
+    }
+    figures
+}
+
+fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
+    let Facts { published, config, .. } = facts;
+    let health = &published.health;
+    let bad = |kind: &str, reason: &str, why: &str| Condition::new(kind, ConditionStatus::False, reason, why);
+    let good =
+        |kind: &str, reason: &str, what: &str| Condition::new(kind, ConditionStatus::True, reason, what);
+    let ready = match (&health.representors, &health.ovs, &health.ovn, &health.cluster) {
+        (Some(why), _, _, _) => bad(kinds::READY, "RepresentorsUnreadable", why),
+        (_, Some(why), _, _) => bad(kinds::READY, "OVSNotReady", why),
+        (_, _, Some(why), _) => bad(kinds::READY, "OVNNotConnected", why),
+        (_, _, _, Some(why)) => bad(kinds::READY, "ClusterNotRead", why),
+        _ => good(kinds::READY, "Ready", "a pod can be attached"),
+    };
+    let shim = if facts.shim_heard {
+        good(kinds::HOST_SHIM_CONNECTED, HEARD, "the server's shim has asked, with the server's certificate")
+    } else {
+        let what =
+            format!("nobody with a certificate of {} has asked since the start", config.node.host_identity);
+        Condition::new(kinds::HOST_SHIM_CONNECTED, ConditionStatus::Unknown, "NotHeardYet", what)
+    };
+    let ovs = match &health.ovs {
+        None => good(kinds::OVS_READY, "Ready", "the database answers and br-edge's flows are in"),
+        Some(why) => bad(kinds::OVS_READY, "NotReady", why),
+    };
+    let ovn = match &health.ovn {
+        None => good(kinds::OVN_CONNECTED, "Connected", "the southbound database answers"),
+        Some(why) => bad(kinds::OVN_CONNECTED, "NotConnected", why),
+    };
+    vec![ready, configured(facts.report), shim, ovs, ovn, enforced(published), offloaded(published, config)]
+}
+
+fn configured(report: &Report) -> Condition {
+    let Report { generation, verdict, .. } = report;
+    let shown = generation.map_or_else(|| "the file alone".to_owned(), |it| format!("generation {it}"));
+    let of = |status, reason: &str, what: String| Condition::new(kinds::CONFIGURED, status, reason, what);
+    match verdict {
+        Verdict::Pending => {
+            of(ConditionStatus::Unknown, "Pending", "the spec has not been looked at yet".to_owned())
+        }
+        Verdict::InForce => of(ConditionStatus::True, "InForce", format!("{shown} is in force")),
+        Verdict::NeedsRestart { paths } => of(
+            ConditionStatus::False,
+            "NeedsRestart",
+            format!("in force but for {}: restart nic-agent", paths.join(", ")),
+        ),
+        Verdict::Refused { problems } => of(
+            ConditionStatus::False,
+            "Refused",
+            format!("the last good configuration stays in force ({shown}); {}", problems.join("; ")),
+        ),
+    }
+}
+
+fn enforced(published: &Published) -> Condition {
+    let pods = &published.policy.pods;
+    let named = |keep: &dyn Fn(&crate::reconcile::published::PodStatus) -> bool| {
+        few(pods.iter().filter(|pod| keep(pod)).map(|pod| format!("{}/{}", pod.namespace, pod.name)))
+    };
+    let kind = kinds::POLICY_ENFORCED;
+    if let Some(closed) = named(&|pod| pod.closed.is_some()) {
+        let why = pods.iter().find_map(|pod| pod.closed.as_deref()).unwrap_or_default();
+        let what = format!("nothing passes to or from {closed}: {why}");
+        return Condition::new(kind, ConditionStatus::False, "PolicyUnknown", what);
+    }
+    if let Some(unsettled) = named(&|pod| !pod.settled) {
+        let what = format!("connections that policy denies are being ended, of {unsettled}");
+        return Condition::new(kind, ConditionStatus::False, "Settling", what);
+    }
+    let what = format!("of all {} attachments", pods.len());
+    Condition::new(kind, ConditionStatus::True, "Enforced", what)
+}
+
+fn offloaded(published: &Published, config: &Config) -> Condition {
+    let figures = figures(published);
+    let pods = published.policy.pods.iter().map(|pod| &pod.offload);
+    let reasons = pods
+        .chain(published.policy.from_outside.values())
+        .flat_map(|offload| &offload.software)
+        .map(|rule| rule.why.clone());
+    status_of(
+        kinds::OFFLOADED,
+        config.chassis.hw_offload,
+        (figures.hardware_rules, figures.software_rules),
+        reasons,
+    )
+}
+
+/// How often the heartbeat and the figures are written; a quarter more at most.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+use drawbridge_api::{ConditionStatus, NicNodeStatus, conditions as kinds};
+
+use super::*;
+use crate::reconcile::links::{InSoftware, Offload};
+use crate::reconcile::published::PodStatus;
+
+fn config() -> Config {
+    "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n"
+        .parse()
+        .unwrap()
+}
+
+fn pod(name: &str, offload: Offload) -> PodStatus {
+    PodStatus {
+        namespace: "ns".to_owned(),
+        name: name.to_owned(),
+        uid: name.to_owned(),
+        vf: "pf0vf1".to_owned(),
+        zone: 1,
+        closed: None,
+        egress_rule_set: 1,
+        ingress_rule_set: 0,
+        settled: true,
+        offload,
+    }
+}
+
+fn published() -> Published {
+    let mut published = Published { passes: 1, ..Published::default() };
+    published.health.vfs = 16;
+    published.health.ovs_version = Some("3.5.0".to_owned());
+    published
+}
+
+fn made(published: &Published, report: &Report, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
+    let (config, machine) = (config(), Machine { serial: Some("MT1".to_owned()), ..Machine::default() });
+    let facts = Facts {
+        published,
+        config: &config,
+        report,
+        machine: &machine,
+        shim_heard: false,
+        generation: Some(7),
+    };
+    status(&facts, before, now)
+}
+
+fn said(status: &NicNodeStatus, kind: &str) -> (ConditionStatus, String, String) {
+    let found = status.conditions.iter().find(|it| it.kind == kind).unwrap();
+    assert_eq!(found.observed_generation, Some(7));
+    (found.status, found.reason.clone(), found.message.clone())
+}
+
+const T: ConditionStatus = ConditionStatus::True;
+const F: ConditionStatus = ConditionStatus::False;
+
+#[test]
+fn figures_and_facts_arrive() {
+    let mut published = published();
+    let software = vec![InSoftware { filter: "f".to_owned(), why: "too long".to_owned() }];
+    published.policy.pods = vec![
+        pod("a", Offload { hardware: 3, software: Vec::new() }),
+        pod("b", Offload { hardware: 1, software }),
+    ];
+    published
+        .policy
+        .from_outside
+        .insert("genev_sys_6081".into(), Offload { hardware: 5, software: Vec::new() });
+    let status = made(&published, &Report::default(), &NicNodeStatus::default(), "t1");
+    assert_eq!((status.offload.hardware_rules, status.offload.software_rules), (9, 1));
+    assert_eq!((status.vfs.total, status.vfs.used), (16, 0));
+    assert_eq!(status.versions.ovs.as_deref(), Some("3.5.0"));
+    assert_eq!((status.serial.as_deref(), status.observed_generation), (Some("MT1"), Some(7)));
+    assert_eq!(status.addresses[0].address, "192.0.2.1");
+    let (is, reason, message) = said(&status, kinds::OFFLOADED);
+    assert_eq!((is, reason.as_str()), (F, "InSoftware"));
+    assert!(message.contains("too long"), "{message}");
+}
+
+#[test]
+fn each_condition_says_why() {
+    let none = NicNodeStatus::default();
+    let reason = |published: &Published, kind: &str| {
+        let (is, reason, _) = said(&made(published, &Report::default(), &none, "t"), kind);
+        (is, reason)
+    };
+    let well = published();
+    assert_eq!(reason(&well, kinds::READY), (T, "Ready".to_owned()));
+    assert_eq!(
+        reason(&well, kinds::HOST_SHIM_CONNECTED),
+        (ConditionStatus::Unknown, "NotHeardYet".to_owned())
+    );
+    assert_eq!(reason(&well, kinds::OFFLOADED), (ConditionStatus::Unknown, "NoRules".to_owned()));
+    assert_eq!(reason(&well, kinds::POLICY_ENFORCED), (T, "Enforced".to_owned()));
+    assert_eq!(reason(&well, kinds::CONFIGURED), (ConditionStatus::Unknown, "Pending".to_owned()));
+    let mut bad = published();
+    bad.health.ovn = Some("gone".to_owned());
+    assert_eq!(reason(&bad, kinds::READY), (F, "OVNNotConnected".to_owned()));
+    assert_eq!(reason(&bad, kinds::OVN_CONNECTED), (F, "NotConnected".to_owned()));
+    assert_eq!(reason(&bad, kinds::OVS_READY), (T, "Ready".to_owned()));
+    bad.health.ovs = Some("down".to_owned());
+    assert_eq!(reason(&bad, kinds::READY), (F, "OVSNotReady".to_owned()));
+    bad.health.representors = Some("?".to_owned());
+    assert_eq!(reason(&bad, kinds::READY), (F, "RepresentorsUnreadable".to_owned()));
+    let mut policy = published();
+    policy.policy.pods = vec![PodStatus { settled: false, ..pod("a", Offload::default()) }];
+    assert_eq!(reason(&policy, kinds::POLICY_ENFORCED), (F, "Settling".to_owned()));
+    policy
+        .policy
+        .pods
+        .push(PodStatus { closed: Some("no list yet".to_owned()), ..pod("b", Offload::default()) });
+    let closed = said(&made(&policy, &Report::default(), &none, "t"), kinds::POLICY_ENFORCED);
+    assert_eq!(closed.1, "PolicyUnknown");
+    assert!(closed.2.contains("ns/b: no list yet"), "{}", closed.2);
+}
+
+#[test]
+fn what_became_of_the_spec_is_said() {
+    let of = |verdict| {
+        let report = Report { looked_at: Some(7), generation: Some(6), verdict };
+        said(&made(&published(), &report, &NicNodeStatus::default(), "t"), kinds::CONFIGURED)
+    };
+    assert_eq!(of(Verdict::InForce).0, T);
+    let (is, reason, message) =
+        of(Verdict::Refused { problems: vec!["spec.mtu = 1: write more".to_owned()] });
+    assert_eq!((is, reason.as_str()), (F, "Refused"));
+    assert!(message.contains("generation 6") && message.contains("spec.mtu"), "{message}");
+    let (is, reason, message) = of(Verdict::NeedsRestart { paths: vec!["spec.podZones".to_owned()] });
+    assert_eq!((is, reason.as_str()), (F, "NeedsRestart"));
+    assert!(message.contains("spec.podZones"), "{message}");
+}
+
+#[test]
+fn traffic_alone_is_not_worth_a_write() {
+    let quiet = published();
+    let first = made(&quiet, &Report::default(), &NicNodeStatus::default(), "t1");
+    let mut busy = published();
+    busy.policy.from_outside.insert("p0".into(), Offload { hardware: 5, software: Vec::new() });
+    let second = made(&busy, &Report::default(), &first, "t2");
+    assert_ne!(second, first);
+    assert_eq!(without_figures(&second, &first), first, "the heartbeat takes it along");
+    busy.health.ovn = Some("gone".to_owned());
+    let third = made(&busy, &Report::default(), &first, "t3");
+    assert_ne!(without_figures(&third, &first), first);
+    let time = |status: &NicNodeStatus, kind: &str| {
+        status.conditions.iter().find(|it| it.kind == kind).unwrap().last_transition_time.clone()
+    };
+    assert_eq!((time(&third, kinds::READY).as_str(), time(&third, kinds::OVS_READY).as_str()), ("t3", "t1"));
+}

@@ -1,0 +1,221 @@
+//! What an agent writes to a real API server, with its own credential: status, PodAttachments, Events; and that the API
+//! server may be gone meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nic_agent::attachment::Binding;
+use nic_agent::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
+use nic_agent::cluster::client::Access;
+use nic_agent::cluster::configuration::{Report, Verdict};
+use nic_agent::cluster::events::{Teller, Telling};
+use nic_agent::cluster::own_node::{self, Own};
+use nic_agent::cluster::{attachments, status};
+use nic_agent::config::Config;
+use nic_agent::metrics::Metrics;
+use nic_agent::reconcile::published::{Entry, Published, State, Wiring};
+use offload::ids::{CtZone, VfId};
+use serde_json::{Value, json};
+use tests::control_plane::{ControlPlane, Program};
+use tests::until;
+use tokio::sync::watch;
+
+const PATIENCE: Duration = Duration::from_mins(3);
+
+const FILE: &str = "
+    [node]
+    name = 'server1'
+    [chassis]
+    system-id = 'nic1'
+    ovn-remote = 'tcp:192.0.2.10:6642'
+    ovn-encap-ip = '192.0.2.1'
+";
+
+/// Refuses all claims.
+struct Refuses;
+
+impl Attachments for Refuses {
+    async fn attach(&self, claim: Claim) -> Result<Attached, Refusal> {
+        Err(Refusal::VfHeld { vf: claim.vf, holder: "default/another".to_owned() })
+    }
+
+    async fn detach(&self, _: SandboxKey) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
+    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
+        Err(Refusal::NotAttached { key })
+    }
+
+    async fn list(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    async fn status(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn claim(uid: &str) -> Claim {
+    Claim {
+        key: SandboxKey { sandbox: "s1".to_owned(), interface: "eth0".to_owned() },
+        pod: PodRef { namespace: "default".to_owned(), name: "p".to_owned(), uid: uid.to_owned() },
+        network: String::new(),
+        pci_address: String::new(),
+        vf: VfId { pf: 0, vf: 3 },
+    }
+}
+
+fn published(uid: Option<&str>) -> Published {
+    let mut published = Published { passes: 1, ..Published::default() };
+    published.health.vfs = 8;
+    if let Some(uid) = uid {
+        let mac = "0a:00:00:00:00:01".parse().unwrap();
+        let attached = Attached {
+            mac,
+            mtu: 1400,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            logical_port: "default_p".to_owned(),
+        };
+        let wiring = Wiring {
+            zone: CtZone::new(61000).unwrap(),
+            logical_port: "default_p".to_owned(),
+            binding: Some(Binding { mac, ips: vec!["10.244.0.7".parse().unwrap()], dhcp: false }),
+            representor: Some("c1pf0vf3".to_owned()),
+        };
+        let entry = Entry { claim: claim(uid), token: 1, wiring, state: State::Ready(Arc::new(attached)) };
+        published.attachments.insert(entry.claim.key.clone(), entry);
+    }
+    published
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|it| it["type"] == kind)
+}
+
+fn get(plane: &ControlPlane, what: &[&str]) -> Result<Value, String> {
+    let got = plane.kubectl(&[&["get", "-o", "json"], what].concat());
+    if got.is_ok() { Ok(serde_json::from_str(&got.stdout).unwrap()) } else { Err(got.stderr) }
+}
+
+fn with_condition(plane: &ControlPlane, what: &[&str], kind: &str, is: &str) -> Value {
+    until(&format!("{what:?} is {kind}={is}"), PATIENCE, || {
+        let object = get(plane, what)?;
+        match condition(&object, kind) {
+            Some(found) if found["status"] == is => Ok(object),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+#[test]
+fn the_cluster_is_told_what_is_true() {
+    let plane = ControlPlane::api_only();
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/kubernetes");
+    plane.kubectl(&["apply", "-k", packaging.to_str().unwrap()]).ok();
+    plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
+    plane.apply(
+        &json!({
+            "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": { "name": "nic1" },
+            "spec": { "node": "server1", "profile": { "kind": "OVNKubernetes" }, "ovn": {
+                "remotes": ["tcp:192.0.2.10:6642"],
+                "encapsulation": { "types": ["Geneve"], "addresses": ["192.0.2.1"] } } },
+        })
+        .to_string(),
+    );
+    plane.apply(
+        &json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": "default" },
+            "spec": { "containers": [{ "name": "c", "image": "none" }] },
+        })
+        .to_string(),
+    );
+    let uid = get(&plane, &["pod", "p"]).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+
+    // An agent's writers, with the NIC's credential, as the agent runs them.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let kubeconfig = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+    let access = runtime.block_on(Access::load(&kubeconfig)).unwrap();
+    let client = {
+        let _guard = runtime.enter();
+        access.client().unwrap()
+    };
+    let (found, own) = watch::channel(Own::default());
+    let (publish, reports_of) = watch::channel(Arc::new(published(None)));
+    let (_config, config) = watch::channel(Arc::new(FILE.parse::<Config>().unwrap()));
+    let in_force = Report { looked_at: Some(1), generation: Some(1), verdict: Verdict::InForce };
+    let (report, report_of) = watch::channel(in_force);
+    let (telling, refused) = Telling::new(Refuses);
+    let mut teller = Teller::new(refused, reports_of.clone(), own.clone());
+    let of_status = status::Inputs {
+        own,
+        published: reports_of.clone(),
+        config: config.clone(),
+        report: report_of,
+        metrics: Metrics::new(),
+    };
+    let of_pods = attachments::Inputs { published: reports_of, config };
+    runtime.spawn(status::run(client.clone(), of_status));
+    runtime.spawn(attachments::run(client.clone(), of_pods));
+    runtime.spawn({
+        let client = client.clone();
+        async move { own_node::follow(client, "nic1", &found).await }
+    });
+    runtime.spawn(async move { teller.run(client, "server1").await });
+
+    // The NIC's own status.
+    let node = with_condition(&plane, &["nicnode", "nic1"], "Ready", "True");
+    let status = &node["status"];
+    assert_eq!((&status["observedGeneration"], &status["vfs"]["total"]), (&json!(1), &json!(8)));
+    assert_eq!(status["addresses"][0]["address"], "192.0.2.1");
+    assert!(status["heartbeat"].is_string() && status["versions"]["agent"].is_string(), "{status}");
+    assert_eq!(condition(&node, "Configured").unwrap()["reason"], "InForce");
+
+    // A pod comes, its object is deleted by mistake, and the API server is gone while the pod goes.
+    publish.send_replace(Arc::new(published(Some(&uid))));
+    let attachment = with_condition(&plane, &["podattachment", "p-eth0"], "Bound", "True");
+    assert_eq!(attachment["metadata"]["ownerReferences"][0]["uid"], uid.as_str());
+    assert_eq!(attachment["status"]["ips"], json!(["10.244.0.7"]));
+    assert_eq!(attachment["status"]["representor"], "c1pf0vf3");
+    let first = attachment["metadata"]["uid"].clone();
+    plane.kubectl(&["delete", "podattachment", "p-eth0"]).ok();
+    let again = with_condition(&plane, &["podattachment", "p-eth0"], "Bound", "True");
+    assert_ne!(again["metadata"]["uid"], first);
+
+    // A claim that is refused.
+    assert!(runtime.block_on(telling.attach(claim(&uid))).is_err());
+    until("the pod has an Event", PATIENCE, || {
+        let events = get(&plane, &["events.v1.events.k8s.io", "-n", "default"])?;
+        let events = events["items"].as_array().unwrap();
+        match events
+            .iter()
+            .find(|it| it["reason"] == "ClaimRefused" && it["regarding"]["uid"] == uid.as_str())
+        {
+            Some(event) if event["note"].as_str().is_some_and(|it| it.contains("(vf-held)")) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+
+    plane.stop(Program::ApiServer);
+    let mut worse = published(None);
+    worse.health.ovn = Some("the southbound is gone".to_owned());
+    publish.send_replace(Arc::new(worse));
+    let problems = vec!["spec.mtu = \"1\": write more".to_owned()];
+    report.send_replace(Report {
+        verdict: Verdict::Refused { problems },
+        looked_at: Some(2),
+        generation: Some(1),
+    });
+    plane.start_again(Program::ApiServer);
+    let node = with_condition(&plane, &["nicnode", "nic1"], "OVNConnected", "False");
+    let configured = condition(&node, "Configured").unwrap();
+    assert_eq!((&configured["reason"], &configured["observedGeneration"]), (&json!("Refused"), &json!(2)));
+    assert!(configured["message"].as_str().unwrap().contains("spec.mtu"), "{configured}");
+    until("the attachment is gone", PATIENCE, || match get(&plane, &["podattachment", "p-eth0"]) {
+        Err(error) if error.contains("NotFound") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
