@@ -17,8 +17,8 @@ demo: setup              ## two servers, two NICs, three pods: attached, measure
 	tests/lab/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
 	KEEP=$(KEEP) tests/lab/demo
 
-demo-kube: setup   ## the same by kubectl: Deployments and a NetworkPolicy, real kubelets (KEEP=1 leaves it up)
-	$(CARGO) build --locked -p nic-agent -p host-shim -p device-plugin & programs=$$!; \
+demo-kube: setup   ## the same by kubectl: Deployments, a Service, a NetworkPolicy (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim -p device-plugin -p cluster-controller & programs=$$!; \
 	tests/lab/build >/dev/null && tests/kubernetes/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
 	KEEP=$(KEEP) tests/lab/demo-kube
 
