@@ -30,7 +30,8 @@ struct Store {
     oldest: u64,
     /// What every request is answered with.
     refuse: Option<u16>,
-    no_streaming: bool,
+    /// What a streaming list is answered with.
+    no_streaming: Option<u16>,
     /// Of a page, whatever is asked for.
     page: usize,
     token: String,
@@ -158,8 +159,8 @@ impl FakeApi {
         self.with(|store| (store.refuse, store.cuts) = (status, store.cuts + 1));
     }
 
-    pub fn without_streaming(&self, page: usize) {
-        self.with(|store| (store.no_streaming, store.page) = (true, page));
+    pub fn without_streaming(&self, code: u16, page: usize) {
+        self.with(|store| (store.no_streaming, store.page) = (Some(code), page));
     }
 
     pub fn only_token(&self, token: &str) {
@@ -222,8 +223,8 @@ async fn answer(State((store, moved)): State<Shared>, uri: Uri, headers: HeaderM
         if headers.get("authorization").is_none_or(|it| *it != format!("Bearer {}", store.token)) {
             return refused(401);
         }
-        if store.no_streaming && is("sendInitialEvents") {
-            return refused(422);
+        if let Some(code) = store.no_streaming.filter(|_| is("sendInitialEvents")) {
+            return refused(code);
         }
         if let ["api", "v1", "namespaces", namespace, "pods", name] = parts[..] {
             let pods = store.objects.get("pods");

@@ -102,13 +102,15 @@ struct Watch<'a, K> {
     pauses: &'a mut Reconnect,
     /// Between Begin and End.
     listing: bool,
+    /// A list is complete.
+    listed: bool,
     well_since: Option<Instant>,
     kind: std::marker::PhantomData<K>,
 }
 
 impl<'a, K: Watched> Watch<'a, K> {
     fn new(out: &'a mpsc::Sender<Said>, pauses: &'a mut Reconnect) -> Self {
-        Self { out, pauses, listing: false, well_since: None, kind: std::marker::PhantomData }
+        Self { out, pauses, listing: false, listed: false, well_since: None, kind: std::marker::PhantomData }
     }
 
     async fn run(
@@ -151,7 +153,7 @@ impl<'a, K: Watched> Watch<'a, K> {
             let event = match next {
                 Some(Ok(event)) => event,
                 Some(Err(error)) => {
-                    if streaming && is_refused(&error) {
+                    if streaming && !self.listed && is_refused(&error) {
                         return Ended::NoStreaming;
                     }
                     match gone(&error) {
@@ -206,7 +208,7 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Event::Begin
             }
             watcher::Event::InitDone => {
-                self.listing = false;
+                (self.listing, self.listed) = (false, true);
                 Event::End
             }
             watcher::Event::InitApply(seen) | watcher::Event::Apply(seen) => of(seen),
@@ -251,10 +253,13 @@ fn gone(error: &watcher::Error) -> Option<Gone> {
     }
 }
 
-/// Does the server know no `sendInitialEvents` (feature `WatchList`)?
+/// Has the server no streaming lists? One without the feature `WatchList` says 422; one whose etcd lacks progress
+/// notifications says 500. Lists by pages always work, so a doubt is one for them, as in client-go's reflector.
 fn is_refused(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => matches!(status.code, 400 | 405 | 422),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400 | 405 | 422 | 500 | 501)
+        }
         _ => false,
     }
 }
