@@ -223,7 +223,7 @@ async fn answer(State((store, moved)): State<Shared>, uri: Uri, headers: HeaderM
         if headers.get("authorization").is_none_or(|it| *it != format!("Bearer {}", store.token)) {
             return refused(401);
         }
-        if let Some(code) = store.no_streaming.filter(|_| is("sendInitialEvents")) {
+        if let Some(code) = store.no_streaming.filter(|it| *it != 500 && is("sendInitialEvents")) {
             return refused(code);
         }
         if let ["api", "v1", "namespaces", namespace, "pods", name] = parts[..] {
@@ -269,7 +269,9 @@ async fn stream(
     let mut first = Vec::new();
     {
         let store = store.lock().unwrap();
-        if initial {
+        if let Some(code) = store.no_streaming.filter(|_| initial) {
+            first.push(line("ERROR", &status(code)));
+        } else if initial {
             let all = store.objects.get(&plural).into_iter().flat_map(BTreeMap::values);
             first.extend(all.map(|it| line("ADDED", it)));
             let end = json!({"kind": "Any", "apiVersion": "v1", "metadata": {

@@ -256,10 +256,12 @@ fn gone(error: &watcher::Error) -> Option<Gone> {
 /// Has the server no streaming lists? One without the feature `WatchList` says 422; one whose etcd lacks progress
 /// notifications says 500. Lists by pages always work, so a doubt is one for them, as in client-go's reflector.
 fn is_refused(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
-            matches!(status.code, 400 | 405 | 422 | 500 | 501)
-        }
-        _ => false,
-    }
+    let code = match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        // Said in the stream, after it was taken up.
+        | watcher::Error::WatchError(status) => status.code,
+        _ => return false,
+    };
+    matches!(code, 400 | 405 | 422 | 500 | 501)
 }
