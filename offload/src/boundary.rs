@@ -6,13 +6,19 @@
 //! | table | meets | does |
 //! |---|---|---|
 //! | 0 | every frame | the pod's own, and what its host must speak to live on a link: on; all else: dropped |
-//! | 5 | what the pod sends, tracked | known connections pass; new ones as the rule set says |
-//! | 10 | what the pod is sent, tracked | the same |
+//! | 4 | what the pod sends, tracked | known connections pass; else on to 5 |
+//! | 5 | what else the pod sends | new connections as the rule set says |
+//! | 9, 10 | what the pod is sent | the same |
 //!
-//! Tables 5 and 10 are shared by all pods. Table 0 leaves in registers what they need to know: [`RULE_SET`], the port
-//! that lies ahead ([`AHEAD`]), the [`ZONE`], whether the pod is [`RULED`], and [`TIER`], where the rules begin. What the rule sets say is compiled
-//! by [`crate::ruleset`], whose module has the table of all priorities; here is only what holds whatever they say, and
-//! what holds without any.
+//! All pods share the tables from 4 on. Table 0 leaves in registers the port that lies ahead ([`AHEAD`]) and the
+//! [`ZONE`]; tables 4 and 9 add [`RULE_SET`], whether the pod is [`RULED`], and [`TIER`], where the rules begin. What the
+//! rule sets say is compiled by [`crate::ruleset`], whose module has the table of all priorities; here is only what holds
+//! whatever they say, and what holds without any.
+//!
+//! What the rules are is not known before conntrack, on purpose: OVS keeps the registers of a packet that it hands to
+//! conntrack as part of the flow behind it (`struct frozen_metadata`). Were the rule set among them, then each change of
+//! policy would send every packet of every connection of the pod, carried by the hardware or not, up to ovs-vswitchd,
+//! until the flows were made anew. As it is, the flows of known connections say the same before and after, and stay.
 //!
 //! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
 //! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
@@ -39,8 +45,12 @@ mod to_pod;
 
 /// Every frame begins here.
 pub const CLASSIFY: TableId = TableId(0);
+/// What a pod sends, behind conntrack.
+pub const FROM_POD: TableId = TableId(4);
 /// What a pod may start.
 pub const EGRESS: TableId = TableId(5);
+/// What a pod is sent, behind conntrack.
+pub const TO_POD: TableId = TableId(9);
 /// What may reach a pod.
 pub const INGRESS: TableId = TableId(10);
 
@@ -55,8 +65,11 @@ pub const TIER: Reg = Reg::R3;
 /// 1: the pod has a policy, in whichever direction.
 pub const RULED: Reg = Reg::R4;
 
+/// Priorities in tables 4 and 9.
+const ESTABLISHED: u16 = 60_000;
+const JUDGE: u16 = 100;
+
 /// Priorities in tables 5 and 10. What a rule set allows or denies lies between [`UNRULED`] and [`RELATED`].
-pub const ESTABLISHED: u16 = 60_000;
 const MIDSTREAM: u16 = 55_000;
 pub const RELATED: u16 = 50_000;
 pub const UNRULED: u16 = 100;
@@ -111,6 +124,10 @@ impl Boundary {
         }
         let mut flows = from_pod::flows(self);
         flows.extend(to_pod::flows(self));
+        if !flows.is_empty() {
+            flows.push(self.judge(FROM_POD, self.rep, EGRESS, self.egress));
+            flows.push(self.judge(TO_POD, self.patch, INGRESS, self.ingress));
+        }
         flows
     }
 
@@ -140,16 +157,20 @@ impl Boundary {
     /// Into conntrack, and on to `table` with `ahead` as the way out.
     fn track(&self, table: TableId, ahead: OfPort) -> Vec<Action> {
         let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
-        let rules = if table == EGRESS { self.egress } else { self.ingress };
-        let is_ruled = [self.egress, self.ingress].iter().any(|id| *id != RuleSetId::NONE);
         vec![
-            set(RULE_SET, rules.0),
-            set(RULED, is_ruled.into()),
-            set(TIER, 0),
             set(AHEAD, ahead.get()),
             set(ZONE, u32::from(self.zone.get())),
             Action::Ct(Ct::lookup(self.zone, table)),
         ]
+    }
+
+    /// What no connection is known for, from `table` on to that of the rules.
+    fn judge(&self, table: TableId, entered: OfPort, rules: TableId, id: RuleSetId) -> Flow {
+        let set = |reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
+        let is_ruled = [self.egress, self.ingress].iter().any(|id| *id != RuleSetId::NONE);
+        let actions =
+            vec![set(RULE_SET, id.0), set(RULED, is_ruled.into()), set(TIER, 0), Action::Resubmit(rules)];
+        Flow { table, priority: JUDGE, cookie: self.cookie, matches: Match::any().in_port(entered), actions }
     }
 }
 
@@ -171,8 +192,18 @@ pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     let mut flows = vec![drop(NEVER, unreadable)];
     // What no flow above has let by must not be taken for the pod's ordinary traffic.
     flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| drop(NO_SPECIAL, Icmp6Match::kind(kind))));
+    for table in [FROM_POD, TO_POD] {
+        let established = Match::any().ct_state(CtFlags::TRK | CtFlags::EST, CtFlags::NONE);
+        flows.push(Flow {
+            table,
+            priority: ESTABLISHED,
+            cookie,
+            matches: established,
+            actions: vec![pass()],
+        });
+    }
     for table in [EGRESS, INGRESS] {
-        flows.extend(tracked_flows(table, cookie));
+        flows.extend(unknown_flows(table, cookie));
     }
     flows
 }
@@ -180,19 +211,22 @@ pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
 /// What is done to a new connection that is allowed.
 pub(crate) fn allow() -> Vec<Action> {
     let commit = Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)));
-    vec![Action::Ct(commit), Action::OutputReg(RegSlice::whole(AHEAD))]
+    vec![Action::Ct(commit), pass()]
 }
 
-fn tracked_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
+fn pass() -> Action {
+    Action::OutputReg(RegSlice::whole(AHEAD))
+}
+
+/// What belongs to no connection, or is the first of one.
+fn unknown_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
     let flow = |priority, matches, actions| Flow { table, priority, cookie, matches, actions };
-    let pass = || Action::OutputReg(RegSlice::whole(AHEAD));
-    let established = Match::any().ct_state(CtFlags::TRK | CtFlags::EST, CtFlags::NONE);
     let related = || Match::any().ct_state(CtFlags::TRK | CtFlags::REL, CtFlags::NEW);
     let new =
         || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULE_SET, RuleSetId::NONE.0);
     let icmp = |kind| L4Match::Icmp(IcmpMatch { kind: Some(kind), code: None });
 
-    let mut flows = vec![flow(ESTABLISHED, established, vec![pass()])];
+    let mut flows = Vec::new();
     let midstream = || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE).reg(RULED, 1);
     let no_syn = Masked::new(0, TCP_SYN);
     let l4 = L4Match::TcpFlags(no_syn);

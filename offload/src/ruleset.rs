@@ -1,6 +1,6 @@
 //! Sets of rules as flows of `br-edge`'s tables 5 and 10.
 //!
-//! A pure compiler. Pods with equal rules share one [`RuleSetId`], and so one set of flows: table 0 leaves the id in a
+//! A pure compiler. Pods with equal rules share one [`RuleSetId`], and so one set of flows: tables 4 and 9 leave the id in a
 //! register ([`crate::boundary::RULE_SET`]), and every flow here asks for it. What the pod may start and what may
 //! reach it live in different tables, so both directions number from one space of ids, and rules that serve both have
 //! one id.
@@ -10,7 +10,7 @@
 //!
 //! | priority | meets | does |
 //! |---|---|---|
-//! | 60000, 50000 | established; ICMP errors about it | passes, whatever the rules are (`boundary.rs`) |
+//! | 50000 | ICMP errors about established connections | passes, whatever the rules are (`boundary.rs`) |
 //! | 49999, 49997, … | a rule of the first, second, … run, written out | the rule's action |
 //! | 49998, 49996, … | the same, as clauses of a conjunction, and where they lead | the rule's action |
 //! | 101 | what no rule of the stage matches | what the tier says of it |

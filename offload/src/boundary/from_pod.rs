@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Boundary, EGRESS, MLD_REPORTS, NOT_OWN, OWN, ROUTER_SOLICITATION, SPECIAL};
+use super::{Boundary, FROM_POD, MLD_REPORTS, NOT_OWN, OWN, ROUTER_SOLICITATION, SPECIAL};
 use crate::ids::MacAddr;
 use crate::openflow::{
     Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Masked, Match,
@@ -16,7 +16,7 @@ const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let frame = || Match::any().in_port(pod.rep).untagged().eth_src(pod.mac);
     let past = |matches| pod.flow(SPECIAL, matches, vec![Action::Output(pod.patch.into())]);
-    let tracked = |matches| pod.flow(OWN, matches, pod.track(EGRESS, pod.patch));
+    let tracked = |matches| pod.flow(OWN, matches, pod.track(FROM_POD, pod.patch));
 
     let mut flows: Vec<Flow> = arp(pod).into_iter().map(|arp| past(frame().arp(arp))).collect();
     flows.extend(link_ipv6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));

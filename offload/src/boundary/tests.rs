@@ -455,7 +455,13 @@ fn forbidden_discovery_does_not_even_reach_conntrack() {
     let mut flows = all_flows(&pods);
     flows.retain(|flow| flow.table == CLASSIFY);
     let pass = vec![Action::OutputReg(RegSlice::whole(AHEAD))];
-    flows.push(Flow { table: EGRESS, priority: 1, cookie: Cookie(0), matches: Match::any(), actions: pass });
+    flows.push(Flow {
+        table: FROM_POD,
+        priority: 1,
+        cookie: Cookie(0),
+        matches: Match::any(),
+        actions: pass,
+    });
     let mut switch = Switch::new(flows);
     let mut passes =
         |kind| !switch.receive(pods[0].rep, frame(mac(1), icmp6(v6(1), kind, None))).unwrap().is_empty();
@@ -490,4 +496,18 @@ fn no_two_flows_of_one_key_and_all_of_table_zero_untagged_by_port() {
         assert_eq!(flow.matches.vlan, crate::openflow::VlanMatch::Untagged, "{flow}");
         assert!(flow.matches.in_port.is_some(), "{flow}");
     }
+}
+
+/// A change of policy leaves the flows alone that packets of known connections meet: before conntrack, and the first ones
+/// behind it.
+#[test]
+fn what_known_connections_meet_does_not_depend_on_the_rules() {
+    let pod = pods().remove(0);
+    let ruled = Boundary { egress: ALLOWS, ingress: ALLOWS, ..pod.clone() };
+    let met = |pod: &Boundary| -> Vec<Flow> {
+        let flows = all_flows(std::slice::from_ref(pod));
+        flows.into_iter().filter(|it| it.table == CLASSIFY || it.priority == ESTABLISHED).collect()
+    };
+    assert_eq!(met(&pod), met(&ruled));
+    assert_ne!(pod.flows(), ruled.flows());
 }

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Boundary, INGRESS, MLD_TYPES, ND_TYPES, OWN, SPECIAL};
+use super::{Boundary, MLD_TYPES, ND_TYPES, OWN, SPECIAL, TO_POD};
 use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Match};
 
 pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let frame = || Match::any().in_port(pod.patch).untagged();
     let past = |matches| pod.flow(SPECIAL, matches, vec![Action::Output(pod.rep.into())]);
-    let tracked = |matches| pod.flow(OWN, matches, pod.track(INGRESS, pod.rep));
+    let tracked = |matches| pod.flow(OWN, matches, pod.track(TO_POD, pod.rep));
 
     let mut flows = Vec::new();
     if !pod.own_ipv4().is_empty() {
