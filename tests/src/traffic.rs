@@ -11,12 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 pub use denied::Denied;
 pub use newcomers::{By, Newcomers};
 pub use stream::{Stream, TcpEcho};
 
 use crate::netns;
 use crate::pod::Pod;
+
+/// A thread that does not get the processor for a second must not lose what came meanwhile.
+fn roomy(socket: &UdpSocket) {
+    setsockopt(socket, sockopt::RcvBufForce, &(8 << 20)).expect("root may have any buffer");
+}
 
 /// Answers every datagram until dropped.
 pub struct Echo {
@@ -31,6 +38,7 @@ impl Echo {
         let stopped = stop.clone();
         let socket =
             netns::within(&pod.place(), move || UdpSocket::bind(("::", port)).expect("bind in the pod"));
+        roomy(&socket);
         let thread = std::thread::spawn(move || {
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("time-out");
             let mut buffer = [0; 2048];
@@ -86,6 +94,7 @@ impl Client {
             socket.connect((address, port)).expect("connect");
             socket
         });
+        roomy(&socket);
         let thread = std::thread::spawn(move || run(&socket, &stopped, interval));
         Self { stop, thread }
     }
