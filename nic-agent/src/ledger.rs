@@ -5,8 +5,7 @@
 //! overwritten silently: the caller moves it aside.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use offload::ids::{CtZone, VfId};
 use serde::{Deserialize, Serialize};
@@ -14,21 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
-use crate::durable;
+use crate::durable::{self, DurableError};
 
 const VERSION: u32 = 1;
 /// Sandboxes that are over are remembered this far back. A runtime never uses an id twice; a replay is hostile.
 const REMEMBERED: usize = 4096;
-
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path} is damaged: {source}")]
-    Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("{path} was written by a newer nic-agent: it has version {found}, this one knows {VERSION}")]
-    Newer { path: PathBuf, found: u32 },
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,11 +27,6 @@ struct Stored {
     generation: u64,
     attachments: Vec<Attachment>,
     detached: VecDeque<SandboxKey>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Header {
-    version: u32,
 }
 
 /// The ledger in memory. Changes are kept by [`Ledger::save`], which the one task that owns it calls.
@@ -55,18 +39,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads the ledger; a file that is not there is an empty ledger, and `None` says so.
-    pub fn load(path: &Path) -> Result<Option<Self>, LedgerError> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(LedgerError::Io { path: path.to_owned(), source }),
-        };
-        let damaged = |source| LedgerError::Damaged { path: path.to_owned(), source };
-        let header: Header = serde_json::from_slice(&text).map_err(damaged)?;
-        if header.version > VERSION {
-            return Err(LedgerError::Newer { path: path.to_owned(), found: header.version });
-        }
-        let stored: Stored = serde_json::from_slice(&text).map_err(damaged)?;
+    pub fn load(path: &Path) -> Result<Option<Self>, DurableError> {
+        let Some(stored) = durable::read_json::<Stored>(path, VERSION)? else { return Ok(None) };
         let mut ledger =
             Self { generation: stored.generation, attachments: BTreeMap::new(), detached: stored.detached };
         for attachment in stored.attachments {
@@ -76,7 +50,7 @@ impl Ledger {
     }
 
     /// Writes the ledger so that a crash leaves either the old file or the new one.
-    pub fn save(&mut self, path: &Path) -> Result<(), LedgerError> {
+    pub fn save(&mut self, path: &Path) -> Result<(), DurableError> {
         self.generation += 1;
         let stored = Stored {
             version: VERSION,
@@ -84,7 +58,7 @@ impl Ledger {
             attachments: self.attachments.values().cloned().collect(),
             detached: self.detached.clone(),
         };
-        durable::write_json(path, &stored).map_err(|source| LedgerError::Io { path: path.to_owned(), source })
+        durable::write_json(path, &stored)
     }
 
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {

@@ -40,12 +40,13 @@ use crate::cluster::Health;
 use crate::cluster::lookup::Lookup;
 use crate::config::Config;
 use crate::directory::Directories;
+use crate::durable::DurableError;
 use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
 use crate::enforcement::cutter::Cutter;
 use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::ovs::link::OvsLink;
 use crate::profile;
@@ -130,7 +131,7 @@ pub struct Parts {
 
 impl Reconciler {
     /// Reads the ledger. A ledger that cannot be read stops the start: an empty one would cut every pod off.
-    pub fn new(parts: Parts) -> Result<(Self, Handle), LedgerError> {
+    pub fn new(parts: Parts) -> Result<(Self, Handle), DurableError> {
         let (state_dir, attach_timeout) = {
             let config = parts.config.borrow();
             (config.state.dir.clone(), config.server.attach_timeout)

@@ -5,7 +5,6 @@
 //! and pods whose policy nobody knows pass nothing until the source has spoken.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,20 +12,16 @@ use offload::policy::PodPolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::SandboxKey;
-use crate::durable;
+use crate::durable::{self, DurableError};
 
 const VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeptError {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path} is damaged: {source}")]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    File(#[from] DurableError),
     #[error("{path} is damaged: {pod} has policy {index}, and there are {count}")]
     NoSuchPolicy { path: PathBuf, pod: SandboxKey, index: usize, count: usize },
-    #[error("{path} has version {found}, this nic-agent knows {VERSION}")]
-    Version { path: PathBuf, found: u32 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,27 +33,14 @@ struct Stored {
     pods: Vec<(SandboxKey, usize)>,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-}
-
 /// By attachment.
 pub type Kept = BTreeMap<SandboxKey, Arc<PodPolicy>>;
 
 /// A file that is not there keeps nothing.
 pub fn load(path: &Path) -> Result<Kept, KeptError> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::new()),
-        Err(source) => return Err(KeptError::Io { path: path.to_owned(), source }),
+    let Some(stored) = durable::read_json::<Stored>(path, VERSION)? else {
+        return Ok(Kept::new());
     };
-    let damaged = |source| KeptError::Damaged { path: path.to_owned(), source };
-    let header: Header = serde_json::from_slice(&text).map_err(damaged)?;
-    if header.version != VERSION {
-        return Err(KeptError::Version { path: path.to_owned(), found: header.version });
-    }
-    let stored: Stored = serde_json::from_slice(&text).map_err(damaged)?;
     let policies: Vec<Arc<PodPolicy>> = stored.policies.into_iter().map(Arc::new).collect();
     let of = |(pod, index): (SandboxKey, usize)| match policies.get(index) {
         Some(policy) => Ok((pod, policy.clone())),
@@ -79,11 +61,13 @@ pub fn save(path: &Path, kept: &Kept) -> Result<(), KeptError> {
         pods.push((pod.clone(), number));
     }
     let stored = Stored { version: VERSION, policies, pods };
-    durable::write_json(path, &stored).map_err(|source| KeptError::Io { path: path.to_owned(), source })
+    Ok(durable::write_json(path, &stored)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use offload::policy::{Action, Origin, Rules, Tier};
 
     use super::*;
@@ -104,8 +88,8 @@ mod tests {
         assert_eq!(text.matches("tiers").count(), 4, "each policy stands once: {text}");
 
         fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
-        assert!(matches!(load(&path).unwrap_err(), KeptError::Version { found: 2, .. }));
+        assert!(matches!(load(&path).unwrap_err(), KeptError::File(DurableError::Version { found: 2, .. })));
         fs::write(&path, &text[..text.len() / 2]).unwrap();
-        assert!(matches!(load(&path).unwrap_err(), KeptError::Damaged { .. }));
+        assert!(matches!(load(&path).unwrap_err(), KeptError::File(DurableError::Damaged { .. })));
     }
 }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use offload::ids::VfId;
 
 use super::*;
@@ -63,9 +65,9 @@ fn refuses_what_it_cannot_keep() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
     fs::write(&path, r#"{"version": 2, "anything": []}"#).unwrap();
-    assert!(matches!(Ledger::load(&path), Err(LedgerError::Newer { found: 2, .. })));
+    assert!(matches!(Ledger::load(&path), Err(DurableError::Version { found: 2, .. })));
     fs::write(&path, r#"{"version": 1, "generation"#).unwrap();
-    assert!(matches!(Ledger::load(&path), Err(LedgerError::Damaged { .. })));
+    assert!(matches!(Ledger::load(&path), Err(DurableError::Damaged { .. })));
     assert!(path.exists(), "a damaged ledger is evidence");
 }
 
