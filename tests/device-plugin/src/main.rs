@@ -1,4 +1,4 @@
-//! device-plugin RESOURCE PF [RESERVED]: offers the VFs of the PCI function PF (1001:03:00.0) to kubelet as RESOURCE, all but
+//! `device-plugin RESOURCE PF [RESERVED]`: offers the VFs of the PCI function PF (1001:03:00.0) to kubelet as RESOURCE, all but
 //! the first RESERVED.
 //!
 //! A device's id is its PCI address, and a container learns what it has from `PCIDEVICE_<RESOURCE>`: both as
