@@ -10,6 +10,7 @@ use tests::{Output, place, until, vm};
 /// Two kubelets in software emulation take their time.
 const PATIENCE: Duration = Duration::from_mins(4);
 const RESOURCE: &str = "drawbridge.dev/vf";
+const OURS: &str = "/apis/drawbridge.dev/v1alpha1";
 
 fn api(path: &str, arguments: &[&str]) -> Output {
     vm(&[&["/lab/api", path], arguments].concat())
@@ -126,6 +127,53 @@ fn why_not(list: &Value) -> String {
     format!("{statuses:?}; events: {:?}", last.iter().rev().take(5).collect::<Vec<_>>())
 }
 
+/// Status and reason of a condition.
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<(&'a str, &'a str)> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let it = conditions.iter().find(|it| it["type"] == kind)?;
+    Some((it["status"].as_str()?, it["reason"].as_str()?))
+}
+
+/// The pod's PodAttachment, once this condition is as it should be.
+fn attachment(pod: &Pod, kind: &str, wanted: (&str, &str)) -> Value {
+    let path = format!("{OURS}/namespaces/default/podattachments/{}-eth0", pod.name);
+    until(&format!("{} of {}'s attachment is {wanted:?}", kind, pod.name), PATIENCE, || {
+        let found = get(&path)?;
+        if condition(&found, kind) == Some(wanted) { Ok(found) } else { Err(found["status"].to_string()) }
+    })
+}
+
+fn nic(pod: &Pod) -> String {
+    pod.node.replace("host", "nic")
+}
+
+/// Where the pod is wired, as the cluster has it, is where it is.
+fn says_where(pod: &Pod) {
+    let found = attachment(pod, "Bound", ("True", "Bound"));
+    assert_eq!(found["spec"]["node"], pod.node.as_str(), "{found}");
+    assert_eq!(found["metadata"]["ownerReferences"][0]["name"], pod.name.as_str(), "{found}");
+    let status = &found["status"];
+    let said: BTreeSet<&str> =
+        status["ips"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(said, pod.ips.iter().map(String::as_str).collect(), "{found}");
+    let representor = status["representor"].as_str().expect("its name");
+    assert!(ports(&nic(pod)).contains(representor), "{found}");
+    let zone = status["conntrackZone"].as_u64().expect("a number");
+    assert!(flows(&nic(pod)).contains(&format!("zone={zone}")), "{found}");
+}
+
+/// What is said of the pod's policy is what the NIC has.
+fn says_how(pod: &Pod) {
+    let found = attachment(pod, "PolicyEnforced", ("True", "Enforced"));
+    let set = found["status"]["ruleSets"]["ingress"].as_u64().expect("a number");
+    assert_ne!(set, 0, "{found}");
+    assert!(flows(&nic(pod)).contains(&format!("{set:#x}")), "{found}");
+}
+
+fn flows(nic: &str) -> String {
+    place(nic, &["ovs-ofctl", "-O", "OpenFlow15", "dump-flows", "br-edge"]).ok()
+}
+
 fn ports(nic: &str) -> BTreeSet<String> {
     place(nic, &["ovs-vsctl", "list-ports", "br-edge"]).ok().lines().map(str::to_owned).collect()
 }
@@ -149,6 +197,10 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
             "{pod:?}: {device}"
         );
         assert!(devices.insert(device), "{pod:?}");
+    }
+
+    for pod in web.iter().chain([client]) {
+        says_where(pod);
     }
 
     for server in &web {
@@ -175,6 +227,9 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
                 Some(name) => Err(name),
             });
         }
+    }
+    for server in &web {
+        says_how(server);
     }
     create(
         policies,
@@ -203,10 +258,61 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
         let list = get("/api/v1/namespaces/default/pods")?;
         if list["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(why_not(&list)) }
     });
+    until("no PodAttachment is left", PATIENCE, || {
+        let list = get(&format!("{OURS}/podattachments"))?;
+        if list["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(list.to_string()) }
+    });
     for (nic, before) in ["nic1", "nic2"].iter().zip(before) {
         until(&format!("{nic} has no port of theirs"), PATIENCE, || {
             let now = ports(nic);
             if now == before { Ok(()) } else { Err(format!("{now:?}")) }
         });
     }
+}
+
+/// What ovn-controller is told.
+fn transport_zones(nic: &str) -> String {
+    let key = "external_ids:ovn-transport-zones";
+    place(nic, &["ovs-vsctl", "--if-exists", "get", "Open_vSwitch", ".", key])
+        .ok()
+        .trim()
+        .trim_matches('"')
+        .to_owned()
+}
+
+/// Changes the spec of NIC 1's NicNode, and waits for what the agent says of that.
+fn edit(ovn: &Value, wanted: (&str, &str)) -> Value {
+    let path = format!("{OURS}/nicnodes/host1");
+    let patch = json!({"spec": {"ovn": ovn}}).to_string();
+    let header = "Content-Type: application/merge-patch+json";
+    let now = api(&path, &["--request", "PATCH", "--header", header, "--data", &patch]);
+    let now: Value = serde_json::from_str(&now.ok()).expect("the object");
+    until(&format!("the edit is {wanted:?}"), PATIENCE, || {
+        let found = get(&path)?;
+        let seen = found["status"]["observedGeneration"] == now["metadata"]["generation"];
+        if seen && condition(&found, "Configured") == Some(wanted) {
+            Ok(found)
+        } else {
+            Err(found["status"].to_string())
+        }
+    })
+}
+
+#[test]
+fn an_edit_of_a_nic_node_is_applied_or_refused() {
+    let found = edit(&json!({"transportZones": ["rack1"]}), ("True", "InForce"));
+    assert_eq!(transport_zones("nic1"), "rack1");
+    assert_eq!(condition(&found, "OVSReady").map(|it| it.0), Some("True"), "{found}");
+    assert_eq!(condition(&found, "OVNConnected").map(|it| it.0), Some("True"), "{found}");
+    let version = found["status"]["versions"]["ovs"].as_str().expect("a version");
+    assert!(place("nic1", &["ovs-vswitchd", "--version"]).ok().contains(version), "{found}");
+
+    // What no schema can know: the bridge is the agent's own.
+    let mapping = json!([{"network": "physnet", "bridge": "br-edge"}]);
+    let found = edit(&json!({"transportZones": ["rack2"], "bridgeMappings": mapping}), ("False", "Refused"));
+    assert!(found["status"].to_string().contains("spec.ovn.bridgeMappings[0].bridge"), "{found}");
+    assert_eq!(transport_zones("nic1"), "rack1", "the last good one stays");
+
+    edit(&json!({"transportZones": null, "bridgeMappings": null}), ("True", "InForce"));
+    assert_eq!(transport_zones("nic1"), "");
 }
