@@ -304,8 +304,14 @@ fn an_edit_of_a_nic_node_is_applied_or_refused() {
     assert_eq!(transport_zones("nic1"), "rack1");
     assert_eq!(condition(&found, "OVSReady").map(|it| it.0), Some("True"), "{found}");
     assert_eq!(condition(&found, "OVNConnected").map(|it| it.0), Some("True"), "{found}");
-    let version = found["status"]["versions"]["ovs"].as_str().expect("a version");
-    assert!(place("nic1", &["ovs-vswitchd", "--version"]).ok().contains(version), "{found}");
+    let said = &found["status"];
+    assert_eq!(
+        said["versions"]["kernel"],
+        place("nic1", &["uname", "--kernel-release"]).ok().trim(),
+        "{found}"
+    );
+    let serial = said["serial"].as_str().expect("of the NIC");
+    assert!(place("nic1", &["devlink", "dev", "info"]).ok().contains(serial), "{found}");
 
     // What no schema can know: the bridge is the agent's own.
     let mapping = json!([{"network": "physnet", "bridge": "br-edge"}]);
