@@ -30,6 +30,10 @@ def rules(nat, zone):
                 key = f"ct_state +trk+new dst_ip {vip}" if nat else "ct_state +trk+new"
                 tc("k1", f"{add} chain 1 flower verbose {key} action ct commit zone {zone} {f'nat dst addr {real}' if nat else ''} pipe "
                          f"action mirred egress redirect dev {to}")
+                if nat:
+                    # UDP is handed over before its answer is seen (act_ct.c, tcf_ct_flow_table_process_conn): until the
+                    # eSwitch hears of the answer, it translates a frame and still calls it new.
+                    tc("k1", f"{add} chain 1 flower verbose ct_state +trk+new dst_ip {real} action mirred egress redirect dev {to}")
 
 
 class Echo:
