@@ -49,12 +49,19 @@ struct Kept {
     spec: NicNodeSpec,
 }
 
+/// A spec as it came, readable or not.
+#[derive(Debug, Clone, PartialEq)]
+struct Newest {
+    generation: Option<i64>,
+    spec: Result<NicNodeSpec, String>,
+}
+
 /// The two sources.
 #[derive(Debug)]
 pub struct Layers {
     file: Config,
     /// What the API last said.
-    newest: Option<Kept>,
+    newest: Option<Newest>,
     /// The last spec that could be applied.
     good: Option<Kept>,
     path: PathBuf,
@@ -92,7 +99,8 @@ impl Layers {
     /// False when this is no news. Its status is not our concern, and a deletion takes nothing back.
     pub fn set_own(&mut self, own: &Own) -> bool {
         let Own::Known(node) = own else { return false };
-        let newest = Some(Kept { generation: node.metadata.generation, spec: node.spec.clone() });
+        let spec = node.spec.clone().map_err(|error| error.to_string());
+        let newest = Some(Newest { generation: node.metadata.generation, spec });
         let news = self.newest != newest;
         self.newest = newest;
         news
@@ -104,21 +112,29 @@ impl Layers {
     }
 
     fn wanted_with(&mut self, addresses_of: impl Fn(&str) -> Vec<IpAddr>) -> Result<Config, Vec<String>> {
-        let Some(kept) = self.newest.as_ref().or(self.good.as_ref()) else { return Ok(self.file.clone()) };
+        let kept = match (&self.newest, &self.good) {
+            (Some(Newest { generation, spec }), _) => {
+                let spec = spec.clone().map_err(|error| vec![error])?;
+                Kept { generation: *generation, spec }
+            }
+            (None, Some(good)) => good.clone(),
+            (None, None) => return Ok(self.file.clone()),
+        };
         let config = configure(&self.file, &kept.spec, addresses_of)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        if self.good.as_ref() != Some(kept) {
-            if let Err(error) = durable::write_json(&self.path, kept) {
+        if self.good.as_ref() != Some(&kept) {
+            if let Err(error) = durable::write_json(&self.path, &kept) {
                 warn!(error = %error, path = %self.path.display(), "NicNode's spec not kept, a start without the API will not know it");
             }
-            self.good = Some(kept.clone());
+            self.good = Some(kept);
         }
         Ok(config)
     }
 
     /// `wanted` is what [`Self::wanted`] said; `waiting` are the keys that only a start takes over.
     pub fn report(&self, wanted: Result<&[&'static str], &[String]>) -> Report {
-        let generation = |kept: &Option<Kept>| kept.as_ref().and_then(|it| it.generation);
+        let looked_at = self.newest.as_ref().and_then(|it| it.generation);
+        let generation = self.good.as_ref().and_then(|it| it.generation);
         let verdict = match wanted {
             Err(problems) => Verdict::Refused { problems: problems.to_vec() },
             Ok([]) if self.newest.is_none() => Verdict::Pending,
@@ -127,7 +143,7 @@ impl Layers {
                 Verdict::NeedsRestart { paths: waiting.iter().map(|it| path_of(it).to_owned()).collect() }
             }
         };
-        Report { looked_at: generation(&self.newest), generation: generation(&self.good), verdict }
+        Report { looked_at, generation, verdict }
     }
 }
 

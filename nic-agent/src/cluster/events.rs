@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drawbridge_api::NicNode;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
@@ -265,7 +264,7 @@ impl Teller {
                 ..ObjectReference::default()
             }),
             About::OwnNicNode => match &*self.own.borrow() {
-                Own::Known(node) => Some(NicNode::object_ref(node.as_ref(), &())),
+                Own::Known(node) => Some(node.object_ref(&())),
                 Own::Unknown | Own::Absent => None,
             },
         }

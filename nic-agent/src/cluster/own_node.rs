@@ -1,14 +1,96 @@
 //! Follows the one NicNode that is this NIC's.
+//!
+//! The API server holds it against the CRD, but a CRD may be newer than this agent. So reading one never fails: what of it
+//! makes no sense here says so with its place, and the watch goes on.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
-use drawbridge_api::NicNode;
+use drawbridge_api::{NicNode, NicNodeSpec, NicNodeStatus};
 use futures::StreamExt;
 use kube::api::Api;
+use kube::core::{ClusterResourceScope, ObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+/// As it was read.
+#[derive(Debug, Clone)]
+pub struct OwnNode {
+    pub metadata: ObjectMeta,
+    pub spec: Result<NicNodeSpec, Unreadable>,
+    /// What we wrote; none if that makes no sense, and it is written anew.
+    pub status: Option<NicNodeStatus>,
+}
+
+/// A place in the object, and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    path: String,
+    why: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, why } = self;
+        write!(f, "{path}: {why}: write what this agent knows, or update it: the CRD may be newer")
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnNode {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(from)?;
+        let mut part = |name: &str| object.get_mut(name).map(Value::take).unwrap_or_default();
+        let (metadata, spec, status) = (part("metadata"), part("spec"), part("status"));
+        Ok(Self {
+            metadata: read("metadata", metadata).map_err(serde::de::Error::custom)?,
+            spec: read("spec", spec),
+            status: read("status", status).ok(),
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(part: &str, value: Value) -> Result<T, Unreadable> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let place = error.path().to_string();
+        let path = if place == "." { part.to_owned() } else { format!("{part}.{place}") };
+        Unreadable { path, why: error.into_inner().to_string() }
+    })
+}
+
+impl Resource for OwnNode {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        NicNode::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        NicNode::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        NicNode::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        NicNode::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
 
 /// What the API has under our name.
 #[derive(Debug, Clone, Default)]
@@ -17,13 +99,13 @@ pub enum Own {
     #[default]
     Unknown,
     Absent,
-    Known(Arc<NicNode>),
+    Known(Arc<OwnNode>),
 }
 
 /// Until dropped. Losing the API leaves what was last seen.
 pub async fn follow(client: Client, name: &str, publish: &watch::Sender<Own>) {
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let events = watcher(Api::<NicNode>::all(client), only).default_backoff();
+    let events = watcher(Api::<OwnNode>::all(client), only).default_backoff();
     let mut events = std::pin::pin!(events);
     let (mut listed, mut failing) = (None, false);
     while let Some(event) = events.next().await {
@@ -48,7 +130,7 @@ pub async fn follow(client: Client, name: &str, publish: &watch::Sender<Own>) {
     }
 }
 
-fn say(publish: &watch::Sender<Own>, node: Option<NicNode>, name: &str) {
+fn say(publish: &watch::Sender<Own>, node: Option<OwnNode>, name: &str) {
     publish.send_if_modified(|current| {
         let new = match (node, &*current) {
             (None, Own::Absent) => return false,
@@ -87,9 +169,9 @@ mod tests {
                     "spec": {{"node": "n", "profile": {{"kind": "KubeOVN"}},
                         "ovn": {{"remotes": ["tcp:a:1"], "encapsulation": {{"types": ["Geneve"]}}}}}}}}"#
             );
-            serde_json::from_str::<NicNode>(&text).unwrap()
+            serde_json::from_str::<OwnNode>(&text).unwrap()
         };
-        let mut said = |node: Option<NicNode>| {
+        let mut said = |node: Option<OwnNode>| {
             say(&publish, node, "n");
             let news = told.has_changed().unwrap();
             (news, told.borrow_and_update().clone())
@@ -102,5 +184,31 @@ mod tests {
             matches!(said(Some(node("2"))), (true, Own::Known(it)) if it.meta().resource_version.as_deref() == Some("2"))
         );
         assert!(matches!(said(None), (true, Own::Absent)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_place() {
+        let node = |change: fn(&mut serde_json::Value)| {
+            let mut node = serde_json::json!({
+                "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": {"name": "n", "generation": 7},
+                "spec": {"node": "n", "profile": {"kind": "KubeOVN"},
+                    "ovn": {"remotes": ["tcp:a:1"], "encapsulation": {"types": ["Geneve"]}}},
+                "status": {"observedGeneration": 6},
+            });
+            change(&mut node);
+            serde_json::from_value::<OwnNode>(node).unwrap()
+        };
+        let good = node(|_| {});
+        assert!(good.spec.is_ok());
+        assert_eq!(good.status.unwrap().observed_generation, Some(6));
+        let said = |change| node(change).spec.unwrap_err().to_string();
+        let newer = said(|it| it["spec"]["profile"]["kind"] = "Newer".into());
+        assert!(newer.starts_with("spec.profile.kind: unknown variant `Newer`"), "{newer}");
+        let wrong = said(|it| it["spec"]["ovn"]["remotes"][0] = 5.into());
+        assert!(wrong.starts_with("spec.ovn.remotes[0]: invalid type"), "{wrong}");
+        let none = said(|it| drop(it.as_object_mut().unwrap().remove("spec")));
+        assert!(none.starts_with("spec: invalid type: null"), "{none}");
+        let odd = node(|it| it["status"] = "well".into());
+        assert_eq!((odd.status, odd.metadata.generation), (None, Some(7)));
     }
 }

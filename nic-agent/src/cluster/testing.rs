@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub mod mutation;
+
 #[derive(Default)]
 struct Store {
     /// By plural, then by namespace/name.
@@ -177,6 +179,12 @@ impl FakeApi {
 
     pub fn hide_events(&self) {
         self.with(|store| store.hidden = true);
+    }
+
+    /// The version of the last change of this kind.
+    pub fn newest(&self, plural: &str) -> u64 {
+        let is_it = |(of, ..): &&(String, u64, &str, Value)| of == plural;
+        self.with(|store| store.events.iter().rev().find(is_it).map_or(0, |(_, version, ..)| *version))
     }
 
     pub fn requests(&self) -> Vec<String> {

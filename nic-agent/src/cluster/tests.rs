@@ -300,3 +300,5 @@ async fn a_start_without_the_api_keeps_what_was_enforced() {
     bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2"))).await;
     assert_eq!(bench.claim("web", "u-web").await, "believed");
 }
+
+mod fuzz;

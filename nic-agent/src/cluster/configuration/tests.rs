@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use drawbridge_api::NicNode;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::own_node::OwnNode;
 
 fn file(state: &Path) -> Config {
     format!(
@@ -29,7 +29,7 @@ fn own(generation: i64, change: impl FnOnce(&mut Value)) -> Own {
         },
     });
     change(&mut node["spec"]);
-    Own::Known(Arc::new(serde_json::from_value::<NicNode>(node).unwrap()))
+    Own::Known(Arc::new(serde_json::from_value::<OwnNode>(node).unwrap()))
 }
 
 fn follow(layers: &mut Layers, in_force: &Config) -> Report {
@@ -103,3 +103,5 @@ fn devices_have_addresses() {
     assert!(addresses_of("lo").iter().all(IpAddr::is_loopback));
     assert!(addresses_of("no-such-device").is_empty());
 }
+
+mod fuzz;
