@@ -113,6 +113,17 @@ pub struct NicNode {
     pub management: bool,
 }
 
+/// What a pod's port had, as the agent on its node's NIC has reported it (a `PodAttachment`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// In the attachment's own namespace.
+    pub pod: Arc<str>,
+    pub uid: Arc<str>,
+    pub logical_port: Arc<str>,
+    /// As OVN writes them: the MAC and then the IPs.
+    pub addresses: Arc<str>,
+}
+
 /// An object that is another now, or (`None`) that is there no more, or asks for nothing any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -121,6 +132,7 @@ pub enum Change {
     Pod(ObjectName, Option<Pod>),
     Service(ObjectName, Option<Service>),
     Slice(ObjectName, Option<Slice>),
+    Attachment(ObjectName, Option<Attached>),
 }
 
 impl Change {
@@ -132,6 +144,7 @@ impl Change {
             Self::Pod(_, pod) => pod.is_some(),
             Self::Service(_, service) => service.is_some(),
             Self::Slice(_, slice) => slice.is_some(),
+            Self::Attachment(_, attached) => attached.is_some(),
         }
     }
 }

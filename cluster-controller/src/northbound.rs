@@ -170,6 +170,8 @@ pub struct WantedRow {
     pub members: BTreeMap<&'static str, Key>,
     /// OVN gives the port an address of each of these: see [`addresses`].
     pub assigned: Vec<IpNet>,
+    /// What the port had, for a northbound that knows nothing of it.
+    pub had: Option<Arc<str>>,
     /// The row that it hangs from, and in which column.
     pub parent: Option<(Key, &'static str)>,
 }
@@ -208,6 +210,12 @@ impl WantedRow {
     #[must_use]
     pub fn assigned(mut self, subnets: Vec<IpNet>) -> Self {
         self.assigned = subnets;
+        self
+    }
+
+    #[must_use]
+    pub fn had(mut self, addresses: Option<Arc<str>>) -> Self {
+        self.had = addresses;
         self
     }
 

@@ -10,6 +10,7 @@
 //! | Node with podCIDRs | its switch, the router's port there, the switch's port to it |
 //! | NicNode with a management VF | that node's management port, and its DHCP options |
 //! | Pod with a VF | its port, once the node has a switch |
+//! | PodAttachment | what its pod's port had for an address, should the northbound no longer know |
 //! | Service with its EndpointSlices | a load balancer for each protocol; with `internalTrafficPolicy: Local` for each node |
 
 mod node;
@@ -21,7 +22,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{Change, NicNode, Node, ObjectName, Pod, Service, Slice};
+use crate::cluster::{Attached, Change, NicNode, Node, ObjectName, Pod, Service, Slice};
 use crate::northbound::{GROUP_NAME, Key, Table, WantedRow};
 use crate::settings::Settings;
 
@@ -49,6 +50,8 @@ pub struct Plan {
     nic_nodes: BTreeMap<Arc<str>, NicNode>,
     pods: BTreeMap<ObjectName, Pod>,
     pods_of: BTreeMap<Arc<str>, BTreeSet<ObjectName>>,
+    attachments: BTreeMap<ObjectName, Attached>,
+    attachments_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     services: BTreeMap<ObjectName, Service>,
     /// Services whose load balancers are a node's own.
     local: BTreeSet<ObjectName>,
@@ -80,6 +83,8 @@ impl Plan {
             nic_nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             pods_of: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            attachments_of: BTreeMap::new(),
             services: BTreeMap::new(),
             local: BTreeSet::new(),
             slices: BTreeMap::new(),
@@ -126,6 +131,22 @@ impl Plan {
                     self.pods_of.entry(Arc::clone(&new.node)).or_default().insert(name.clone());
                 }
                 self.remake_pod(&name)
+            }
+            Change::Attachment(name, attached) => {
+                let pod = |attached: &Attached| ObjectName {
+                    namespace: Arc::clone(&name.namespace),
+                    name: Arc::clone(&attached.pod),
+                };
+                let old = put(&mut self.attachments, &name, attached).as_ref().map(pod);
+                let new = self.attachments.get(&name).map(pod);
+                if let Some(old) = &old {
+                    unlist(&mut self.attachments_of, old, &name);
+                }
+                if let Some(new) = &new {
+                    self.attachments_of.entry(new.clone()).or_default().insert(name.clone());
+                }
+                let pods: BTreeSet<ObjectName> = old.into_iter().chain(new).collect();
+                pods.iter().flat_map(|pod| self.remake_pod(pod)).collect()
             }
             Change::Service(name, service) => {
                 if service.as_ref().is_some_and(|service| service.local) {
@@ -178,7 +199,9 @@ impl Plan {
     fn remake_pod(&mut self, name: &ObjectName) -> Touched {
         let rows = self.pods.get(name).and_then(|pod| {
             let subnets = node::assigned(&self.settings, self.nodes.get(&pod.node)?);
-            (!subnets.is_empty()).then(|| pod::rows(name, pod, subnets))
+            let attachments = self.attachments_of.get(name).into_iter().flatten();
+            let attached = attachments.filter_map(|it| self.attachments.get(it));
+            (!subnets.is_empty()).then(|| pod::rows(name, pod, subnets, attached))
         });
         let rows = rows.unwrap_or_default();
         self.replace(Source::Pod(name.clone()), rows)

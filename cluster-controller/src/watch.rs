@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Change;
 use crate::cluster::object::{
-    NicNodeObject, NodeObject, PodObject, ServiceObject, SliceObject, VfResources, Watched,
+    AttachmentObject, NicNodeObject, NodeObject, PodObject, ServiceObject, SliceObject, VfResources, Watched,
 };
 use crate::metrics::{KindLabel, Metrics};
 
@@ -30,10 +30,12 @@ pub enum Kind {
     Pod,
     Service,
     EndpointSlice,
+    PodAttachment,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Node, Self::NicNode, Self::Pod, Self::Service, Self::EndpointSlice];
+    pub const ALL: [Self; 6] =
+        [Self::Node, Self::NicNode, Self::Pod, Self::Service, Self::EndpointSlice, Self::PodAttachment];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +44,7 @@ impl Kind {
             Self::Pod => "pods",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
+            Self::PodAttachment => "podattachments",
         }
     }
 }
@@ -72,7 +75,8 @@ pub fn start(
     tasks.spawn(watch(Kind::NicNode).run::<NicNodeObject>(Api::all(client.clone()), all.clone()));
     tasks.spawn(watch(Kind::Pod).run::<PodObject>(Api::all(client.clone()), all.clone().fields(RUNNING)));
     tasks.spawn(watch(Kind::Service).run::<ServiceObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::EndpointSlice).run::<SliceObject>(Api::all(client.clone()), all));
+    tasks.spawn(watch(Kind::EndpointSlice).run::<SliceObject>(Api::all(client.clone()), all.clone()));
+    tasks.spawn(watch(Kind::PodAttachment).run::<AttachmentObject>(Api::all(client.clone()), all));
     tasks
 }
 

@@ -204,12 +204,35 @@ fn the_northbound_follows_the_api() {
     bench.plane.kubectl(&[&patch[..5], &["-p", r#"{"status": {"phase": "Succeeded"}}"#]].concat()).ok();
     bench.becomes("the finished pod's port is gone", "Logical_Switch_Port", "name", &ports[2..]);
 
+    // What its NIC's agent has reported of a running pod: a northbound that is lost does not cost it its address.
+    bench.apply(&pod("web-2", "server1", true));
+    let uid = bench.plane.kubectl(&["get", "pod", "web-2", "-o", "jsonpath={.metadata.uid}"]).stdout;
+    bench.apply(&json!({
+        "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
+        "metadata": {"name": "web-2-eth0", "namespace": "default"},
+        "spec": {"pod": {"name": "web-2", "uid": uid}, "interface": "eth0", "node": "server1", "vf": {"pf": 0, "vf": 2}},
+    }));
+    let seen = json!({"status": {
+        "logicalPort": "default_web-2", "mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7", "fd00:10:244:1::7"],
+    }});
+    let patch = ["patch", "podattachment", "web-2-eth0", "--subresource=status", "--type=merge", "-p"];
+    bench.plane.kubectl(&[&patch[..], &[&seen.to_string()]].concat()).ok();
+    let had = "0a:00:00:00:00:07 10.244.1.7 fd00:10:244:1::7";
+    let keeps_it = |when: &str| {
+        until(when, PATIENCE, || match bench.column("Logical_Switch_Port", "addresses") {
+            now if now.iter().any(|it| it == had) => Ok(()),
+            now => Err(format!("{now:?}")),
+        });
+    };
+    keeps_it("the port has it");
+
     // The API is gone: what is written stands. It comes back: what was lost meanwhile is written again.
     bench.plane.stop(Program::ApiServer);
     assert_eq!(bench.column("Logical_Switch", "name"), ["server1", "server2"]);
     bench.wipe();
     bench.plane.start_again(Program::ApiServer);
     bench.becomes("it is written again", "Logical_Switch", "name", &["server1", "server2"]);
+    keeps_it("the port has it again");
 
     // The leader ends, and gives the Lease up; or is killed, and it runs out.
     let (leader, other, other_name) =

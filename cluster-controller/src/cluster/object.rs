@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 
-use super::{Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice};
+use super::{Attached, Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice};
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ resource! {
     NicNodeObject: "drawbridge.dev", "v1alpha1", "NicNode", "nicnodes", ClusterResourceScope;
     PodObject: "", "v1", "Pod", "pods", NamespaceResourceScope;
     ServiceObject: "", "v1", "Service", "services", NamespaceResourceScope;
+    AttachmentObject: "drawbridge.dev", "v1alpha1", "PodAttachment", "podattachments", NamespaceResourceScope;
     SliceObject: "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", NamespaceResourceScope;
 }
 
@@ -100,6 +101,35 @@ struct NicNodeSpec {
     node: String,
     /// Which VF it is concerns the NIC alone.
     management_port: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AttachmentObject {
+    metadata: ObjectMeta,
+    spec: AttachmentSpec,
+    status: AttachmentStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AttachmentSpec {
+    pod: PodReference,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodReference {
+    name: String,
+    uid: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AttachmentStatus {
+    logical_port: String,
+    mac: String,
+    ips: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -267,6 +297,25 @@ impl Watched for NicNodeObject {
 
     fn absent(_: Option<&str>, name: &str) -> Option<Change> {
         Some(Change::NicNode(name.into(), None))
+    }
+}
+
+impl Watched for AttachmentObject {
+    fn present(self, _: &VfResources) -> Option<Change> {
+        let name = object_name(&self.metadata)?;
+        let AttachmentStatus { logical_port, mac, ips } = self.status;
+        // One that is not bound yet has nothing to keep.
+        let attached = (!mac.is_empty() && !ips.is_empty()).then(|| Attached {
+            pod: self.spec.pod.name.into(),
+            uid: self.spec.pod.uid.into(),
+            logical_port: logical_port.into(),
+            addresses: format!("{mac} {}", ips.join(" ")).into(),
+        });
+        Some(Change::Attachment(name, attached))
+    }
+
+    fn absent(namespace: Option<&str>, name: &str) -> Option<Change> {
+        Some(Change::Attachment(ObjectName::new(namespace?, name), None))
     }
 }
 

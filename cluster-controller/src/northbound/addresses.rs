@@ -4,6 +4,9 @@
 //! the southbound, where nic-agent looks, goes on saying `"dynamic"` (northd copies `addresses` as they stand). So what
 //! OVN has given is put in the place of `"dynamic"`, and into a mark, from which it is put back should somebody change
 //! it. OVN does not give it to another: the addresses of a port that has its own are taken, for OVN.
+//!
+//! A northbound that was lost knows none of that. What running pods have is in their PodAttachments, as their NICs'
+//! agents saw it; it counts where the northbound itself says nothing.
 
 use std::net::IpAddr;
 
@@ -26,7 +29,7 @@ pub fn given<'a>(row: &'a Row, subnets: &[IpNet]) -> Option<&'a str> {
 }
 
 /// A MAC, and an address of each subnet.
-fn fits(text: &str, subnets: &[IpNet]) -> bool {
+pub fn fits(text: &str, subnets: &[IpNet]) -> bool {
     let mut parts = text.split(' ');
     let mac = parts.next().is_some_and(|mac| {
         let octets: Vec<&str> = mac.split(':').collect();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
-use super::addresses::{DYNAMIC, given};
+use super::addresses::{DYNAMIC, fits, given};
 use super::observed::{Observed, key_of};
 use super::{ADDRESSES, Key, Table, WantedRow};
 use crate::plan::Plan;
@@ -304,9 +304,10 @@ impl Builder<'_> {
     }
 }
 
-/// With what OVN has given the port, or asking for it.
+/// With what OVN has given the port, or had given it, or asking for it.
 fn with_addresses(wanted: &WantedRow, row: Option<&Row>) -> WantedRow {
-    match row.and_then(|row| given(row, &wanted.assigned)) {
+    let had = wanted.had.as_deref().filter(|text| fits(text, &wanted.assigned));
+    match row.and_then(|row| given(row, &wanted.assigned)).or(had) {
         Some(given) => wanted.clone().column("addresses", given).key("external_ids", ADDRESSES, given),
         None => wanted.clone().column("addresses", DYNAMIC),
     }

@@ -293,6 +293,15 @@ fn any_change() -> impl Strategy<Value = Change> {
             ObjectName::new("a", &format!("p{n}")),
             pod.map(|(uid, node)| Pod { uid: format!("u{uid}").into(), node: format!("n{node}").into() })
         )),
+        (0..4_u8, prop::option::of((0..4_u8, 0..3_u8))).prop_map(|(n, attached)| Change::Attachment(
+            ObjectName::new("a", &format!("p{n}-eth0")),
+            attached.map(|(pod, uid)| Attached {
+                pod: format!("p{pod}").into(),
+                uid: format!("u{uid}").into(),
+                logical_port: format!("a_p{pod}").into(),
+                addresses: format!("0a:00:00:00:00:0{n} 10.244.0.{n}").into(),
+            })
+        )),
         (0..3_u8, prop::option::of((any::<bool>(), any::<bool>()))).prop_map(|(n, service)| Change::Service(
             ObjectName::new("a", &format!("s{n}")),
             service.map(|(udp, local)| Service {
@@ -325,6 +334,7 @@ fn about(change: &Change) -> String {
         Change::Node(name, _) => format!("node {name}"),
         Change::NicNode(name, _) => format!("nic {name}"),
         Change::Pod(name, _) => format!("pod {name}"),
+        Change::Attachment(name, _) => format!("attachment {name}"),
         Change::Service(name, _) => format!("service {name}"),
         Change::Slice(name, _) => format!("slice {name}"),
     }
@@ -368,4 +378,28 @@ proptest! {
             "no row of two objects"
         );
     }
+}
+
+#[test]
+fn a_port_comes_back_with_what_its_pod_had() {
+    let attached = |pod: &str, uid: &str, port: &str| {
+        let addresses = "0a:00:00:00:00:07 10.244.1.7".into();
+        let attached = Attached { pod: pod.into(), uid: uid.into(), logical_port: port.into(), addresses };
+        Change::Attachment(ObjectName::new("shop", &format!("{pod}-eth0")), Some(attached))
+    };
+    let cluster = || [node("n1", &["10.244.1.0/24"]), pod("web", "u1", "n1")];
+    let had = |more: Vec<Change>| {
+        let plan = plan(cluster().into_iter().chain(more));
+        row(&plan, Table::LogicalSwitchPort, "pod/shop/web/u1").had.clone()
+    };
+    assert_eq!(had(vec![]), None);
+    assert_eq!(had(vec![attached("web", "u1", "shop_web")]).as_deref(), Some("0a:00:00:00:00:07 10.244.1.7"));
+    assert_eq!(had(vec![attached("web", "u0", "shop_web")]), None, "its predecessor's");
+    assert_eq!(had(vec![attached("web", "u1", "shop_web-net1")]), None, "another port of its");
+    assert_eq!(had(vec![attached("db", "u1", "shop_web")]), None, "another pod's");
+    let gone = Change::Attachment(ObjectName::new("shop", "web-eth0"), None);
+    assert_eq!(had(vec![attached("web", "u1", "shop_web"), gone]), None);
+    // Whatever comes first.
+    let early = plan([attached("web", "u1", "shop_web")].into_iter().chain(cluster()));
+    assert!(row(&early, Table::LogicalSwitchPort, "pod/shop/web/u1").had.is_some());
 }
