@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo demo-kube test test-host soak lint fmt deb bench setup lab clean
+.PHONY: help demo demo-nics test test-host soak lint fmt deb bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -11,16 +11,18 @@ CARGO ?= cargo
 help:                    ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-# The kernel and the programs are built beside each other: each has minutes in which it keeps one core only.
-demo: setup              ## two servers, two NICs, three pods: attached, measured, shown (KEEP=1 leaves it up)
-	$(CARGO) build --locked -p nic-agent -p host-shim & programs=$$!; \
-	tests/lab/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
+# The kernel, Kubernetes' programs and ours are built beside each other: each has minutes in which it keeps one core only.
+demo: setup              ## by kubectl: Deployments, a Service, a NetworkPolicy, on two servers with two NICs (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim -p device-plugin -p cluster-controller & programs=$$!; \
+	tests/kubernetes/build >/dev/null & kubernetes=$$!; \
+	tests/lab/build >/dev/null || { kill $$programs $$kubernetes; exit 1; }; \
+	wait $$programs || { kill $$kubernetes; exit 1; }; wait $$kubernetes
 	KEEP=$(KEEP) tests/lab/demo
 
-demo-kube: setup   ## the same by kubectl: Deployments, a Service, a NetworkPolicy (KEEP=1 leaves it up)
-	$(CARGO) build --locked -p nic-agent -p host-shim -p device-plugin -p cluster-controller & programs=$$!; \
-	tests/lab/build >/dev/null && tests/kubernetes/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
-	KEEP=$(KEEP) tests/lab/demo-kube
+demo-nics: setup         ## without a cluster: three pods, attached by CNI calls, measured, shown (KEEP=1 leaves it up)
+	$(CARGO) build --locked -p nic-agent -p host-shim & programs=$$!; \
+	tests/lab/build >/dev/null || { kill $$programs; exit 1; }; wait $$programs
+	KEEP=$(KEEP) tests/lab/demo-nics
 
 test: setup              ## every test: on this machine, then in the lab VM (TESTS="unit e2e": only such stages)
 	tests/run $(TESTS)
