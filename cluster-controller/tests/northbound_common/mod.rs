@@ -58,6 +58,7 @@ fn about(change: &Change) -> String {
         Change::Pod(name, _) => format!("pod {name}"),
         Change::Service(name, _) => format!("service {name}"),
         Change::Slice(name, _) => format!("slice {name}"),
+        Change::Attachment(name, _) => format!("attachment {name}"),
     }
 }
 
