@@ -41,13 +41,18 @@ pub fn vm(arguments: &[&str]) -> Output {
     run(command, arguments.join(" "))
 }
 
-/// In `nic1`, `host1`, `central` or `pod:NAME`.
+/// In `nic1`, `host1`, `central`, `pod:NAME`, or the network namespace that this path is.
 pub fn place(place: &str, arguments: &[&str]) -> Output {
     run(in_place(place, arguments), format!("{place}: {}", arguments.join(" ")))
 }
 
 /// The same, not yet started.
 pub fn in_place(place: &str, arguments: &[&str]) -> Command {
+    if place.starts_with('/') {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={place}")).arg("--").args(arguments);
+        return command;
+    }
     let mut command = Command::new("/lab/enter");
     command.arg(place).args(arguments);
     command

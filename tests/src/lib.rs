@@ -5,6 +5,7 @@
 
 pub mod balancer;
 pub mod capture;
+pub mod cluster;
 pub mod command;
 pub mod control_plane;
 pub mod counters;

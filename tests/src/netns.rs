@@ -4,9 +4,20 @@ use std::fs::File;
 
 use nix::sched::{CloneFlags, setns};
 
-/// `host1`, `nic1`, `central` or `pod:NAME`.
+/// `host1`, `nic1`, `central`, `pod:NAME`, or a namespace's own path, as `/proc/PID/ns/net`.
 fn path(place: &str) -> String {
+    if place.starts_with('/') {
+        return place.to_owned();
+    }
     format!("/run/netns/{}", place.replace("pod:", "pod-"))
+}
+
+/// Whatever is in a network namespace of its own, with an address of each version.
+pub trait Located {
+    /// As [`within`] takes it.
+    fn place(&self) -> String;
+    /// IPv4, then IPv6.
+    fn ips(&self) -> [String; 2];
 }
 
 /// Runs `work` there and returns what it returned.

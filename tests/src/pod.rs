@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::command::{Output, place, vm};
+use crate::netns::Located;
 
 /// What kind of pod.
 #[derive(Debug, Clone)]
@@ -98,6 +99,16 @@ impl Pod {
     pub fn forget(mut self) {
         self.gone = true;
         vm(&["/lab/pod", "del", &self.name, "--no-cni"]).ok();
+    }
+}
+
+impl Located for Pod {
+    fn place(&self) -> String {
+        self.place()
+    }
+
+    fn ips(&self) -> [String; 2] {
+        [self.ip.clone(), self.ip6.clone()]
     }
 }
 

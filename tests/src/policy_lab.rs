@@ -15,13 +15,13 @@
 mod agents;
 mod fixture;
 mod probe;
+mod range;
 mod shrink;
 mod station;
 mod volley;
 mod witness;
 
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -29,12 +29,11 @@ use serde_json::{Value, json};
 use crate::kube_oracle::Cluster;
 use crate::{Pod, Wish};
 use agents::Agents;
-pub use agents::policy_of;
+pub use agents::{policy_of, revalidated};
 pub use fixture::{Fixture, directory};
 pub use probe::{Difference, Kind, Probe, Seen};
+pub use range::{PORTS, Pace, Range, Stand};
 pub use shrink::{shrink, simpler};
-use station::{Order, Shot, Station};
-use volley::Volley;
 
 /// A pod's place in the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,54 +58,15 @@ pub const ROLES: [Role; 6] = [
     role("c1", "c", "host2", 22),
 ];
 pub const NAMESPACES: [&str; 3] = ["a", "b", "c"];
-/// Every pod answers on these, TCP and UDP, IPv4 and IPv6.
-pub const PORTS: [u16; 9] = [53, 79, 80, 81, 82, 83, 443, 8080, 8443];
 
-/// The source ports of probes; all below are served or free.
-const SOURCES: std::ops::Range<u16> = 10_240..65_000;
-/// How long a packet that must not arrive may take to do so.
-const QUIET: Duration = Duration::from_millis(300);
-/// How long nothing at all may happen while one that must arrive has not. The VM is emulated and shares its processor, so
-/// it is silence that counts; who waits for nothing that should come does not wait for this.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// So many probes are sent at once: more at a time overflow OVS's upcalls, and a SYN that is lost costs a second.
-const WAVE: usize = 60;
-/// The next ones do not wait for those that are late.
-const LATE: Duration = Duration::from_secs(1);
-/// What should get through and does not is sent anew.
-const ATTEMPTS: usize = 3;
-
-/// Who sent a packet, in which protocol, and from which port or with which identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    protocol: u8,
-    source: IpAddr,
-    id: u16,
-}
-
-#[derive(Debug)]
-enum Event {
-    Sent(Key),
-    /// At the interface of this pod.
-    Arrived(Key, usize),
-    Answered(Key),
-    /// A station could not do what it was told.
-    Broken(String),
-}
-
-struct Member {
-    // Dropped in this order: threads first, then the pod that they are in.
-    station: Station,
-    _witness: witness::Witness,
-    pod: Pod,
-    next: u16,
-}
+const PACE: Pace = Pace { exchanges: 4, wave: 60, late: Duration::from_secs(1) };
 
 /// See the module.
 pub struct PolicyLab {
-    members: Vec<Member>,
+    // Dropped in this order: threads first, then the pods that they are in.
+    range: Range,
+    pods: Vec<Pod>,
     agents: Agents,
-    events: Receiver<Event>,
 }
 
 impl PolicyLab {
@@ -125,18 +85,12 @@ impl PolicyLab {
                 .collect();
             adding.into_iter().map(|pod| pod.join().expect("a pod")).collect()
         });
-        let (send, events) = channel();
-        let members = pods
-            .into_iter()
-            .enumerate()
-            .map(|(index, pod)| Member {
-                station: Station::start(&pod, send.clone()),
-                _witness: witness::Witness::start(&pod, index, send.clone()),
-                pod,
-                next: SOURCES.start,
-            })
-            .collect();
-        let mut lab = Self { members, agents: Agents::default(), events };
+        let stands = pods.iter().zip(ROLES).map(|(pod, role)| Stand {
+            name: format!("{}/{}", role.namespace, role.name),
+            place: pod.place(),
+            addresses: [&pod.ip, &pod.ip6].map(|ip| ip.parse().expect("a pod's address")),
+        });
+        let mut lab = Self { range: Range::start(stands, PACE), pods, agents: Agents::default() };
         let items = lab.objects();
         lab.agents.switch_on(&items);
         lab.settle();
@@ -144,7 +98,7 @@ impl PolicyLab {
     }
 
     pub fn pod(&self, index: usize) -> &Pod {
-        &self.members[index].pod
+        &self.pods[index]
     }
 
     /// Index of a role.
@@ -155,8 +109,7 @@ impl PolicyLab {
 
     /// IPv4, then IPv6.
     pub fn addresses(&self, index: usize) -> [IpAddr; 2] {
-        let pod = self.pod(index);
-        [&pod.ip, &pod.ip6].map(|ip| ip.parse().expect("a pod's address"))
+        self.range.addresses(index)
     }
 
     /// The pod as the API would show it. `ports`: a list as in a container.
@@ -199,21 +152,13 @@ impl PolicyLab {
     /// Waits until both agents say that no connection is left, in hardware neither, that the policies deny.
     #[track_caller]
     pub fn settle(&self) {
-        let pods: Vec<&str> = self.members.iter().map(|it| it.pod.uid.as_str()).collect();
+        let pods: Vec<&str> = self.pods.iter().map(|it| it.uid.as_str()).collect();
         self.agents.settle(&pods);
     }
 
     /// Each pod to each other one, both IP versions, all these kinds.
     pub fn all_pairs(&self, kinds: &[Kind]) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        for from in 0..self.members.len() {
-            for receiver in (0..self.members.len()).filter(|it| *it != from) {
-                for to in self.addresses(receiver) {
-                    probes.extend(kinds.iter().map(|kind| Probe { from, to, kind: *kind }));
-                }
-            }
-        }
-        probes
+        self.range.all_pairs(kinds)
     }
 
     /// Is this allowed, as the oracle reads the objects?
@@ -227,43 +172,16 @@ impl PolicyLab {
         cluster.allowed(own, probe.to, probe.kind.traffic())
     }
 
-    /// Sends all probes. Returns when each that `wanted` says should get through has done so, or nothing has happened for
-    /// `patience`, and the others have been silent for a while.
+    /// As [`Range::shoot`].
     #[track_caller]
     pub fn shoot(&mut self, probes: &[Probe], wanted: &[bool], patience: Duration) -> Vec<Seen> {
-        while self.events.try_recv().is_ok() {}
-        let mut volley = Volley::new(probes.len());
-        let waves = probes.len().div_ceil(WAVE);
-        for wave in 0..waves {
-            let mut orders = vec![Vec::new(); self.members.len()];
-            for (index, probe) in probes.iter().enumerate().skip(wave).step_by(waves) {
-                let source = self.addresses(probe.from)[usize::from(probe.to.is_ipv6())];
-                let id = self.next_source(probe.from);
-                let key = Key { protocol: station::protocol(probe.kind, source), source, id };
-                volley.fire(key, index, wanted[index]);
-                orders[probe.from].push(Shot { key, to: probe.to, kind: probe.kind });
-            }
-            for (member, shots) in self.members.iter().zip(orders) {
-                member.station.order(Order::Fire(shots));
-            }
-            let is_last = wave + 1 == waves;
-            volley.follow(&self.events, |volley| {
-                let silence = volley.last.elapsed();
-                let is_quiet = !is_last || !wanted.contains(&false) || silence >= QUIET;
-                let patience = if is_last { patience } else { LATE };
-                volley.unsent == 0 && is_quiet && (volley.missing == 0 || silence >= patience)
-            });
-        }
-        for member in &self.members {
-            member.station.order(Order::Cease);
-        }
-        volley.seen
+        self.range.shoot(probes, wanted, patience)
     }
 
     /// One probe that nothing is known of.
     #[track_caller]
     pub fn see(&mut self, probe: Probe) -> Seen {
-        self.shoot(&[probe], &[false], Duration::ZERO)[0]
+        self.range.see(probe)
     }
 
     /// Probes, and what of it is not as the oracle says. What should have got through and did not is tried again, more
@@ -278,50 +196,11 @@ impl PolicyLab {
     /// As [`Self::differences`], with what is right from elsewhere.
     #[track_caller]
     pub fn compare(&mut self, probes: &[Probe], wanted: &[bool]) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        let mut left: Vec<(Probe, bool)> = probes.iter().copied().zip(wanted.iter().copied()).collect();
-        for attempt in 1..=ATTEMPTS {
-            let (probes, wanted): (Vec<Probe>, Vec<bool>) = left.into_iter().unzip();
-            left = Vec::new();
-            for ((probe, allowed), seen) in
-                probes.iter().zip(&wanted).zip(self.shoot(&probes, &wanted, PATIENCE))
-            {
-                let (probe, allowed) = (*probe, *allowed);
-                if !seen.is_wrong(allowed) {
-                    continue;
-                }
-                if allowed && attempt < ATTEMPTS {
-                    left.push((probe, allowed));
-                } else {
-                    differences.push(Difference { probe, allowed, seen });
-                }
-            }
-            if left.is_empty() {
-                break;
-            }
-            println!("{} of {} not through in {PATIENCE:?}, again", left.len(), probes.len());
-        }
-        differences
-    }
-
-    fn next_source(&mut self, member: usize) -> u16 {
-        let next = &mut self.members[member].next;
-        let id = *next;
-        *next = if id + 1 < SOURCES.end { id + 1 } else { SOURCES.start };
-        id
+        self.range.compare(probes, wanted)
     }
 
     /// For a message: who, to whom, what.
     pub fn describe(&self, difference: &Difference) -> String {
-        let Difference { probe, allowed, seen } = difference;
-        let name = |index: usize| format!("{}/{}", ROLES[index].namespace, ROLES[index].name);
-        let to = (0..self.members.len())
-            .find(|it| self.addresses(*it).contains(&probe.to))
-            .map_or_else(|| probe.to.to_string(), |it| format!("{} ({})", name(it), probe.to));
-        let should = if *allowed { "should get through" } else { "should not arrive" };
-        let arrived =
-            seen.arrived.map_or_else(|| "did not arrive".to_owned(), |at| format!("arrived at {}", name(at)));
-        let answered = if seen.answered { "was answered" } else { "was not answered" };
-        format!("{} -> {to} {}: {should}, {arrived}, {answered}", name(probe.from), probe.kind)
+        self.range.describe(difference)
     }
 }

@@ -17,8 +17,7 @@ pub use denied::Denied;
 pub use newcomers::{By, Newcomers};
 pub use stream::{Stream, TcpEcho};
 
-use crate::netns;
-use crate::pod::Pod;
+use crate::netns::{self, Located};
 
 /// A thread that does not get the processor for a second must not lose what came meanwhile.
 fn roomy(socket: &UdpSocket) {
@@ -33,7 +32,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    pub fn start(pod: &Pod, port: u16) -> Self {
+    pub fn start(pod: &impl Located, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let socket =
@@ -84,7 +83,7 @@ pub struct Client {
 
 impl Client {
     /// Sends to `address:port` every `interval`.
-    pub fn start(pod: &Pod, address: &str, port: u16, interval: Duration) -> Self {
+    pub fn start(pod: &impl Located, address: &str, port: u16, interval: Duration) -> Self {
         let address: IpAddr = address.parse().expect("an address");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

@@ -41,7 +41,8 @@ pub fn policy_of(nic: Nic) -> Result<Value, String> {
 
 /// Returns when the datapath's flows, and so the eSwitch's, follow the OpenFlow tables as they are at the call. A round of
 /// the revalidators that is under way may have begun before; the one after it has not.
-fn revalidated(nic: Nic) {
+#[track_caller]
+pub fn revalidated(nic: Nic) {
     let run = format!("/run/{}", nic.place());
     let pid = std::fs::read_to_string(format!("{run}/ovs-vswitchd.pid")).expect("OVS runs");
     for _ in 0..2 {

@@ -10,6 +10,7 @@ use crate::kube_oracle::Traffic;
 pub enum Kind {
     Tcp(u16),
     Udp(u16),
+    Sctp(u16),
     /// An ICMP echo request.
     Echo,
 }
@@ -19,6 +20,7 @@ impl Kind {
         match self {
             Self::Tcp(port) => Traffic::Port("TCP", port),
             Self::Udp(port) => Traffic::Port("UDP", port),
+            Self::Sctp(port) => Traffic::Port("SCTP", port),
             Self::Echo => Traffic::Other,
         }
     }
@@ -28,7 +30,10 @@ impl Kind {
         let port = |prefix: &str| text.strip_prefix(prefix)?.parse().ok();
         match text {
             "ICMP echo" => Some(Self::Echo),
-            _ => port("TCP ").map(Self::Tcp).or_else(|| port("UDP ").map(Self::Udp)),
+            _ => port("TCP ")
+                .map(Self::Tcp)
+                .or_else(|| port("UDP ").map(Self::Udp))
+                .or_else(|| port("SCTP ").map(Self::Sctp)),
         }
     }
 }
@@ -38,6 +43,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Tcp(port) => write!(f, "TCP {port}"),
             Self::Udp(port) => write!(f, "UDP {port}"),
+            Self::Sctp(port) => write!(f, "SCTP {port}"),
             Self::Echo => f.write_str("ICMP echo"),
         }
     }
@@ -84,9 +90,9 @@ mod tests {
 
     #[test]
     fn kinds_are_read_as_they_are_written() {
-        for kind in [Kind::Tcp(80), Kind::Udp(53), Kind::Echo] {
+        for kind in [Kind::Tcp(80), Kind::Udp(53), Kind::Sctp(80), Kind::Echo] {
             assert_eq!(Kind::parse(&kind.to_string()), Some(kind));
         }
-        assert_eq!(Kind::parse("SCTP 80"), None);
+        assert_eq!(Kind::parse("GRE 80"), None);
     }
 }

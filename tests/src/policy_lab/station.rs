@@ -15,13 +15,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Event, Key, Kind, PORTS};
-use crate::{Pod, netns};
+use super::Kind;
+use super::range::{Event, Key, PORTS, SCTP_PORTS};
+use crate::netns;
 
 const WORD: &[u8; 10] = b"drawbridge";
-/// Back and forth on one connection: once it is established the eSwitch may carry the rest alone.
-const EXCHANGES: usize = 4;
-/// What is not answered is sent again: a datagram may get lost where the emulated VM is late.
+/// What is not answered is sent again, after this and then after twice as long each time: a datagram may get lost where the
+/// emulated VM is late, and hundreds that are denied must not be what makes it late.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Of a probe's packets.
@@ -29,6 +29,7 @@ pub(super) fn protocol(kind: Kind, source: IpAddr) -> u8 {
     match (kind, source) {
         (Kind::Tcp(_), _) => 6,
         (Kind::Udp(_), _) => 17,
+        (Kind::Sctp(_), _) => 132,
         (Kind::Echo, IpAddr::V4(_)) => 1,
         (Kind::Echo, IpAddr::V6(_)) => 58,
     }
@@ -57,10 +58,15 @@ pub(super) struct Station {
 impl Station {
     /// Returns when all ports are served.
     #[track_caller]
-    pub(super) fn start(pod: &Pod, events: Sender<Event>) -> Self {
+    pub(super) fn start(
+        place: &str,
+        addresses: [IpAddr; 2],
+        exchanges: usize,
+        events: Sender<Event>,
+    ) -> Self {
         let (orders, incoming) = unbounded_channel();
         let (serving, is_serving) = std::sync::mpsc::channel();
-        let thread = netns::spawn(&pod.place(), move || {
+        let thread = netns::spawn(place, move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
             runtime.block_on(async {
                 for port in PORTS {
@@ -69,8 +75,13 @@ impl Station {
                     let socket = UdpSocket::bind(("::", port)).await.expect("a free port");
                     tokio::spawn(echo(socket));
                 }
+                // One address each: an association has all that its end is bound to, and probes are of one IP version.
+                for (address, port) in addresses.iter().flat_map(|ip| SCTP_PORTS.map(|port| (*ip, port))) {
+                    let socket = sctp(SocketAddr::new(address, port)).expect("a free port");
+                    tokio::spawn(accept(socket.listen(128).expect("a listening socket")));
+                }
                 serving.send(()).expect("the starter waits");
-                follow(incoming, events).await;
+                follow(incoming, exchanges, events).await;
             });
         });
         is_serving.recv().expect("the station starts");
@@ -122,7 +133,7 @@ async fn echo(socket: UdpSocket) {
     }
 }
 
-async fn follow(mut orders: UnboundedReceiver<Order>, events: Sender<Event>) {
+async fn follow(mut orders: UnboundedReceiver<Order>, exchanges: usize, events: Sender<Event>) {
     let mut under_way = JoinSet::new();
     while let Some(order) = orders.recv().await {
         match order {
@@ -130,7 +141,7 @@ async fn follow(mut orders: UnboundedReceiver<Order>, events: Sender<Event>) {
                 for shot in shots {
                     let events = events.clone();
                     under_way.spawn(async move {
-                        if let Err(error) = fire(shot, &events).await {
+                        if let Err(error) = fire(shot, exchanges, &events).await {
                             let _ = events.send(Event::Broken(format!("{shot:?}: {error}")));
                         }
                     });
@@ -142,15 +153,13 @@ async fn follow(mut orders: UnboundedReceiver<Order>, events: Sender<Event>) {
 }
 
 /// An error is one of this machine: what the network does is told as events, or by none.
-async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
+async fn fire(shot: Shot, exchanges: usize, events: &Sender<Event>) -> std::io::Result<()> {
     let own = SocketAddr::new(shot.key.source, shot.key.id);
     match shot.kind {
-        Kind::Tcp(port) => {
+        Kind::Tcp(port) | Kind::Sctp(port) => {
             let _ = events.send(Event::Sent(shot.key));
             let mut stream = loop {
-                let socket = if shot.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-                socket.set_reuseaddr(true)?;
-                socket.bind(own)?;
+                let socket = if matches!(shot.kind, Kind::Sctp(_)) { sctp(own)? } else { tcp(own)? };
                 match socket.connect(SocketAddr::new(shot.to, port)).await {
                     Ok(stream) => break stream,
                     // While a neighbour's address was looked for in vain, for one.
@@ -160,7 +169,7 @@ async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
             // Ends with a reset, and leaves nothing behind in conntrack.
             stream.set_zero_linger()?;
             let mut word = *WORD;
-            for _ in 0..EXCHANGES {
+            for _ in 0..exchanges {
                 let there = stream.write_all(WORD).await;
                 if there.is_err() || stream.read_exact(&mut word).await.is_err() {
                     return Ok(());
@@ -172,16 +181,20 @@ async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
             let socket = UdpSocket::bind(own).await?;
             socket.connect(SocketAddr::new(shot.to, port)).await?;
             let mut word = *WORD;
-            let mut answers = 0;
+            let (mut answers, mut pause) = (0, AGAIN);
             let _ = events.send(Event::Sent(shot.key));
-            while answers < EXCHANGES {
+            while answers < exchanges {
                 // A refusal of an earlier datagram may come back here; who does not answer is found silent.
                 let _ = socket.send(WORD).await;
-                match timeout(AGAIN, socket.recv(&mut word)).await {
-                    Ok(Ok(_)) => answers += 1,
-                    Ok(Err(_)) => sleep(AGAIN).await,
+                match timeout(pause, socket.recv(&mut word)).await {
+                    Ok(Ok(_)) => {
+                        (answers, pause) = (answers + 1, AGAIN);
+                        continue;
+                    }
+                    Ok(Err(_)) => sleep(pause).await,
                     Err(_) => {}
                 }
+                pause *= 2;
             }
             let _ = events.send(Event::Answered(shot.key));
         }
@@ -189,14 +202,34 @@ async fn fire(shot: Shot, events: &Sender<Event>) -> std::io::Result<()> {
             let socket = icmp(own)?;
             let to = SockaddrStorage::from(SocketAddr::new(shot.to, 0));
             let _ = events.send(Event::Sent(shot.key));
+            let mut pause = AGAIN;
             for sequence in 0.. {
                 sendto(socket.as_raw_fd(), &request(shot.to, shot.key.id, sequence), &to, MsgFlags::empty())?;
                 // The witness sees the reply.
-                sleep(AGAIN).await;
+                sleep(pause).await;
+                pause *= 2;
             }
         }
     }
     Ok(())
+}
+
+fn tcp(own: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(own)?;
+    Ok(socket)
+}
+
+/// SCTP's one-to-one sockets are used as TCP's are (RFC 6458, section 4).
+fn sctp(own: SocketAddr) -> std::io::Result<TcpSocket> {
+    let family = if own.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, SockProtocol::Sctp)?;
+    let socket = TcpSocket::from_std_stream(socket.into());
+    socket.set_reuseaddr(true)?;
+    socket.bind(own)?;
+    Ok(socket)
 }
 
 fn icmp(own: SocketAddr) -> std::io::Result<OwnedFd> {

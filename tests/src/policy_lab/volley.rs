@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::{Event, Key, Seen};
+use super::Seen;
+use super::range::{Event, Key};
 
 pub(super) struct Volley {
     /// Index, and whether it should get through.

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::{Event, Key, SOURCES};
-use crate::{Pod, netns};
+use super::range::{Event, Key, SOURCES};
+use crate::netns;
 
 /// Of `sll_pkttype`: what this machine sends itself.
 const OUTGOING: u8 = 4;
@@ -29,11 +29,11 @@ pub(super) struct Witness {
 impl Witness {
     /// Returns when it sees.
     #[track_caller]
-    pub(super) fn start(pod: &Pod, index: usize, events: Sender<Event>) -> Self {
+    pub(super) fn start(place: &str, index: usize, events: Sender<Event>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let (seeing, is_seeing) = channel();
-        let thread = netns::spawn(&pod.place(), move || {
+        let thread = netns::spawn(place, move || {
             let socket =
                 socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
                     .expect("a packet socket");
@@ -97,10 +97,15 @@ fn read(frame: &[u8]) -> Option<Heard> {
         _ => return None,
     };
     match protocol {
-        6 | 17 => {
+        6 | 17 | 132 => {
             let (id, to) = (short(payload, 0)?, short(payload, 2)?);
-            // SYN without ACK.
-            let begins = protocol == 17 || payload.get(13)? & 0x12 == 0x02;
+            let begins = match protocol {
+                // SYN without ACK.
+                6 => payload.get(13)? & 0x12 == 0x02,
+                // The first chunk is INIT.
+                132 => *payload.get(12)? == 1,
+                _ => true,
+            };
             let is_probe = SOURCES.contains(&id) && !SOURCES.contains(&to);
             (begins && is_probe).then_some(Heard::First(Key { protocol, source, id }))
         }
@@ -153,6 +158,13 @@ mod tests {
         let datagram = |from, to| frame::ipv4(a, b, 17, &frame::udp(from, to, b"x"));
         assert_eq!(heard(0x0800, &datagram(20_000, 53)), first(17, a.into(), 20_000));
         assert_eq!(heard(0x0800, &datagram(53, 20_000)), None);
+        let sctp = |from: u16, to: u16, chunk| {
+            let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+            packet.extend([0, 0, 0, 0, 0, 0, 0, 0, chunk, 0, 0, 4]);
+            frame::ipv4(a, b, 132, &packet)
+        };
+        assert_eq!(heard(0x0800, &sctp(20_000, 80, 1)), first(132, a.into(), 20_000));
+        assert_eq!(heard(0x0800, &sctp(20_000, 80, 10)), None);
         let echo = |kind| [kind, 0, 0, 0, 0x4e, 0x20, 0, 0];
         assert_eq!(heard(0x0800, &frame::ipv4(a, b, 1, &echo(8))), first(1, a.into(), 20_000));
         let reply = Some(Heard::EchoReply(key(1, b.into(), 20_000)));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{By, Newcomers};
-use crate::{Capture, Pod};
+use crate::Capture;
+use crate::netns::Located;
 
 /// New connections, TCP and UDP, IPv4 and IPv6, from each of these to each of those.
 pub struct Denied {
@@ -14,16 +15,17 @@ pub struct Denied {
 impl Denied {
     /// Whoever receives listens before anybody sends.
     #[track_caller]
-    pub fn start(from: &[&Pod], to: &[&Pod], port: u16, interval: Duration) -> Self {
+    pub fn start<P: Located>(from: &[&P], to: &[&P], port: u16, interval: Duration) -> Self {
         let hosts: Vec<String> =
-            from.iter().flat_map(|it| [&it.ip, &it.ip6]).map(|ip| format!("src host {ip}")).collect();
+            from.iter().flat_map(|it| it.ips()).map(|ip| format!("src host {ip}")).collect();
         let filter = format!("(tcp or udp) and dst port {port} and ({})", hosts.join(" or "));
         let captures = to.iter().map(|pod| Capture::start(&pod.place(), "eth0", &filter)).collect();
         let mut knocking = Vec::new();
         for from in from {
-            for address in to.iter().flat_map(|it| [&it.ip, &it.ip6]) {
-                knocking
-                    .extend([By::Udp, By::Tcp].map(|by| Newcomers::start(from, address, port, by, interval)));
+            for address in to.iter().flat_map(|it| it.ips()) {
+                knocking.extend(
+                    [By::Udp, By::Tcp].map(|by| Newcomers::start(*from, &address, port, by, interval)),
+                );
             }
         }
         Self { knocking, captures }

@@ -10,8 +10,7 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::Report;
-use crate::netns;
-use crate::pod::Pod;
+use crate::netns::{self, Located};
 
 /// How long one waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +30,7 @@ pub struct Newcomers {
 }
 
 impl Newcomers {
-    pub fn start(pod: &Pod, address: &str, port: u16, by: By, interval: Duration) -> Self {
+    pub fn start(pod: &impl Located, address: &str, port: u16, by: By, interval: Duration) -> Self {
         let to = SocketAddr::new(address.parse().expect("an address"), port);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

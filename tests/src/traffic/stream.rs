@@ -8,8 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Report;
-use crate::netns;
-use crate::pod::Pod;
+use crate::netns::{self, Located};
 
 /// Each message is its number.
 const MESSAGE: usize = 4;
@@ -22,7 +21,7 @@ pub struct TcpEcho {
 }
 
 impl TcpEcho {
-    pub fn start(pod: &Pod, port: u16) -> Self {
+    pub fn start(pod: &impl Located, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let listener = netns::within(&pod.place(), move || TcpListener::bind(("::", port)).expect("listen"));
@@ -76,7 +75,7 @@ pub struct Stream {
 impl Stream {
     /// Returns when the connection is established and the first answer was there.
     #[track_caller]
-    pub fn start(pod: &Pod, address: &str, port: u16, interval: Duration) -> Self {
+    pub fn start(pod: &impl Located, address: &str, port: u16, interval: Duration) -> Self {
         let to = SocketAddr::new(address.parse().expect("an address"), port);
         let mut stream = netns::within(&pod.place(), move || {
             TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap_or_else(|e| panic!("{to}: {e}"))
