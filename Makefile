@@ -30,8 +30,8 @@ test: setup              ## every test: on this machine, then in the lab VM (TES
 test-host: setup         ## only what needs no VM
 	tests/run --host $(TESTS)
 
-soak: setup              ## the lab's tests with 250 rounds of random policies each, overlay and underlay
-	DRAWBRIDGE_POLICY_ROUNDS=250 tests/run vm e2e
+soak: setup              ## the lab's tests with 250 rounds of random policies each, overlay and underlay; the API server gone for 5 minutes
+	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OUTAGE_SECONDS=300 tests/run vm e2e
 
 lint:                    ## format, clippy, scripts, unit file, dependencies
 	tests/lint
