@@ -7,6 +7,7 @@ use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::ZoneRange;
 use crate::directory::Directory;
 use crate::ledger::Ledger;
+use crate::management;
 
 /// What claims are held against.
 pub struct Grounds<'a> {
@@ -72,6 +73,13 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
             continue;
         }
         // A pod has one sandbox at a time: a new one of the same pod means that the old one is gone.
+        if management::is_management(other) {
+            return Err(if same_vf {
+                Refusal::ManagementPort { vf: claim.vf }
+            } else {
+                Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf }
+            });
+        }
         let newer_sandbox = same_interface && other.claim.key.sandbox != claim.key.sandbox;
         let dead = is_dead(other, on.directory, on.served);
         if newer_sandbox || dead {
@@ -82,7 +90,7 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
             return Err(Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf });
         }
     }
-    let staying = on.ledger.attachments().count().saturating_sub(supersedes.len());
+    let staying = on.ledger.pods().count().saturating_sub(supersedes.len());
     if let Some(budget) = on.budget
         && u32::try_from(staying).is_ok_and(|staying| staying >= budget)
     {
@@ -245,6 +253,32 @@ mod tests {
         // A new sandbox of a pod that counts already.
         assert!(within(&claim("s3", "a", 1), 1).is_ok());
         assert_eq!(within(&claim("s1", "a", 0), 0), Ok(Admission::Known));
+    }
+
+    #[test]
+    fn the_management_port_is_nobodys() {
+        let all = directory(&["a"]);
+        let mut ledger = Ledger::default();
+        // Named another VF a moment ago: until that one is released, no pod has it.
+        ledger.insert(management::attachment(VfId { pf: 0, vf: 5 }, zone(61003), "k8s-server1".into()));
+        assert_eq!(
+            try_admit(&ledger, &all, &claim("s1", "a", 5)).unwrap_err(),
+            Refusal::ManagementPort { vf: VfId { pf: 0, vf: 5 } }
+        );
+        let grounds = Grounds {
+            directory: &all,
+            ledger: &ledger,
+            served: "server1",
+            zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
+            budget: Some(1),
+            management_port: None,
+            representor: &|_| Ok(()),
+            logical_port: &|_| "k8s-server1".to_owned(),
+        };
+        assert_eq!(admit(&claim("s1", "a", 1), &grounds).unwrap_err().reason(), "logical-port-held");
+        // It is no pod's: the budget does not count it.
+        let grounds = Grounds { logical_port: &|_| "shop_a".to_owned(), ..grounds };
+        assert!(matches!(admit(&claim("s1", "a", 1), &grounds), Ok(Admission::New { .. })));
     }
 
     #[test]

@@ -31,12 +31,14 @@ use crate::edge::Edge;
 use crate::enforcement::cutter::Cutter;
 use crate::enforcement::{self, PolicyWatch};
 use crate::kernel::{self, Kernel, Watched};
+use crate::ledger::Ledger;
 use crate::log::Logging;
+use crate::management::Access;
 use crate::metrics::{Endpoint, Metrics, Readiness};
 use crate::ovs::link::OvsLink;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
-use crate::reconcile::{Parts, Reconciler};
+use crate::reconcile::{LEDGER, Parts, Reconciler};
 use crate::server::Server;
 use crate::service_manager::{Heartbeat, ServiceManager};
 use crate::southbound::link::SouthboundLink;
@@ -73,7 +75,15 @@ impl App {
         let tasks = TaskTracker::new();
         let metrics = Metrics::new();
         let heartbeat = Heartbeat::new(HEARTBEAT);
-        let sources = sources(&first, &metrics, &tasks, &cancel).await;
+        // A ledger that cannot be read stops the start: an empty one would cut every pod off.
+        let ledger = Ledger::load(&first.state.dir.join(LEDGER)).context(
+            "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
+        )?;
+        let ledger = ledger.unwrap_or_default();
+        info!(attachments = ledger.attachments().count(), "ledger read");
+        // What was in force before a restart is in force after it: nobody's probes fail in between.
+        let (access, accessed) = watch::channel(Access::of(&first, &ledger));
+        let sources = sources(&first, accessed, &metrics, &tasks, &cancel).await;
         let (cutter, work) = Cutter::start(first.ovs.run_dir.clone(), metrics.clone(), cancel.clone());
         tasks.spawn(work);
         let hostname = match &first.chassis.hostname {
@@ -99,13 +109,12 @@ impl App {
             lookup: sources.lookup,
             health: sources.health,
             cutter,
+            access,
+            ledger,
             hostname,
             metrics: metrics.clone(),
             heartbeat: heartbeat.clone(),
-        })
-        .context(
-            "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
-        )?;
+        });
         // Nothing that may be wrong with certificates or addresses keeps a VF open.
         reconciler.close_first().await;
         let (telling, refused) = Telling::new(handle.clone());
@@ -252,6 +261,7 @@ struct Sources {
 
 async fn sources(
     config: &Config,
+    access: watch::Receiver<Access>,
     metrics: &Metrics,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
@@ -260,7 +270,7 @@ async fn sources(
         let (accesses, follow) = cluster::client::start(cluster.kubeconfig.clone(), cancel.clone()).await;
         tasks.spawn(follow);
         let Cluster { directories, policies, lookup, health } =
-            cluster::start(config, &accesses, metrics.clone(), tasks, cancel);
+            cluster::start(config, &accesses, access, metrics.clone(), tasks, cancel);
         return Sources {
             directories,
             policies,

@@ -44,6 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::directory::{Directories, Directory, PodRecord};
 use crate::enforcement::{Policies, PolicyWatch};
+use crate::management::Access;
 use crate::metrics::Metrics;
 use crate::policy::Settings;
 use client::Accesses;
@@ -73,6 +74,7 @@ pub struct Cluster {
 pub fn start(
     config: &Config,
     accesses: &Accesses,
+    access: channel::Receiver<Access>,
     metrics: Metrics,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
@@ -93,7 +95,7 @@ pub fn start(
         run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
     }
     let settings = Settings { node: node.as_str().into(), node_addresses: given.iter().copied().collect() };
-    let mut state = State::new(&kinds, settings, metrics);
+    let mut state = State::new(&kinds, settings, access.borrow().clone(), metrics);
     let first = state.news();
     let unknown = || "the Kubernetes API has not been asked yet".to_owned();
     let (publish_directory, directories) =
@@ -104,7 +106,7 @@ pub fn start(
     let lookup = Lookup::new(accesses.clone(), directories.clone(), node.as_str().into(), found);
     let publish =
         Publish { directory: publish_directory, policies: publish_policies, health: publish_health };
-    tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, publish))));
+    tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, access, publish))));
     Cluster { directories, policies, lookup, health }
 }
 
@@ -127,6 +129,7 @@ async fn gather(
     mut state: State,
     mut said: mpsc::Receiver<Said>,
     mut asked: mpsc::Receiver<PodRecord>,
+    mut access: channel::Receiver<Access>,
     publish: Publish,
 ) {
     let mut tick = interval(TICK);
@@ -149,6 +152,7 @@ async fn gather(
             }
             // Whoever asked for it is gone when the lookup is.
             Some(record) = asked.recv() => state.found(record),
+            Ok(()) = access.changed() => state.set_access(access.borrow_and_update().clone()),
             _ = tick.tick() => state.expire(),
         }
         for said in batch.drain(..) {

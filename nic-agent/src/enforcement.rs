@@ -69,7 +69,7 @@ impl Enforced {
 }
 
 /// Denies both directions in nobody's name.
-fn closed() -> PodPolicy {
+pub(crate) fn closed() -> PodPolicy {
     let nothing =
         Rules { tiers: vec![Tier { rules: Vec::new(), otherwise: Action::Deny, origin: Origin::default() }] };
     PodPolicy { egress: nothing.clone(), ingress: nothing }

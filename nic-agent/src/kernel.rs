@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offload::ids::{IfIndex, VfId};
+use offload::ids::{IfIndex, MacAddr, VfId};
 use offload::netlink::Error;
-use offload::netlink::devlink::Devlink;
+use offload::netlink::devlink::{Devlink, PortHandle};
 use offload::netlink::link::{self, Link};
 use offload::netlink::monitor::{Event, Monitor};
 use offload::netlink::socket::{NetlinkSocket, Protocol};
@@ -109,7 +109,9 @@ fn observe(selector: Selector) -> Result<Seen, String> {
     for rep in table.pf_representors().into_iter().chain(table.all_vf_representors()) {
         // Gone since the first dump: the next pass sees it so.
         let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
-        reps.push(view(&mut route, &rep, link, &mark).map_err(words)?);
+        let port = ports.iter().find(|port| rep.port.as_ref() == Some(&port.handle));
+        let function = port.and_then(|port| Some((port.handle.clone(), port.function_mac?)));
+        reps.push(view(&mut route, &rep, link, function, &mark).map_err(words)?);
     }
     let shared = shared(&mut route, &all, &reps).map_err(words)?;
     Ok(Seen { reps, shared, table })
@@ -136,7 +138,13 @@ fn shared(
     Ok(shared)
 }
 
-fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie) -> Result<RepView, Error> {
+fn view(
+    route: &mut NetlinkSocket,
+    rep: &Representor,
+    link: &Link,
+    function: Option<(PortHandle, MacAddr)>,
+    mark: &Cookie,
+) -> Result<RepView, Error> {
     let filters = tc::filters(route, rep.ifindex)?;
     Ok(RepView {
         ifindex: rep.ifindex,
@@ -146,6 +154,7 @@ fn view(route: &mut NetlinkSocket, rep: &Representor, link: &Link, mark: &Cookie
         mtu: link.mtu,
         closed: tc::is_closed_by(&filters, mark),
         offload: hardware::of(&filters),
+        function,
     })
 }
 
@@ -184,6 +193,7 @@ fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), 
             link::set_up(route, *ifindex)
         }
         LinkStep::SetMtu { ifindex, mtu, .. } => link::set_mtu(route, *ifindex, *mtu),
+        LinkStep::SetMac { port, mac, .. } => Devlink::open()?.set_function_mac(port, *mac),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
 use crate::durable::{self, DurableError};
+use crate::management;
 
 const VERSION: u32 = 1;
 /// Sandboxes that are over are remembered this far back. A runtime never uses an id twice; a replay is hostile.
@@ -63,6 +64,11 @@ impl Ledger {
 
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         self.attachments.values()
+    }
+
+    /// All but the server's management port.
+    pub fn pods(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments().filter(|it| !management::is_management(it))
     }
 
     pub fn attachments_mut(&mut self) -> impl Iterator<Item = &mut Attachment> {

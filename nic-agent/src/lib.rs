@@ -15,6 +15,7 @@ pub mod enforcement;
 pub mod kernel;
 pub mod ledger;
 pub mod log;
+pub mod management;
 pub mod metrics;
 mod names;
 pub mod openflow;

@@ -17,6 +17,7 @@
 mod enforce;
 pub mod handle;
 pub mod links;
+mod management;
 mod pass;
 pub mod published;
 pub mod restore;
@@ -40,13 +41,13 @@ use crate::cluster::Health;
 use crate::cluster::lookup::Lookup;
 use crate::config::Config;
 use crate::directory::Directories;
-use crate::durable::DurableError;
 use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
 use crate::enforcement::cutter::Cutter;
 use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
 use crate::ledger::Ledger;
+use crate::management::Access;
 use crate::metrics::Metrics;
 use crate::ovs::link::OvsLink;
 use crate::profile;
@@ -55,6 +56,9 @@ use crate::southbound::link::SouthboundLink;
 use handle::{Command, Handle, Ticket};
 use published::Published;
 use waited::Waited;
+
+/// The ledger's name in the state directory.
+pub const LEDGER: &str = "ledger.json";
 
 /// Everything is looked at again this often, event or not.
 const TICK: Duration = Duration::from_secs(10);
@@ -80,6 +84,7 @@ pub struct Reconciler {
     kept: Kept,
     kept_path: PathBuf,
     cutter: Cutter,
+    access: watch::Sender<Access>,
     /// Which word of the source this pass goes by, and which the tables follow.
     resolved_source: Option<String>,
     source_in_tables: Option<String>,
@@ -124,21 +129,22 @@ pub struct Parts {
     pub lookup: Option<Lookup>,
     pub health: Option<Health>,
     pub cutter: Cutter,
+    /// Whose traffic is the node's own, for who compiles policies.
+    pub access: watch::Sender<Access>,
+    pub ledger: Ledger,
     pub hostname: String,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
 }
 
 impl Reconciler {
-    /// Reads the ledger. A ledger that cannot be read stops the start: an empty one would cut every pod off.
-    pub fn new(parts: Parts) -> Result<(Self, Handle), DurableError> {
+    pub fn new(parts: Parts) -> (Self, Handle) {
         let (state_dir, attach_timeout) = {
             let config = parts.config.borrow();
             (config.state.dir.clone(), config.server.attach_timeout)
         };
-        let (ledger_path, kept_path) = (state_dir.join("ledger.json"), state_dir.join("policy.json"));
-        let ledger = Ledger::load(&ledger_path)?.unwrap_or_default();
-        info!(attachments = ledger.attachments().count(), "ledger read");
+        let (ledger_path, kept_path) = (state_dir.join(LEDGER), state_dir.join("policy.json"));
+        let ledger = parts.ledger;
         let kept = kept::load(&kept_path).unwrap_or_else(|e| {
             error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
             Kept::new()
@@ -162,6 +168,7 @@ impl Reconciler {
             kept,
             kept_path,
             cutter: parts.cutter,
+            access: parts.access,
             resolved_source: None,
             source_in_tables: None,
             in_force: BTreeMap::new(),
@@ -180,7 +187,7 @@ impl Reconciler {
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };
-        Ok((reconciler, Handle::new(send, published, attach_timeout, parts.lookup)))
+        (reconciler, Handle::new(send, published, attach_timeout, parts.lookup))
     }
 
     /// Until cancelled. What is installed stays.

@@ -11,11 +11,13 @@ use nic_agent::cluster::{self, Cluster};
 use nic_agent::config::Config;
 use nic_agent::directory::Directory;
 use nic_agent::enforcement::Policies;
+use nic_agent::management::Access;
 use nic_agent::metrics::Metrics;
 use nic_agent::policy::{Compiler, Settings, Snapshot};
 use offload::policy::PodPolicy;
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Program};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -124,7 +126,8 @@ async fn a_real_api_server_says_what_a_file_would() {
     let (cancel, tasks, metrics) = (CancellationToken::new(), TaskTracker::new(), Metrics::new());
     let (accesses, follow) = cluster::client::start(kubeconfig, cancel.clone()).await;
     tasks.spawn(follow);
-    let mut cluster = cluster::start(&config, &accesses, metrics.clone(), &tasks, &cancel);
+    let (_, access) = watch::channel(Access::NodeAddresses);
+    let mut cluster = cluster::start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
 
     assert_eq!(isolated(&same(&plane, &mut cluster).await), 2);
     until_health(&mut cluster, Result::is_ok).await.unwrap();

@@ -23,6 +23,8 @@ pub mod conditions {
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
     /// Every TC rule of the datapath runs in hardware.
     pub const OFFLOADED: &str = "Offloaded";
+    /// The server reaches its pods by the management port that the spec names. Absent when it names none.
+    pub const MANAGEMENT_PORT: &str = "ManagementPort";
 }
 
 /// What a SmartNIC is to do. Named after the NIC; the agent on it knows its own by `spec.node`.

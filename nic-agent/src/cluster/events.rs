@@ -26,6 +26,8 @@ pub const CONTROLLER: &str = "drawbridge.dev/nic-agent";
 const BURST: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
+/// How many notes are counted instead of being written again.
+const NOTES: usize = 64;
 /// A rule that is in software at two looks is no flow that was just coming or going.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -195,6 +197,25 @@ impl Bucket {
     }
 }
 
+/// A Recorder counts what it is told twice of one object, and compares all but the note: two reasons would be one Event,
+/// with the first one's words. So each note has its own.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    by_note: BTreeMap<String, Recorder>,
+}
+
+impl Recorders {
+    fn of(&mut self, note: &str) -> &Recorder {
+        // What was said long ago is said anew.
+        if self.by_note.len() >= NOTES && !self.by_note.contains_key(note) {
+            self.by_note.clear();
+        }
+        let new = || Recorder::new(self.client.clone(), self.reporter.clone());
+        self.by_note.entry(note.to_owned()).or_insert_with(new)
+    }
+}
+
 /// What outlives a client: another credential is no reason to say things twice.
 #[derive(Debug)]
 pub struct Teller {
@@ -218,7 +239,7 @@ impl Teller {
     /// Until dropped, or until nobody is left who could refuse.
     pub async fn run(&mut self, client: Client, node: &str) {
         let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(node.to_owned()) };
-        let recorder = Recorder::new(client, reporter);
+        let mut recorders = Recorders { client, reporter, by_note: BTreeMap::new() };
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -235,17 +256,18 @@ impl Teller {
                 }
             };
             for (about, event) in events {
-                self.publish(&recorder, &about, &event).await;
+                self.publish(&mut recorders, &about, &event).await;
             }
         }
     }
 
-    async fn publish(&mut self, recorder: &Recorder, about: &About, event: &Event) {
+    async fn publish(&mut self, recorders: &mut Recorders, about: &About, event: &Event) {
         let Some(reference) = self.reference(about) else { return };
         if !self.bucket.take() {
             debug!(withheld = self.bucket.withheld, "too many Events, this one is not written");
             return;
         }
+        let recorder = recorders.of(event.note.as_deref().unwrap_or_default());
         match tokio::time::timeout(PATIENCE, recorder.publish(event, &reference)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %error, reason = event.reason, "Event not written"),

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offload::policy::PrefixSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -17,6 +19,7 @@ use super::watch::{Event, Said};
 use crate::directory::{Directory, PodRecord};
 use crate::enforcement::Policies;
 use crate::enforcement::feed::Feed;
+use crate::management::Access;
 use crate::metrics::{CauseLabel, KindLabel, Metrics};
 use crate::policy::{Change, ObjectKind, ObjectName, Settings};
 
@@ -53,6 +56,11 @@ pub struct State {
     node: Arc<str>,
     kinds: BTreeMap<Kind, OfKind>,
     feed: Feed,
+    /// From the file: these are the node's, whatever else is.
+    given: PrefixSet,
+    /// In the Node's status.
+    of_node: Vec<IpAddr>,
+    access: Access,
     /// This node's pods, by uid.
     records: BTreeMap<String, PodRecord>,
     uids: BTreeMap<ObjectName, String>,
@@ -69,10 +77,13 @@ pub struct State {
 
 impl State {
     /// `kinds` are those that are watched.
-    pub fn new(kinds: &[Kind], settings: Settings, metrics: Metrics) -> Self {
-        Self {
+    pub fn new(kinds: &[Kind], settings: Settings, access: Access, metrics: Metrics) -> Self {
+        let mut state = Self {
             node: settings.node.clone(),
             kinds: kinds.iter().map(|kind| (*kind, OfKind::default())).collect(),
+            given: settings.node_addresses.clone(),
+            of_node: Vec::new(),
+            access,
             feed: Feed::new(settings, metrics.clone()),
             records: BTreeMap::new(),
             uids: BTreeMap::new(),
@@ -83,7 +94,24 @@ impl State {
             directory_changed: true,
             policies_told: false,
             metrics,
-        }
+        };
+        state.tell_node();
+        state
+    }
+
+    /// Whose traffic is the node's own.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
+        self.tell_node();
+    }
+
+    fn tell_node(&mut self) {
+        let ips = match &self.access {
+            Access::Port(ips) => ips,
+            Access::NodeAddresses => &self.of_node,
+        };
+        let ips: PrefixSet = ips.iter().copied().collect();
+        self.feed.put(Change::NodeAddresses(self.given.union(&ips)));
     }
 
     pub fn take(&mut self, Said { kind, event }: Said) {
@@ -144,7 +172,10 @@ impl State {
             Content::NetworkPolicy(it) => Change::Policy(it),
             Content::Service(it) => Change::Service(it),
             Content::EndpointSlice(it) => Change::EndpointSlice(it),
-            Content::Node(ips) => Change::NodeAddresses(ips.into_iter().collect()),
+            Content::Node(ips) => {
+                self.of_node = ips;
+                return self.tell_node();
+            }
         };
         self.feed.put(change);
     }

@@ -40,6 +40,7 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
     let Facts { published, config, machine, .. } = facts;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let conditions = conditions(facts).into_iter();
+    let management = published.management.iter().flat_map(|it| &it.ips);
     NicNodeStatus {
         observed_generation: facts.generation,
         heartbeat: Some(now.to_owned()),
@@ -58,6 +59,7 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
             .ovn_encap_ip
             .iter()
             .map(|ip| Address { kind: AddressType::Encapsulation, address: ip.to_string() })
+            .chain(management.map(|ip| Address { kind: AddressType::Management, address: ip.to_string() }))
             .collect(),
         conditions: conditions.map(|it| it.of(facts.generation).after(&before.conditions, now)).collect(),
     }
@@ -117,7 +119,23 @@ fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
         None => good(kinds::OVN_CONNECTED, "Connected", "the southbound database answers"),
         Some(why) => bad(kinds::OVN_CONNECTED, "NotConnected", why),
     };
-    vec![ready, configured(facts.report), shim, ovs, ovn, enforced(published), offloaded(published, config)]
+    let mut all = vec![
+        ready,
+        configured(facts.report),
+        shim,
+        ovs,
+        ovn,
+        enforced(published),
+        offloaded(published, config),
+    ];
+    all.extend(published.management.as_ref().map(|port| match &port.state {
+        Ok(()) => {
+            let what = format!("{} is attached; the server asks OVN for its address by DHCP", port.vf);
+            good(kinds::MANAGEMENT_PORT, "Attached", &what)
+        }
+        Err(why) => bad(kinds::MANAGEMENT_PORT, "Waiting", why),
+    }));
+    all
 }
 
 fn configured(report: &Report) -> Condition {

@@ -61,7 +61,8 @@ impl Bench {
         let metrics = Metrics::new();
         let (accesses, follow) = client::start(kubeconfig, cancel.clone()).await;
         tasks.spawn(follow);
-        let cluster = start(&config, &accesses, metrics.clone(), &tasks, &cancel);
+        let (_, access) = channel::channel(Access::NodeAddresses);
+        let cluster = start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
         Self { api, cluster, metrics, dir, cancel }
     }
 

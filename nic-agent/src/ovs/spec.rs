@@ -103,7 +103,9 @@ pub fn pod_ports(attachment: &Attachment, representor: &str) -> Vec<PortSpec> {
     };
     let mut bound = mark(attachment.logical_port.clone());
     // OVN binds only when this equals the logical port's own iface-id-ver, where the CMS sets one (ovn-kubernetes does).
-    bound.insert("iface-id-ver".to_owned(), attachment.claim.pod.uid.clone());
+    if !attachment.claim.pod.uid.is_empty() {
+        bound.insert("iface-id-ver".to_owned(), attachment.claim.pod.uid.clone());
+    }
     if let Some(binding) = &attachment.binding {
         bound.insert("attached-mac".to_owned(), binding.mac.to_string());
     }

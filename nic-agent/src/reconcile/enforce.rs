@@ -13,6 +13,7 @@ use crate::claim::SandboxKey;
 use crate::enforcement::cutter::{Done, Job};
 use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
+use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::policy::Origins;
 
@@ -38,14 +39,18 @@ impl Reconciler {
         };
         let of = |attachment: &Attachment| {
             let key = &attachment.claim.key;
+            if management::is_management(attachment) {
+                return (key.clone(), Enforced::Policy(management::policy()));
+            }
             (key.clone(), resolve(&policies, &attachment.claim.pod.uid, self.kept.get(key)))
         };
         let enforced: Enforcement = self.ledger.attachments().map(of).collect();
         let kept: Kept = enforced
             .iter()
             .filter_map(|(key, enforced)| match enforced {
-                Enforced::Policy(policy) => Some((key.clone(), policy.clone())),
-                Enforced::Closed { .. } => None,
+                // The management port's is no source's.
+                Enforced::Policy(policy) if *key != management::key() => Some((key.clone(), policy.clone())),
+                _ => None,
             })
             .collect();
         if kept != self.kept {
@@ -121,7 +126,7 @@ impl Reconciler {
             Policies::Unknown { why } => (vec![why.clone()], Origins::default()),
         };
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
-        let pods = self.ledger.attachments().filter_map(pod).collect();
+        let pods = self.ledger.pods().filter_map(pod).collect();
         PolicyStatus { source: self.source_in_tables.clone(), pods, from_outside, reports, rules }
     }
 

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use offload::ids::{IfIndex, VfId};
+use offload::ids::{IfIndex, MacAddr, VfId};
+use offload::netlink::devlink::PortHandle;
 use serde::Serialize;
 
 /// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
@@ -20,6 +21,8 @@ pub struct RepView {
     /// Our TC rule that drops all is there.
     pub closed: bool,
     pub offload: Offload,
+    /// The function's MAC address, and where that is set; none where devlink does not know the port.
+    pub function: Option<(PortHandle, MacAddr)>,
 }
 
 /// Which of a port's TC filters the eSwitch runs.
@@ -41,6 +44,7 @@ pub enum LinkStep {
     Close { ifindex: IfIndex, name: String },
     Open { ifindex: IfIndex, name: String },
     SetMtu { ifindex: IfIndex, name: String, mtu: u32 },
+    SetMac { port: PortHandle, name: String, mac: MacAddr },
 }
 
 /// What nobody holds, or nobody holds any longer.
@@ -49,6 +53,13 @@ pub fn close(reps: &[RepView], held: &BTreeSet<VfId>) -> Vec<LinkStep> {
         .filter(|rep| !rep.vf.is_some_and(|vf| held.contains(&vf)) && (rep.up || !rep.closed))
         .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
         .collect()
+}
+
+/// A function that has another MAC address than it shall have. What the server may do with it by itself we do not see.
+pub fn address(reps: &[RepView], vf: VfId, mac: MacAddr) -> Option<LinkStep> {
+    let rep = reps.iter().find(|rep| rep.vf == Some(vf))?;
+    let (port, has) = rep.function.as_ref()?;
+    (*has != mac).then(|| LinkStep::SetMac { port: port.clone(), name: rep.name.clone(), mac })
 }
 
 /// What is held and has its boundary.
@@ -67,6 +78,8 @@ pub fn open(reps: &[RepView], ready: &BTreeSet<VfId>, mtu: Option<u32>) -> Vec<L
 
 #[cfg(test)]
 mod tests {
+    use offload::netlink::devlink::DeviceHandle;
+
     use super::*;
 
     fn rep(index: u32, vf: Option<u16>, up: bool, closed: bool) -> RepView {
@@ -78,7 +91,23 @@ mod tests {
             mtu: 1500,
             closed,
             offload: Offload::default(),
+            function: None,
         }
+    }
+
+    #[test]
+    fn a_function_is_given_its_mac_once() {
+        let vf = VfId { pf: 0, vf: 1 };
+        let port = PortHandle {
+            device: DeviceHandle { bus: "pci".into(), device: "0000:03:00.0".into() },
+            index: 2,
+        };
+        let (old, new) = ("0a:00:00:00:00:01".parse().unwrap(), "0a:00:00:00:00:02".parse().unwrap());
+        let with = |mac| RepView { function: Some((port.clone(), mac)), ..rep(3, Some(1), false, true) };
+        let step = LinkStep::SetMac { port: port.clone(), name: "rep3".into(), mac: new };
+        assert_eq!(address(&[rep(2, Some(0), true, false), with(old)], vf, new), Some(step));
+        assert_eq!(address(&[with(new)], vf, new), None);
+        assert_eq!(address(&[rep(3, Some(1), false, true)], vf, new), None, "devlink does not know it");
     }
 
     #[test]

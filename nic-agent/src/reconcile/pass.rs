@@ -16,9 +16,10 @@ use super::published::{Entry, Health, Published, State, Wiring};
 use super::restore::Restore;
 use super::stage::{self, Facts, PortState};
 use super::{Reconciler, admission};
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
 use crate::edge;
+use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, BridgeSpec, OvsSpec};
@@ -40,6 +41,8 @@ struct Found<'a> {
     /// Whether the flows are in.
     flows: &'a Result<(), String>,
     enforced: &'a Enforcement,
+    /// Whether the management port is in the ledger, if it should be.
+    management: &'a Result<(), String>,
 }
 
 impl Outcome {
@@ -55,9 +58,12 @@ impl Reconciler {
         let config = self.config.borrow_and_update().clone();
         let mut outcome = Outcome::default();
         self.drop_the_dead(&config);
+        let management = self.keep_management(&config);
         self.close_unheld(&mut outcome).await;
 
         let ports = self.learn_identities(&config);
+        self.tell_access(&config);
+        self.address_management(&mut outcome).await;
         let enforced = self.resolve_policies(&mut outcome);
         let view = self.ovs.view();
         self.metrics.set_connected("ovsdb", view.is_ok());
@@ -81,7 +87,14 @@ impl Reconciler {
             }
         }
         let view = view.as_ref().map_err(String::as_str);
-        let found = Found { view, ports: &ports, conflicts: &conflicts, flows: &flows, enforced: &enforced };
+        let found = Found {
+            view,
+            ports: &ports,
+            conflicts: &conflicts,
+            flows: &flows,
+            enforced: &enforced,
+            management: &management,
+        };
         self.publish(&config, &found, &outcome);
         self.account(outcome, started)
     }
@@ -110,7 +123,7 @@ impl Reconciler {
         let directory = self.directories.borrow_and_update().clone();
         let dead: Vec<_> = self
             .ledger
-            .attachments()
+            .pods()
             .filter(|a| admission::is_dead(a, &directory, &config.node.name))
             .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
             .collect();
@@ -122,7 +135,7 @@ impl Reconciler {
         }
     }
 
-    async fn observe_kernel(&mut self, outcome: &mut Outcome) {
+    pub(super) async fn observe_kernel(&mut self, outcome: &mut Outcome) {
         self.seen = self.kernel.observe().await;
         match &self.seen {
             Ok(seen) => {
@@ -138,13 +151,14 @@ impl Reconciler {
         }
     }
 
-    async fn apply_links(&self, steps: Vec<LinkStep>, outcome: &mut Outcome) {
+    pub(super) async fn apply_links(&self, steps: Vec<LinkStep>, outcome: &mut Outcome) {
         outcome.steps += steps.len();
         for step in &steps {
             match step {
                 LinkStep::Close { name, .. } => info!(representor = name, "closing representor"),
                 LinkStep::Open { name, .. } => info!(representor = name, "opening representor"),
                 LinkStep::SetMtu { name, mtu, .. } => info!(representor = name, mtu, "setting MTU"),
+                LinkStep::SetMac { name, mac, .. } => info!(representor = name, %mac, "setting the VF's MAC"),
             }
         }
         if steps.is_empty() {
@@ -179,11 +193,15 @@ impl Reconciler {
                     None => {}
                 }
             }
-            if let Some((_, Some(binding))) = answers.get(&attachment.logical_port)
-                && attachment.binding.as_ref() != Some(binding)
+            let asks = management::is_management(attachment);
+            let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
+            // The server's own port asks OVN for its address, whatever pods do.
+            let said = said.map(|it| Binding { dhcp: it.dhcp || asks, ..it });
+            if let Some(binding) = said
+                && attachment.binding.as_ref() != Some(&binding)
             {
                 info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity learned");
-                attachment.binding = Some(binding.clone());
+                attachment.binding = Some(binding);
                 learned = true;
             }
         }
@@ -307,13 +325,14 @@ impl Reconciler {
     }
 
     fn publish(&mut self, config: &Config, found: &Found<'_>, outcome: &Outcome) {
-        let &Found { view, ports, conflicts, flows, enforced } = found;
+        let &Found { view, ports, conflicts, flows, enforced, management: kept } = found;
         let mut published = Published {
             attachments: BTreeMap::new(),
             health: self.health(view, flows),
             passes: self.publish.borrow().passes + 1,
             steps: outcome.steps,
             policy: self.policy_status(enforced),
+            management: None,
         };
         let restoring = self.edge.restore != Restore::Armed;
         for attachment in self.ledger.attachments() {
@@ -359,6 +378,8 @@ impl Reconciler {
             let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
             published.attachments.insert(key.clone(), entry);
         }
+        let port = published.attachments.remove(&management::key());
+        published.management = self.management(config, kept, port);
         self.publish.send_replace(Arc::new(published));
     }
 
@@ -394,10 +415,11 @@ impl Reconciler {
             .steps
             .get_or_create(&OutcomeLabel { outcome: label })
             .inc_by(u64::try_from(outcome.steps).unwrap_or(u64::MAX));
-        let attachments = self.ledger.attachments().count();
+        let attachments = self.ledger.pods().count();
         self.metrics.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
         let free = i64::from(self.config.borrow().edge.ct_zones.size());
-        self.metrics.zones_free.set(free - i64::try_from(attachments).unwrap_or(free));
+        let zones = self.ledger.attachments().count();
+        self.metrics.zones_free.set(free - i64::try_from(zones).unwrap_or(free));
         self.metrics.pending_steps.set(i64::try_from(outcome.steps).unwrap_or(i64::MAX));
         debug!(steps = outcome.steps, attachments, "pass");
         self.errors = outcome.errors;

@@ -1,9 +1,10 @@
 //! What the reconciler tells the rest of the agent: every attachment and how far it has come.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use offload::ids::CtZone;
+use offload::ids::{CtZone, VfId};
 use serde::{Serialize, Serializer};
 
 use super::links::Offload;
@@ -21,6 +22,17 @@ pub struct Published {
     /// What the last pass had to change; 0 when all was right.
     pub steps: usize,
     pub policy: PolicyStatus,
+    /// Of the server, where the NicNode names one.
+    pub management: Option<ManagementPort>,
+}
+
+/// The server's management port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagementPort {
+    pub vf: VfId,
+    pub ips: Vec<IpAddr>,
+    /// `Err`: the first thing that is missing.
+    pub state: Result<(), String>,
 }
 
 impl Published {

@@ -12,7 +12,7 @@ const KINDS: [Kind; 6] =
 
 fn state() -> State {
     let settings = Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
-    State::new(&KINDS, settings, Metrics::new())
+    State::new(&KINDS, settings, Access::NodeAddresses, Metrics::new())
 }
 
 fn object<K: Watched>(object: Value) -> Said {
@@ -271,4 +271,31 @@ fn what_cannot_be_read_stays_as_it_was() {
     let news = state.news();
     assert_eq!(reason(Some(&state.directory()), "web", "u1"), "believed");
     assert!(!known(&news).pods["u1"].ingress.is_open());
+}
+
+#[test]
+fn with_a_management_port_the_nodes_own_word_counts_no_more() {
+    let from = |news: &News, ip: &str| {
+        let source: IpAddr = ip.parse().unwrap();
+        let known = known(news);
+        let rules = known.pods["u1"].ingress.tiers[0].rules.clone();
+        rules.iter().any(|rule| rule.peers.contains(source))
+    };
+    let (mut state, _) = listed(vec![web()], vec![deny("deny")]);
+    let (says, port) = ("192.0.2.21", "10.0.0.200");
+    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "3"},
+        "status": {"addresses": [{"type": "InternalIP", "address": says}]}})));
+    let news = state.news();
+    assert!(is_change(&news) && from(&news, says) && !from(&news, port));
+    state.set_access(Access::Port(Vec::new()));
+    let news = state.news();
+    assert!(is_change(&news) && !from(&news, says) && !from(&news, port), "named, and not known yet");
+    state.set_access(Access::Port(vec![port.parse().unwrap()]));
+    let news = state.news();
+    assert!(is_change(&news) && !from(&news, says) && from(&news, port));
+    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "4"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.201"}]}})));
+    assert!(!from(&state.news(), "10.0.0.201"), "the server writes that itself");
+    state.set_access(Access::NodeAddresses);
+    assert!(from(&state.news(), "10.0.0.201"));
 }

@@ -2,7 +2,7 @@ use drawbridge_api::{ConditionStatus, NicNodeStatus, conditions as kinds};
 
 use super::*;
 use crate::reconcile::links::{InSoftware, Offload};
-use crate::reconcile::published::PodStatus;
+use crate::reconcile::published::{ManagementPort, PodStatus};
 
 fn config() -> Config {
     "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n"
@@ -146,4 +146,23 @@ fn traffic_alone_is_not_worth_a_write() {
         status.conditions.iter().find(|it| it.kind == kind).unwrap().last_transition_time.clone()
     };
     assert_eq!((time(&third, kinds::READY).as_str(), time(&third, kinds::OVS_READY).as_str()), ("t3", "t1"));
+}
+
+#[test]
+fn the_management_port_is_said_where_one_is_named() {
+    let mut published = published();
+    let of = |published: &Published| made(published, &Report::default(), &NicNodeStatus::default(), "t");
+    let without = of(&published);
+    assert!(without.conditions.iter().all(|it| it.kind != kinds::MANAGEMENT_PORT));
+    let vf = offload::ids::VfId { pf: 0, vf: 3 };
+    let mut port = ManagementPort { vf, ips: Vec::new(), state: Err("held by pod a/b".to_owned()) };
+    published.management = Some(port.clone());
+    let (is, reason, message) = said(&of(&published), kinds::MANAGEMENT_PORT);
+    assert_eq!((is, reason.as_str(), message.as_str()), (F, "Waiting", "held by pod a/b"));
+    (port.ips, port.state) = (vec!["10.244.1.2".parse().unwrap()], Ok(()));
+    published.management = Some(port);
+    let status = of(&published);
+    assert_eq!(said(&status, kinds::MANAGEMENT_PORT).0, T);
+    let last = status.addresses.last().unwrap();
+    assert_eq!((last.kind, last.address.as_str()), (AddressType::Management, "10.244.1.2"));
 }

@@ -1,0 +1,97 @@
+//! The reconcile loop's part in the server's management port: it is wanted, or it goes.
+
+use tracing::{info, warn};
+
+use super::Reconciler;
+use super::links;
+use super::pass::Outcome;
+use super::published::{Entry, ManagementPort, State};
+use crate::attachment::Attachment;
+use crate::config::Config;
+use crate::management::{self, Access};
+
+impl Reconciler {
+    /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.
+    pub(super) fn keep_management(&mut self, config: &Config) -> Result<(), String> {
+        let wanted = config
+            .edge
+            .management_port
+            .map(|vf| (vf, management::logical_port(&config.profile, &config.node.name)));
+        let key = management::key();
+        let is_wanted = |it: &Attachment| {
+            wanted.as_ref().is_some_and(|(vf, port)| it.claim.vf == *vf && it.logical_port == *port)
+        };
+        match self.ledger.get(&key) {
+            Some(there) if is_wanted(there) => return Ok(()),
+            Some(_) => {
+                if let Some(old) = self.ledger.withdraw(&key) {
+                    info!(vf = %old.claim.vf, port = old.logical_port, "management port released");
+                    self.released(&key, old.zone);
+                }
+            }
+            None => {}
+        }
+        let Some((vf, logical_port)) = wanted else { return Ok(()) };
+        if let Some(holder) = self.ledger.holder(vf) {
+            return Err(format!("{vf} is held by pod {}", holder.claim.pod));
+        }
+        if let Some(holder) = self.ledger.pods().find(|it| it.logical_port == logical_port) {
+            return Err(format!("logical port {logical_port} is that of pod {}", holder.claim.pod));
+        }
+        let Some(zone) = self.ledger.free_zone(config.edge.ct_zones) else {
+            return Err(format!("no free conntrack zone: all {} are in use", config.edge.ct_zones.size()));
+        };
+        info!(%vf, port = logical_port, "management port wanted");
+        self.ledger.insert(management::attachment(vf, zone, logical_port));
+        self.save();
+        Ok(())
+    }
+
+    /// Tells the policies' compiler whose traffic is the node's.
+    pub(super) fn tell_access(&self, config: &Config) {
+        let now = Access::of(config, &self.ledger);
+        self.access.send_if_modified(|told| {
+            let is_new = *told != now;
+            if is_new {
+                info!(access = ?now, "whose traffic is the node's own");
+                *told = now;
+            }
+            is_new
+        });
+    }
+
+    /// The function gets the port's MAC address, so that the server need not know it.
+    pub(super) async fn address_management(&mut self, outcome: &mut Outcome) {
+        let step =
+            self.seen.as_ref().ok().zip(self.ledger.get(&management::key())).and_then(|(seen, port)| {
+                links::address(&seen.reps, port.claim.vf, port.binding.as_ref()?.mac)
+            });
+        if let Some(step) = step {
+            self.apply_links(vec![step], outcome).await;
+            self.observe_kernel(outcome).await;
+        }
+    }
+
+    /// `entry` is its attachment's, `kept` why there is none.
+    pub(super) fn management(
+        &self,
+        config: &Config,
+        kept: &Result<(), String>,
+        entry: Option<Entry>,
+    ) -> Option<ManagementPort> {
+        let vf = config.edge.management_port?;
+        let (state, binding) = match (entry, kept) {
+            (Some(Entry { state: State::Ready(_), wiring, .. }), _) => (Ok(()), wiring.binding),
+            (Some(Entry { state: State::Waiting(why), wiring, .. }), _) => (Err(why), wiring.binding),
+            (None, Err(why)) => (Err(why.clone()), None),
+            (None, Ok(())) => (Err("not looked at yet".to_owned()), None),
+        };
+        let ips = binding.map(|it| it.ips).unwrap_or_default();
+        if let Err(why) = &state
+            && self.publish.borrow().management.as_ref().is_none_or(|before| before.state != state)
+        {
+            warn!(%vf, error = why, "management port not ready");
+        }
+        Some(ManagementPort { vf, ips, state })
+    }
+}
