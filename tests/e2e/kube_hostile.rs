@@ -32,16 +32,17 @@ impl Silent {
 
 impl Drop for Silent {
     fn drop(&mut self) {
+        let before = self.0.get(NODE);
         daemon("host1", "kubelet", "start");
         if std::thread::panicking() {
             return;
         }
-        let started = self.0.get(NODE).unwrap()["status"]["conditions"].clone();
+        let before = before.unwrap()["status"]["conditions"].clone();
         until("kubelet is back, with its VFs", PATIENCE, || {
             let node = self.0.get(NODE).map_err(|e| e.message)?;
             let all = node["status"]["conditions"].as_array().into_iter().flatten();
             let ready = all.clone().find(|it| it["type"] == "Ready").cloned().unwrap_or_default();
-            let before = started.as_array().into_iter().flatten().find(|it| it["type"] == "Ready");
+            let before = before.as_array().into_iter().flatten().find(|it| it["type"] == "Ready");
             let is_new = before.is_none_or(|it| it["lastHeartbeatTime"] != ready["lastHeartbeatTime"]);
             let vfs = node["status"]["allocatable"]["drawbridge.dev/vf"].as_str().unwrap_or("0");
             if ready["status"] == "True" && is_new && vfs != "0" {
