@@ -10,7 +10,7 @@ use proto::v1::{self, AttachRequest};
 use serde_json::{Value, json};
 use tests::command::daemon;
 use tests::host::Liar;
-use tests::lab_api::{Api, Namespace, PATIENCE};
+use tests::lab_api::{self as api, Namespace, PATIENCE};
 use tests::lies::{self, HOST, of_uid, of_vf, refused};
 use tests::nic::NICS;
 use tests::{State, place, until};
@@ -21,25 +21,25 @@ const PODS: &str = "/api/v1/namespaces/e2e-hostile/pods";
 const NODE: &str = "/api/v1/nodes/host1";
 
 /// Server 1 without its kubelet, which comes back when dropped.
-struct Silent(Api);
+struct Silent;
 
 impl Silent {
-    fn new(api: Api) -> Self {
+    fn new() -> Self {
         daemon("host1", "kubelet", "stop");
-        Self(api)
+        Self
     }
 }
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        let before = self.0.get(NODE);
+        let before = api::get(NODE);
         daemon("host1", "kubelet", "start");
         if std::thread::panicking() {
             return;
         }
         let before = before.unwrap()["status"]["conditions"].clone();
         until("kubelet is back, with its VFs", PATIENCE, || {
-            let node = self.0.get(NODE).map_err(|e| e.message)?;
+            let node = api::get(NODE).map_err(|e| e.message)?;
             let all = node["status"]["conditions"].as_array().into_iter().flatten();
             let ready = all.clone().find(|it| it["type"] == "Ready").cloned().unwrap_or_default();
             let before = before.as_array().into_iter().flatten().find(|it| it["type"] == "Ready");
@@ -56,7 +56,7 @@ impl Drop for Silent {
 
 /// A pod that the cluster has bound to a node, and that nobody runs. Returns its uid.
 #[track_caller]
-fn bound(api: Api, name: &str, node: &str, change: impl FnOnce(&mut Value)) -> String {
+fn bound(name: &str, node: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
         "nodeName": node, "terminationGracePeriodSeconds": 0,
         "automountServiceAccountToken": false, "enableServiceLinks": false,
@@ -65,7 +65,7 @@ fn bound(api: Api, name: &str, node: &str, change: impl FnOnce(&mut Value)) -> S
     change(&mut pod);
     // The namespace's service account is made some time after it.
     let made =
-        until(&format!("{name} is taken"), PATIENCE, || api.try_create(PODS, &pod).map_err(|e| e.message));
+        until(&format!("{name} is taken"), PATIENCE, || api::try_create(PODS, &pod).map_err(|e| e.message));
     made["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
@@ -79,18 +79,18 @@ fn claim(name: &str, uid: &str, vf: u32) -> AttachRequest {
 }
 
 /// At once, as kubelet is not asked.
-fn delete(api: Api, name: &str) {
+fn delete(name: &str) {
     let path = format!("{PODS}/{name}");
-    api.delete(&path);
-    until(&format!("{name} is gone"), PATIENCE, || match api.get(&path) {
+    api::delete(&path);
+    until(&format!("{name} is gone"), PATIENCE, || match api::get(&path) {
         Err(e) if e.code == 404 => Ok(()),
         other => Err(format!("{other:?}")),
     });
 }
 
 /// Reasons of refusals that the Events on the pod of this uid name.
-fn told(api: Api, namespace: &str, uid: &str) -> BTreeSet<String> {
-    let events = api.list(&format!("/api/v1/namespaces/{namespace}/events"));
+fn told(namespace: &str, uid: &str) -> BTreeSet<String> {
+    let events = api::list(&format!("/api/v1/namespaces/{namespace}/events"));
     let of_it =
         events.iter().filter(|it| it["involvedObject"]["uid"] == uid && it["reason"] == "ClaimRefused");
     let reason =
@@ -99,32 +99,31 @@ fn told(api: Api, namespace: &str, uid: &str) -> BTreeSet<String> {
 }
 
 #[track_caller]
-fn are_told(api: Api, namespace: &str, uid: &str, wanted: &[&str]) {
+fn are_told(namespace: &str, uid: &str, wanted: &[&str]) {
     let wanted: BTreeSet<String> = wanted.iter().map(|it| (*it).to_owned()).collect();
     until(&format!("Events name {wanted:?}"), PATIENCE, || {
-        let told = told(api, namespace, uid);
+        let told = told(namespace, uid);
         if told == wanted { Ok(()) } else { Err(format!("{told:?}")) }
     });
 }
 
 #[test]
 fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
-    let api = Api::admin();
     let [nic, other_nic] = NICS;
     let namespaces = Namespace::create(NAMESPACE);
-    let kubelet = Silent::new(api);
+    let kubelet = Silent::new();
     // Events are counted from its start.
     let (began, started) = (Instant::now(), place("vm", &["date", "--utc", "+%Y-%m-%dT%H:%M:%S"]).ok());
     nic.daemon("agent", "restart");
-    let held = bound(api, "held", "host1", |_| {});
-    let free = bound(api, "free", "host1", |_| {});
-    let elsewhere = bound(api, "elsewhere", "host1", |pod| pod["spec"]["nodeName"] = json!("host2"));
-    let hostnet = bound(api, "hostnet", "host1", |pod| pod["spec"]["hostNetwork"] = json!(true));
-    let done = bound(api, "done", "host1", |_| {});
-    api.patch(&format!("{PODS}/done/status"), &json!({"status": {"phase": "Succeeded"}}));
-    let again = bound(api, "again", "host1", |_| {});
-    delete(api, "again");
-    let made_again = bound(api, "again", "host1", |_| {});
+    let held = bound("held", "host1", |_| {});
+    let free = bound("free", "host1", |_| {});
+    let elsewhere = bound("elsewhere", "host1", |pod| pod["spec"]["nodeName"] = json!("host2"));
+    let hostnet = bound("hostnet", "host1", |pod| pod["spec"]["hostNetwork"] = json!(true));
+    let done = bound("done", "host1", |_| {});
+    api::patch(&format!("{PODS}/done/status"), &json!({"status": {"phase": "Succeeded"}}));
+    let again = bound("again", "host1", |_| {});
+    delete("again");
+    let made_again = bound("again", "host1", |_| {});
     assert_ne!(again, made_again);
 
     // What a server says of its own pod, truly, is believed.
@@ -168,29 +167,27 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     assert_eq!(NICS.map(State::of), before);
 
     // What the cluster is told, on the pods that are this NIC's; of all others on the NIC's own object.
-    are_told(api, NAMESPACE, &free, &["vf-held", "management-port", "no-such-vf"]);
-    are_told(api, NAMESPACE, &held, &["sandbox-in-use"]);
-    are_told(api, NAMESPACE, &hostnet, &["host-network"]);
-    are_told(api, NAMESPACE, &done, &["finished"]);
-    assert_eq!(told(api, NAMESPACE, &elsewhere), BTreeSet::new(), "another node's pod");
-    let own = api.get("/apis/drawbridge.dev/v1alpha1/nicnodes/host1").unwrap();
+    are_told(NAMESPACE, &free, &["vf-held", "management-port", "no-such-vf"]);
+    are_told(NAMESPACE, &held, &["sandbox-in-use"]);
+    are_told(NAMESPACE, &hostnet, &["host-network"]);
+    are_told(NAMESPACE, &done, &["finished"]);
+    assert_eq!(told(NAMESPACE, &elsewhere), BTreeSet::new(), "another node's pod");
+    let own = api::get("/apis/drawbridge.dev/v1alpha1/nicnodes/host1").unwrap();
     are_told(
-        api,
         "default",
         own["metadata"]["uid"].as_str().unwrap(),
         &["unknown-pod", "wrong-pod", "wrong-node"],
     );
 
     // Taken back while it waits for a logical port, which a pod that asks for no VF never gets.
-    let fleeting =
-        bound(api, "fleeting", "host1", |pod| pod["spec"]["containers"][0]["resources"] = json!({}));
+    let fleeting = bound("fleeting", "host1", |pod| pod["spec"]["containers"][0]["resources"] = json!({}));
     std::thread::scope(|scope| {
         let attach = scope.spawn(|| HOST.attach(claim("fleeting", &fleeting, 22)));
         until("its claim is believed", PATIENCE, || {
             let ledger = nic.ledger()["attachments"].to_string();
             if ledger.contains(&fleeting) { Ok(()) } else { Err(ledger) }
         });
-        delete(api, "fleeting");
+        delete("fleeting");
         let refusal = attach.join().unwrap().expect_err("there is no such pod any more");
         // Not at the deadline, and not for good: what asks again hears that the pod is unknown.
         assert!(refusal.message.contains("its pod deleted"), "{refusal:?}");
@@ -209,7 +206,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     for vf in 100..160 {
         assert_eq!(refused(HOST, of_vf(&honest, 0, vf)).reason, "no-such-vf");
     }
-    let events = api.list("/api/v1/events");
+    let events = api::list("/api/v1/events");
     let ours = events.iter().filter(|it| it["reportingComponent"] == "drawbridge.dev/nic-agent");
     let of_nic = ours.filter(|it| it["reportingInstance"] == "host1" && it["reason"] == "ClaimRefused");
     let since = |it: &&Value| it["eventTime"].as_str().is_some_and(|time| time > started.as_str());
@@ -221,7 +218,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     );
 
     for name in ["held", "free", "elsewhere", "hostnet", "done", "again"] {
-        delete(api, name);
+        delete(name);
     }
     until("the NIC has let them go", PATIENCE, || {
         let ledger = nic.ledger()["attachments"].to_string();

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value, json};
 use tests::command::{daemon, sh};
-use tests::lab_api::{Api, Namespace, PATIENCE};
+use tests::lab_api::{self as api, Namespace, PATIENCE};
 use tests::nic::NICS;
 use tests::{Capture, Nic, frame, place, until};
 
@@ -34,8 +34,8 @@ impl Server {
         format!("{NIC_NODES}/{}", self.place())
     }
 
-    fn says(self, api: Api) -> Result<Option<(String, String, String)>, String> {
-        let node = api.get(&self.path()).map_err(|e| e.message)?;
+    fn says(self) -> Result<Option<(String, String, String)>, String> {
+        let node = api::get(&self.path()).map_err(|e| e.message)?;
         let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let Some(it) = all.iter().find(|it| it["type"] == "ManagementPort") else { return Ok(None) };
         let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
@@ -43,8 +43,8 @@ impl Server {
     }
 
     #[track_caller]
-    fn attached(self, api: Api) {
-        until(&format!("{self:?}'s port is attached"), PATIENCE, || match self.says(api)? {
+    fn attached(self) {
+        until(&format!("{self:?}'s port is attached"), PATIENCE, || match self.says()? {
             Some((status, reason, _)) if (status.as_str(), reason.as_str()) == ("True", "Attached") => Ok(()),
             other => Err(format!("{other:?}")),
         });
@@ -52,8 +52,8 @@ impl Server {
 
     /// As OVN gives them: IPv4, then IPv6.
     #[track_caller]
-    fn addresses(self, api: Api) -> [IpAddr; 2] {
-        let node = api.get(&self.path()).unwrap();
+    fn addresses(self) -> [IpAddr; 2] {
+        let node = api::get(&self.path()).unwrap();
         let all = node["status"]["addresses"].as_array().unwrap().iter();
         let mut ips: Vec<IpAddr> = all
             .filter(|it| it["type"] == "Management")
@@ -70,8 +70,8 @@ impl Server {
 
     /// What DHCP, DHCPv6 and router advertisements say has been taken over.
     #[track_caller]
-    fn is_configured(self, api: Api) {
-        let (device, wanted) = (self.device(), self.addresses(api));
+    fn is_configured(self) {
+        let (device, wanted) = (self.device(), self.addresses());
         until(&format!("{self:?} has {wanted:?}"), PATIENCE, || {
             let link = self.shown(&["address", "show", "dev", &device]);
             let has: Vec<&Value> =
@@ -145,8 +145,8 @@ struct Health {
     addresses: Vec<IpAddr>,
 }
 
-fn health(api: Api, name: &str) -> Result<Health, String> {
-    let pod = api.get(&format!("{PODS}/{name}")).map_err(|e| e.message)?;
+fn health(name: &str) -> Result<Health, String> {
+    let pod = api::get(&format!("{PODS}/{name}")).map_err(|e| e.message)?;
     let container = &pod["status"]["containerStatuses"][0];
     let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
     let mut addresses: Vec<IpAddr> = ips.filter_map(|it| it["ip"].as_str()?.parse().ok()).collect();
@@ -177,33 +177,32 @@ fn v4(ip: IpAddr) -> Ipv4Addr {
 
 #[test]
 fn a_node_reaches_its_own_isolated_pods_and_no_others() {
-    let api = Api::admin();
     let servers = NICS.map(Server);
     let [own, other] = servers;
     for server in servers {
-        server.attached(api);
-        server.is_configured(api);
+        server.attached();
+        server.is_configured();
     }
 
     let namespaces = Namespace::create(NAMESPACE);
-    api.create(POLICIES, &deny_all());
+    api::create(POLICIES, &deny_all());
     for (name, lives, ready) in [("good", 8080, 8080), ("dead", 8081, 8080), ("unready", 8080, 8081)] {
         until("the pod is taken", PATIENCE, || {
-            api.try_create(PODS, &pod(name, lives, ready)).map_err(|e| e.message)
+            api::try_create(PODS, &pod(name, lives, ready)).map_err(|e| e.message)
         });
     }
-    let good = until("the pod is ready", PATIENCE, || match health(api, "good")? {
+    let good = until("the pod is ready", PATIENCE, || match health("good")? {
         health if health.ready && health.addresses.len() == 2 => Ok(health),
         other => Err(format!("{other:?}")),
     });
     // kubelet's own judgement of a pod that does not answer counts its periods.
     until("kubelet has given up the dead pod twice", PATIENCE, || {
-        let now = health(api, "good")?;
+        let now = health("good")?;
         assert!(now.ready && now.restarts == 0, "{now:?}");
-        let dead = health(api, "dead")?;
+        let dead = health("dead")?;
         if dead.restarts >= 2 { Ok(()) } else { Err(format!("{dead:?}")) }
     });
-    let unready = health(api, "unready").unwrap();
+    let unready = health("unready").unwrap();
     assert!(!unready.ready && unready.restarts == 0, "a port that nobody listens on: {unready:?}");
 
     // Whoever else is on the server, too; but not the other server.
@@ -214,7 +213,7 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
     // Nor with the first server's address: its NIC lets it send with none but its own.
     let to = v4(good.addresses[0]);
     let inside = format!("kube:{NAMESPACE}/good");
-    let [own_ip, other_ip] = servers.map(|it| v4(it.addresses(api)[0]));
+    let [own_ip, other_ip] = servers.map(|it| v4(it.addresses()[0]));
     let capture = Capture::start(&inside, "eth0", "udp dst port 7007");
     send_as(own_ip, other, to, 7007);
     send_as(other_ip, other, to, 7007);
@@ -225,7 +224,7 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
     assert!(!seen.is_empty() && seen.iter().all(|line| !line.contains(".6666 >")), "{seen:?}");
 
     // It was policy that held the other server off.
-    api.delete(&format!("{POLICIES}/deny"));
+    api::delete(&format!("{POLICIES}/deny"));
     for ip in &good.addresses {
         until(&format!("without a policy the other server reaches {ip}"), PATIENCE, || {
             other.fetch(*ip).ok_or_else(String::new)
@@ -241,26 +240,25 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
 }
 
 /// The VF of a pod's attachment.
-fn vf_of(api: Api, pod: &str) -> u64 {
+fn vf_of(pod: &str) -> u64 {
     until("the pod has its attachment", PATIENCE, || {
-        let found = api.get(&format!("{ATTACHMENTS}/{pod}-eth0")).map_err(|e| e.message)?;
+        let found = api::get(&format!("{ATTACHMENTS}/{pod}-eth0")).map_err(|e| e.message)?;
         found["spec"]["vf"]["vf"].as_u64().ok_or_else(|| found.to_string())
     })
 }
 
 #[test]
 fn the_port_is_what_the_nic_node_names() {
-    let api = Api::admin();
     let server = Server(Nic(1));
     let nic = server.0;
-    server.attached(api);
-    server.is_configured(api);
+    server.attached();
+    server.is_configured();
     let _namespaces = Namespace::create(NAMESPACE);
-    api.create(POLICIES, &deny_all());
+    api::create(POLICIES, &deny_all());
     until("the pod is taken", PATIENCE, || {
-        api.try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
+        api::try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
     });
-    let good = until("the pod is ready", PATIENCE, || match health(api, "good")? {
+    let good = until("the pod is ready", PATIENCE, || match health("good")? {
         health if health.ready && health.addresses.len() == 2 => Ok(health),
         other => Err(format!("{other:?}")),
     });
@@ -274,12 +272,12 @@ fn the_port_is_what_the_nic_node_names() {
     assert_eq!(server.fetch(good.addresses[0]).as_deref(), Some("good"));
 
     // A pod's VF is the pod's.
-    let held = vf_of(api, "good");
+    let held = vf_of("good");
     let name = |vf: Value| {
-        api.patch(&server.path(), &json!({"spec": {"managementPort": vf}}));
+        api::patch(&server.path(), &json!({"spec": {"managementPort": vf}}));
     };
     name(json!({"pf": 0, "vf": held}));
-    until("the port waits for the pod's VF", PATIENCE, || match server.says(api)? {
+    until("the port waits for the pod's VF", PATIENCE, || match server.says()? {
         Some((status, _, why))
             if status == "False" && why.contains(&format!("held by pod {NAMESPACE}/good")) =>
         {
@@ -294,15 +292,15 @@ fn the_port_is_what_the_nic_node_names() {
     assert_eq!(server.fetch(good.addresses[0]), None, "no port, no access");
 
     name(Value::Null);
-    until("no port is named", PATIENCE, || match server.says(api)? {
+    until("no port is named", PATIENCE, || match server.says()? {
         None => Ok(()),
         other => Err(format!("{other:?}")),
     });
     name(json!({"pf": 0, "vf": 0}));
-    server.attached(api);
+    server.attached();
     assert!(is_open());
     server.dhcp_again();
-    server.is_configured(api);
+    server.is_configured();
     until("the server reaches its pod again", PATIENCE, || {
         server.fetch(good.addresses[0]).ok_or_else(String::new)
     });

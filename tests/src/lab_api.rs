@@ -1,4 +1,4 @@
-//! The lab's cluster as an administrator asks it, from inside the VM.
+//! The lab's cluster as an administrator asks it, from inside the VM. Paths are the API's own: `/api/v1/nodes/host1`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,62 +20,52 @@ pub struct Refused {
     pub message: String,
 }
 
-/// Paths are the API's own: `/api/v1/nodes/host1`.
-#[derive(Debug, Clone, Copy)]
-pub struct Api;
-
-impl Api {
-    pub fn admin() -> Self {
-        Self
+fn ask(path: &str, arguments: &[&str]) -> Result<Value, Refused> {
+    let said = vm(&[&["/lab/api", path], arguments].concat());
+    let answer: Value = serde_json::from_str(&said.stdout)
+        .map_err(|e| Refused { code: 0, message: format!("{e}: {said:?}") })?;
+    if answer["kind"] == "Status" && answer["status"] == "Failure" {
+        let message = answer["message"].as_str().unwrap_or_default().to_owned();
+        return Err(Refused { code: answer["code"].as_u64().unwrap_or_default(), message });
     }
+    Ok(answer)
+}
 
-    fn ask(self, path: &str, arguments: &[&str]) -> Result<Value, Refused> {
-        let said = vm(&[&["/lab/api", path], arguments].concat());
-        let answer: Value = serde_json::from_str(&said.stdout)
-            .map_err(|e| Refused { code: 0, message: format!("{e}: {said:?}") })?;
-        if answer["kind"] == "Status" && answer["status"] == "Failure" {
-            let message = answer["message"].as_str().unwrap_or_default().to_owned();
-            return Err(Refused { code: answer["code"].as_u64().unwrap_or_default(), message });
-        }
-        Ok(answer)
-    }
+/// An object, or a list.
+pub fn get(path: &str) -> Result<Value, Refused> {
+    ask(path, &[])
+}
 
-    /// An object, or a list.
-    pub fn get(self, path: &str) -> Result<Value, Refused> {
-        self.ask(path, &[])
-    }
+/// The items of a list.
+#[track_caller]
+pub fn list(path: &str) -> Vec<Value> {
+    let list = get(path).unwrap_or_else(|e| panic!("{path}: {e:?}"));
+    list["items"].as_array().cloned().unwrap_or_else(|| panic!("{path}: {list}"))
+}
 
-    /// The items of a list.
-    #[track_caller]
-    pub fn list(self, path: &str) -> Vec<Value> {
-        let list = self.get(path).unwrap_or_else(|e| panic!("{path}: {e:?}"));
-        list["items"].as_array().cloned().unwrap_or_else(|| panic!("{path}: {list}"))
-    }
+pub fn try_create(collection: &str, object: &Value) -> Result<Value, Refused> {
+    ask(collection, &["--header", "Content-Type: application/json", "--data", &object.to_string()])
+}
 
-    pub fn try_create(self, collection: &str, object: &Value) -> Result<Value, Refused> {
-        self.ask(collection, &["--header", "Content-Type: application/json", "--data", &object.to_string()])
-    }
+#[track_caller]
+pub fn create(collection: &str, object: &Value) -> Value {
+    try_create(collection, object).unwrap_or_else(|e| panic!("{collection}: {e:?}: {object}"))
+}
 
-    #[track_caller]
-    pub fn create(self, collection: &str, object: &Value) -> Value {
-        self.try_create(collection, object).unwrap_or_else(|e| panic!("{collection}: {e:?}: {object}"))
-    }
+/// A merge patch.
+#[track_caller]
+pub fn patch(path: &str, patch: &Value) -> Value {
+    let header = "Content-Type: application/merge-patch+json";
+    let arguments = ["--request", "PATCH", "--header", header, "--data", &patch.to_string()];
+    ask(path, &arguments).unwrap_or_else(|e| panic!("{path}: {e:?}: {patch}"))
+}
 
-    /// A merge patch.
-    #[track_caller]
-    pub fn patch(self, path: &str, patch: &Value) -> Value {
-        let header = "Content-Type: application/merge-patch+json";
-        let arguments = ["--request", "PATCH", "--header", header, "--data", &patch.to_string()];
-        self.ask(path, &arguments).unwrap_or_else(|e| panic!("{path}: {e:?}: {patch}"))
-    }
-
-    /// What is not there is deleted already.
-    #[track_caller]
-    pub fn delete(self, path: &str) {
-        match self.ask(path, &["--request", "DELETE"]) {
-            Err(e) if e.code != 404 => panic!("{path}: {e:?}"),
-            _ => {}
-        }
+/// What is not there is deleted already.
+#[track_caller]
+pub fn delete(path: &str) {
+    match ask(path, &["--request", "DELETE"]) {
+        Err(e) if e.code != 404 => panic!("{path}: {e:?}"),
+        _ => {}
     }
 }
 
@@ -97,7 +87,7 @@ impl Namespace {
         // Of a run that failed, it may still be on its way out.
         until(&format!("{name} is made"), PATIENCE, || {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            Api.try_create("/api/v1/namespaces", &object).map_err(|e| e.message)
+            try_create("/api/v1/namespaces", &object).map_err(|e| e.message)
         });
         Self { name, before }
     }
@@ -106,11 +96,11 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let path = format!("/api/v1/namespaces/{}", self.name);
-        Api.delete(&path);
+        delete(&path);
         if std::thread::panicking() {
             return;
         }
-        until(&format!("{} is gone", self.name), PATIENCE, || match Api.get(&path) {
+        until(&format!("{} is gone", self.name), PATIENCE, || match get(&path) {
             Err(e) if e.code == 404 => Ok(()),
             other => Err(format!("{other:?}")),
         });

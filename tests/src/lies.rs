@@ -22,7 +22,7 @@ pub fn with(honest: &AttachRequest, change: impl FnOnce(&mut AttachRequest)) -> 
 
 /// With another uid.
 pub fn of_uid(honest: &AttachRequest, uid: &str) -> AttachRequest {
-    with(honest, |r| r.pod.as_mut().expect("a pod").uid = uid.to_owned())
+    with(honest, |r| uid.clone_into(&mut r.pod.as_mut().expect("a pod").uid))
 }
 
 /// For another VF.
