@@ -28,12 +28,14 @@ use nic_agent::cluster::{self, Cluster};
 use nic_agent::config::Config;
 use nic_agent::edge::{Edge, Pod};
 use nic_agent::enforcement::{Known, Policies};
+use nic_agent::management;
 use nic_agent::metrics::Metrics;
 use offload::ids::{CtZone, MacAddr, VfId};
 use openflow_support::{BRIDGE, PrivateSwitch};
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -255,7 +257,8 @@ async fn measure(kubeconfig: PathBuf) {
     let started = Instant::now();
     let (accesses, follow) = cluster::client::start(kubeconfig.clone(), cancel.clone()).await;
     tasks.spawn(follow);
-    let mut cluster = cluster::start(&config, &accesses, metrics.clone(), &tasks, &cancel);
+    let (_, access) = watch::channel(management::Access::NodeAddresses);
+    let mut cluster = cluster::start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
     cluster.policies.wait_for(|it| matches!(it, Policies::Known(_))).await.unwrap();
     println!("known after {:.2} s", started.elapsed().as_secs_f64());
     let edge = Edge::new(BRIDGE.to_owned(), ovs.management().parent().unwrap(), metrics.clone());
