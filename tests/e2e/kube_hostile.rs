@@ -88,22 +88,39 @@ fn delete(name: &str) {
     });
 }
 
-/// Reasons of refusals that the Events on the pod of this uid name.
-fn told(namespace: &str, uid: &str) -> BTreeSet<String> {
-    let events = api::list(&format!("/api/v1/namespaces/{namespace}/events"));
-    let of_it =
-        events.iter().filter(|it| it["involvedObject"]["uid"] == uid && it["reason"] == "ClaimRefused");
+/// Events of this NIC about refused claims, since then.
+fn events(since: &str) -> Vec<Value> {
+    let mut all = api::list("/api/v1/events");
+    all.retain(|it| {
+        it["reason"] == "ClaimRefused"
+            && it["reportingComponent"] == "drawbridge.dev/nic-agent"
+            && it["reportingInstance"] == "host1"
+            && it["eventTime"].as_str().is_some_and(|time| time > since)
+    });
+    all
+}
+
+/// Reasons of refusals that the Events on the object of this uid name.
+fn told(since: &str, uid: &str) -> BTreeSet<String> {
     let reason =
         |it: &Value| Some(it["message"].as_str()?.rsplit_once('(')?.1.trim_end_matches(')').to_owned());
-    of_it.filter_map(reason).collect()
+    events(since).iter().filter(|it| it["involvedObject"]["uid"] == uid).filter_map(reason).collect()
 }
 
 #[track_caller]
-fn are_told(namespace: &str, uid: &str, wanted: &[&str]) {
+fn are_told(since: &str, uid: &str, wanted: &[&str]) {
     let wanted: BTreeSet<String> = wanted.iter().map(|it| (*it).to_owned()).collect();
     until(&format!("Events name {wanted:?}"), PATIENCE, || {
-        let told = told(namespace, uid);
+        let told = told(since, uid);
         if told == wanted { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+}
+
+/// A claim that is good, and that a slow machine may have to make again.
+#[track_caller]
+fn granted(request: &AttachRequest) {
+    until("the honest claim is granted", PATIENCE, || {
+        HOST.attach(request.clone()).map_err(|refusal| format!("{refusal:?}"))
     });
 }
 
@@ -113,7 +130,8 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     let namespaces = Namespace::create(NAMESPACE);
     let kubelet = Silent::new();
     // Events are counted from its start.
-    let (began, started) = (Instant::now(), place("vm", &["date", "--utc", "+%Y-%m-%dT%H:%M:%S"]).ok());
+    let (began, started) =
+        (Instant::now(), place("vm", &["date", "--utc", "+%Y-%m-%dT%H:%M:%S"]).ok().trim().to_owned());
     nic.daemon("agent", "restart");
     let held = bound("held", "host1", |_| {});
     let free = bound("free", "host1", |_| {});
@@ -127,7 +145,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     assert_ne!(again, made_again);
 
     // What a server says of its own pod, truly, is believed.
-    HOST.attach(claim("held", &held, 20)).unwrap();
+    granted(&claim("held", &held, 20));
     nic.settle();
     other_nic.settle();
     let before = NICS.map(State::of);
@@ -167,17 +185,13 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     assert_eq!(NICS.map(State::of), before);
 
     // What the cluster is told, on the pods that are this NIC's; of all others on the NIC's own object.
-    are_told(NAMESPACE, &free, &["vf-held", "management-port", "no-such-vf"]);
-    are_told(NAMESPACE, &held, &["sandbox-in-use"]);
-    are_told(NAMESPACE, &hostnet, &["host-network"]);
-    are_told(NAMESPACE, &done, &["finished"]);
-    assert_eq!(told(NAMESPACE, &elsewhere), BTreeSet::new(), "another node's pod");
+    are_told(&started, &free, &["vf-held", "management-port", "no-such-vf"]);
+    are_told(&started, &held, &["sandbox-in-use"]);
+    are_told(&started, &hostnet, &["host-network"]);
+    are_told(&started, &done, &["finished"]);
+    assert_eq!(told(&started, &elsewhere), BTreeSet::new(), "another node's pod");
     let own = api::get("/apis/drawbridge.dev/v1alpha1/nicnodes/host1").unwrap();
-    are_told(
-        "default",
-        own["metadata"]["uid"].as_str().unwrap(),
-        &["unknown-pod", "wrong-pod", "wrong-node"],
-    );
+    are_told(&started, own["metadata"]["uid"].as_str().unwrap(), &["unknown-pod", "wrong-pod", "wrong-node"]);
 
     // Taken back while it waits for a logical port, which a pod that asks for no VF never gets.
     let fleeting = bound("fleeting", "host1", |pod| pod["spec"]["containers"][0]["resources"] = json!({}));
@@ -197,7 +211,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     assert_eq!(State::of(nic), before[0]);
 
     // After all that, the honest claim is granted; a sandbox that was detached does not come back.
-    HOST.attach(honest.clone()).unwrap();
+    granted(&honest);
     assert!(HOST.detach(honest.sandbox.clone().unwrap()).unwrap());
     assert_eq!(refused(HOST, honest).reason, "sandbox-replayed");
 
@@ -206,16 +220,13 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     for vf in 100..160 {
         assert_eq!(refused(HOST, of_vf(&honest, 0, vf)).reason, "no-such-vf");
     }
-    let events = api::list("/api/v1/events");
-    let ours = events.iter().filter(|it| it["reportingComponent"] == "drawbridge.dev/nic-agent");
-    let of_nic = ours.filter(|it| it["reportingInstance"] == "host1" && it["reason"] == "ClaimRefused");
-    let since = |it: &&Value| it["eventTime"].as_str().is_some_and(|time| time > started.as_str());
-    let written: u64 = of_nic.filter(since).map(|it| it["series"]["count"].as_u64().unwrap_or(1)).sum();
-    assert!(
-        (20..=21 + began.elapsed().as_secs() / 10).contains(&written),
-        "{written} in {:?}",
-        began.elapsed()
-    );
+    until("as many are written as may be", PATIENCE, || {
+        let written: u64 =
+            events(&started).iter().map(|it| it["series"]["count"].as_u64().unwrap_or(1)).sum();
+        let most = 21 + began.elapsed().as_secs() / 10;
+        assert!(written <= most, "{written} in {:?}", began.elapsed());
+        if written >= 20 { Ok(()) } else { Err(written.to_string()) }
+    });
 
     for name in ["held", "free", "elsewhere", "hostnet", "done", "again"] {
         delete(name);
