@@ -16,9 +16,11 @@ use crate::ids::IfIndex;
 use crate::openflow::{CtFlags, FragMatch};
 
 mod closure;
+mod foreign;
 mod report;
 
 pub use closure::{place, recover, settle, withdraw};
+pub use foreign::{Foreseen, foresee};
 pub use report::{InSoftware, Mismatch, Why, compare, in_software};
 
 /// What a NIC can do, where NICs differ.
@@ -88,6 +90,19 @@ pub enum Reason {
     SplitMirror,
     #[error("Rule cannot support forward+drop action")]
     DropForward,
+    #[error("Rule must have at least one forward/drop action")]
+    NoEnd,
+    #[error("Unsupported key: fields of ARP")]
+    Arp,
+    #[error("Unsupported key: a range of ports")]
+    PortRange,
+    #[error("Can't match on \"l2_miss\"")]
+    L2Miss,
+    /// Open vSwitch 3.5.0 to 3.5.2, 3.6.0 and 3.6.1 match them in all that comes out of a tunnel.
+    #[error("Unsupported match on enc_control.flags")]
+    TunnelFlags,
+    #[error("devices are not on same switch HW, can't offload forwarding")]
+    OtherSwitch,
 }
 
 /// Will this filter, in this place, be in hardware?

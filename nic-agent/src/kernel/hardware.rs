@@ -4,7 +4,9 @@
 //! kind of hardware never takes is told apart from what it has refused although it could ([`checker::check`]).
 //! A filter that the hardware has taken and lost without a word still says that it is there.
 
-use offload::checker::{self, Profile, Why};
+use std::collections::BTreeSet;
+
+use offload::checker::{self, Foreseen, Profile, Why};
 use offload::flower::{Place, Pref, Rule, Skip};
 use offload::netlink::tc::{Filter, Flower};
 
@@ -41,15 +43,25 @@ fn why(filter: &Filter, flower: &Flower) -> String {
     if !flower.not_in_hw {
         return "no hardware was asked".to_owned();
     }
-    let predicted = flower.rule.as_ref().ok().zip(Pref::new(filter.pref)).map(|(rule, pref)| {
-        let at = Place { port: filter.ifindex, chain: filter.chain, pref };
-        checker::check(&Rule { skip: Skip::None, ..rule.clone() }, at, &Profile::MLX5)
-    });
-    match predicted {
-        Some(Err(reason)) => Why::Expected(reason).to_string(),
-        // Of what our rules cannot say (tunnels, translation) nothing is predicted.
-        Some(Ok(())) | None => Why::Refused.to_string(),
+    let foreseen = match (&flower.rule, &flower.partial, Pref::new(filter.pref)) {
+        (Ok(rule), _, Some(pref)) => {
+            let at = Place { port: filter.ifindex, chain: filter.chain, pref };
+            let rule = Rule { skip: Skip::None, ..rule.clone() };
+            checker::check(&rule, at, &Profile::MLX5).map_or_else(Foreseen::Refused, |()| Foreseen::Taken)
+        }
+        (Err(_), Some(partial), _) => checker::foresee(partial, &Profile::MLX5, &BTreeSet::new()),
+        (Err(what), None, _) => return unforeseen(what),
+        (Ok(_), _, None) => return unforeseen("preference 0"),
+    };
+    match foreseen {
+        Foreseen::Taken => Why::Refused.to_string(),
+        Foreseen::Refused(reason) => Why::Expected(reason).to_string(),
+        Foreseen::Unknown(part) => unforeseen(&part.to_string()),
     }
+}
+
+fn unforeseen(what: &str) -> String {
+    format!("not in hardware, and not known whether it could be: {what}")
 }
 
 #[cfg(test)]
@@ -62,6 +74,7 @@ mod tests {
     fn filter(rule: Result<Rule, String>, in_hw: bool, not_in_hw: bool) -> Filter {
         let flower = Flower {
             rule,
+            partial: None,
             actions: Vec::new(),
             in_hw,
             not_in_hw,
@@ -111,7 +124,7 @@ mod tests {
             [
                 "the hardware has refused it",
                 "this hardware has none of it: Only UDP and TCP transports are supported for L4 matching",
-                "the hardware has refused it",
+                "not in hardware, and not known whether it could be: key 26",
                 "no hardware was asked",
                 "this hardware has none of it: told to run in software",
             ]

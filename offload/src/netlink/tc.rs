@@ -10,6 +10,7 @@
 //! Linux `net/sched/cls_api.c`, `cls_flower.c`.)
 
 pub mod action;
+mod beyond;
 mod change;
 mod close;
 pub mod filter;
@@ -19,10 +20,11 @@ pub mod qdisc;
 pub mod watch;
 
 pub use action::{Action, Counters, HardwareStats, Police, Statistics, Verdict};
+pub use beyond::Part;
 pub use change::{Change, Done, Handle, Place, Reason, Reasons, Refusal, Target, apply};
 pub use close::{Closed, close, close_many, is_closed, is_closed_by, open};
 pub use filter::{Filter, Status, filters, filters_of_chain, remove_filter, statuses};
-pub use flower::Flower;
+pub use flower::{Flower, Partial};
 pub use key::Unwritable;
 pub use qdisc::{Qdisc, ensure_clsact, ensure_ingress, qdiscs, remove_clsact, remove_ingress};
 pub use watch::Watch;

@@ -82,6 +82,9 @@ impl Verdict {
     }
 }
 
+/// `sizeof(ovs_u128)`: Open vSwitch marks the first action of each filter that it writes with the id of the flow.
+pub(super) const OVS_FLOW_ID: usize = 16;
+
 // === Writing ===
 
 pub(super) fn check(actions: &Actions) -> Result<(), Unwritable> {
@@ -235,6 +238,10 @@ pub(super) fn actions(seen: &[Action]) -> Result<Actions, String> {
     let Some(Meaning::End(end)) = last.meaning else { return Err(foreign(last)) };
     let mut cookie = None;
     for (position, bytes) in seen.iter().enumerate().filter_map(|(i, a)| a.cookie.as_ref().map(|c| (i, c))) {
+        // Open vSwitch's id of the flow: whose the rule is, not what it does.
+        if bytes.len() == OVS_FLOW_ID {
+            continue;
+        }
         cookie = Cookie::new(bytes).filter(|_| position == 0);
         if cookie.is_none() {
             return Err(format!("the mark of its action {} is no mark of ours: {bytes:02x?}", position + 1));

@@ -1,8 +1,11 @@
 //! The classifier's options: keys, actions, flags.
 
-use super::action::{self, Action};
+use std::collections::BTreeSet;
+
+use super::action::{self, Action, Meaning};
+use super::beyond::Part;
 use super::key::{self, Unwritable};
-use crate::flower::{Rule, Skip};
+use crate::flower::{Key, Rule, Skip};
 use crate::netlink::wire::{Attribute, Malformed, Writer};
 
 pub const KIND: &str = "flower";
@@ -10,7 +13,6 @@ pub const KIND: &str = "flower";
 const TCA_FLOWER_CLASSID: u16 = 1;
 const TCA_FLOWER_ACT: u16 = 3;
 const TCA_FLOWER_FLAGS: u16 = 22;
-const TCA_FLOWER_PAD: u16 = 43;
 const TCA_FLOWER_IN_HW_COUNT: u16 = 86;
 
 const SKIP_HW: u32 = 1;
@@ -37,11 +39,20 @@ pub(super) fn write(rule: &Rule, w: &mut Writer) {
     w.put_u32(TCA_FLOWER_FLAGS, skip | VERBOSE);
 }
 
+/// As much of a filter as our values can say, and the names of the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    pub key: Key,
+    pub beyond: BTreeSet<Part>,
+}
+
 /// A flower filter that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flower {
     /// The filter as a value, or, in words, what of it our values cannot say.
     pub rule: Result<Rule, String>,
+    /// Of a filter that is no value of ours. `None`, too, if it has a form that we do not know.
+    pub partial: Option<Partial>,
     pub actions: Vec<Action>,
     /// Of a filter that is neither nothing is known: older kernels say so only where a driver was asked.
     pub in_hw: bool,
@@ -67,7 +78,6 @@ impl Flower {
                 TCA_FLOWER_FLAGS => flags = attribute.u32()?,
                 TCA_FLOWER_IN_HW_COUNT => in_hw_count = attribute.u32()?,
                 TCA_FLOWER_CLASSID => class = attribute.u32()?,
-                TCA_FLOWER_PAD => {}
                 _ => fields.push(attribute),
             }
         }
@@ -76,15 +86,27 @@ impl Flower {
             SKIP_HW => Skip::Hardware,
             _ => Skip::Software,
         };
-        let rule = key::read::Fields::new(fields)
-            .key(protocol)
-            .and_then(|key| {
-                let actions = action::actions(&actions)?;
-                Ok(Rule { key, actions, skip })
-            })
-            .and_then(|rule| if class == 0 { Ok(rule) } else { Err(format!("it has class {class:#x}")) });
+        let read = key::read::Fields::new(fields).key(protocol).map(|(key, mut beyond)| {
+            beyond.extend(actions.iter().filter(|it| it.meaning.is_none()).map(Part::of_action));
+            if actions.last().is_some_and(|last| matches!(last.meaning, Some(Meaning::Step(_)))) {
+                beyond.insert(Part::Endless);
+            }
+            Partial { key, beyond }
+        });
+        let (rule, partial) = match read {
+            Err(why) => (Err(why), None),
+            Ok(_) if class != 0 => (Err(format!("it has class {class:#x}")), None),
+            Ok(Partial { key, beyond }) if beyond.is_empty() => {
+                (action::actions(&actions).map(|actions| Rule { key, actions, skip }), None)
+            }
+            Ok(partial) => {
+                let parts: Vec<_> = partial.beyond.iter().map(ToString::to_string).collect();
+                (Err(format!("beyond our rules: {}", parts.join(", "))), Some(partial))
+            }
+        };
         Ok(Self {
             rule,
+            partial,
             actions,
             in_hw: flags & IN_HW != 0,
             not_in_hw: flags & NOT_IN_HW != 0,
@@ -97,6 +119,12 @@ impl Flower {
     /// What matched. The first action sees it all.
     pub fn statistics(&self) -> action::Statistics {
         self.actions.first().map(|action| action.statistics).unwrap_or_default()
+    }
+
+    /// Whether the first action bears the id of a flow of Open vSwitch.
+    pub fn is_of_open_vswitch(&self) -> bool {
+        let mark = self.actions.first().and_then(|action| action.cookie.as_ref());
+        mark.is_some_and(|mark| mark.len() == action::OVS_FLOW_ID)
     }
 
     /// Whether the hardware runs all of it; without a driver nothing does.

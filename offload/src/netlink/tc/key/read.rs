@@ -1,7 +1,9 @@
-//! A [`Key`] from what a dump shows, if a `Key` can say all of it.
+//! A [`Key`] from what a dump shows, and what of it no `Key` can say.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::super::beyond::Part;
 use super::{
     CT_BITS, ICMP, ICMP_FIELDS, ICMP6, ICMP6_FIELDS, IS_FIRST, IS_FRAGMENT, PROTOCOL_ALL, PROTOCOL_ARP,
     PROTOCOL_IPV4, PROTOCOL_IPV6, PROTOCOL_VLAN, SCTP, SCTP_PORTS, TCP, TCP_PORTS, UDP, UDP_PORTS, a,
@@ -52,7 +54,7 @@ impl<'a> Fields<'a> {
     }
 
     /// `protocol` is the one in `tcm_info`.
-    pub fn key(mut self, protocol: u16) -> Result<Key, Why> {
+    pub fn key(mut self, protocol: u16) -> Result<(Key, BTreeSet<Part>), Why> {
         let mut key = Key {
             eth_dst: self.masked(a::ETH_DST, a::ETH_DST_MASK)?,
             eth_src: self.masked(a::ETH_SRC, a::ETH_SRC_MASK)?,
@@ -95,13 +97,7 @@ impl<'a> Fields<'a> {
                 OtherEtherType::new(other).ok_or_else(|| format!("it matches Ethernet type {other:#06x}"))?,
             ),
         };
-        match self.0.as_slice() {
-            [] => Ok(key),
-            left => {
-                let kinds: Vec<_> = left.iter().map(|attribute| attribute.kind.to_string()).collect();
-                Err(format!("it has flower attributes that are not read: {}", kinds.join(", ")))
-            }
-        }
+        Ok((key, self.0.into_iter().map(|attribute| Part::of_key(attribute.kind)).collect()))
     }
 
     fn ct(&mut self) -> Result<CtKey, Why> {
