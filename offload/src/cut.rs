@@ -9,12 +9,18 @@
 //! otherwise, what the pod sent or was sent is still in the original tuple. Whether an entry was there as the answer to
 //! another (`+rel`) is not asked: no helper is ever attached in our zones, and an ICMP error has no entry of its own.
 //!
+//! An answer that was under way when its connection was cut begins one of its own, the other way round. Mostly policy
+//! allows that one, as the pod may send; what the other side goes on sending would be its answers, and nothing was cut.
+//! So what was cut is remembered, and its answers are cut as well ([`answers`]), until none comes any more.
+//!
 //! Pure, and as small as the evaluator that it asks.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::netlink::conntrack::Entry;
 use crate::policy::{Direction, Packet, PodPolicy, decide};
+use crate::tuple::Tuple;
 
 /// Of the entries of a pod's own zone, those to delete. `addresses` are the pod's.
 ///
@@ -33,6 +39,11 @@ pub fn cut<'a>(
             || (receives && denies(policy, Direction::Ingress, &packet))
     };
     entries.into_iter().filter(denied).collect()
+}
+
+/// Of the entries of a zone, those that an answer to one that was cut has begun. `cut` are the reply tuples of those.
+pub fn answers<'a>(cut: &BTreeSet<Tuple>, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<&'a Entry> {
+    entries.into_iter().filter(|entry| cut.contains(&entry.orig)).collect()
 }
 
 /// Of the entries of a zone that several pods share, those to delete. `policy_of` knows the pods of this zone.

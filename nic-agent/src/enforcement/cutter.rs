@@ -2,7 +2,8 @@
 //!
 //! New rules are in `br-edge`'s tables before a job comes here. Cut is twice: at once, because that is what ends most of
 //! it, and again when the datapath follows the tables ([`control::revalidated`]), because until then an old megaflow may
-//! let a packet begin its connection anew. Then it waits until nobody holds a deleted entry any more.
+//! let a packet begin its connection anew. What an answer that was under way begins in its place is cut as well
+//! ([`cut::answers`]), until a look finds none. Then it waits until nobody holds a deleted entry any more.
 //!
 //! Runs beside the reconcile loop, which must not wait for it. Jobs for one pod that come while another is under way
 //! become one, the newest. What fails is tried again until it succeeds or the pod is gone.
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use offload::cut;
 use offload::ids::CtZone;
-use offload::netlink::conntrack::{Conntrack, Deleted, Release, SWEEP};
+use offload::netlink::conntrack::{Conntrack, Deleted, Entry, Release, SWEEP};
 use offload::policy::PodPolicy;
+use offload::tuple::Tuple;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -30,6 +32,10 @@ const REVALIDATION: Duration = Duration::from_secs(10);
 /// For the hardware to let go: three sweeps are enough, and as many again for a machine that is busy.
 const PATIENCE: Duration = SWEEP.saturating_mul(6);
 const RETRY: Duration = Duration::from_secs(1);
+/// For an answer to arrive that was under way.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+/// Who still begins connections after so many looks is not answering: it sends by itself, as its policy allows.
+const LOOKS: usize = 5;
 
 /// A pod whose rules have changed.
 #[derive(Debug, Clone)]
@@ -147,13 +153,19 @@ impl Worker {
 
 async fn round(run_dir: &Path, jobs: Vec<Job>) -> Result<Pass, String> {
     let jobs = Arc::new(jobs);
-    let first = delete(jobs.clone()).await?;
+    let mut all = delete(jobs.clone(), BTreeMap::new()).await?;
     control::revalidated(run_dir, REVALIDATION).await.map_err(|e| e.to_string())?;
-    let mut both = delete(jobs).await?;
-    both.pods.extend(first.pods);
-    both.deleted.deleted += first.deleted.deleted;
-    both.deleted.gone += first.deleted.gone;
-    Ok(both)
+    for look in 0..LOOKS {
+        let more = delete(jobs.clone(), all.answers.clone()).await?;
+        let quiet = more.deleted.deleted == 0;
+        all.add(more);
+        // Nothing is answered where nothing was cut; and what was under way has had its time.
+        if quiet && (all.deleted.deleted == 0 || look > 0) {
+            break;
+        }
+        tokio::time::sleep(UNDER_WAY).await;
+    }
+    Ok(all)
 }
 
 /// Reports, once the hardware has let go.
@@ -193,28 +205,50 @@ async fn release(jobs: Vec<Job>, cut: Pass, metrics: Metrics, report: mpsc::Unbo
 struct Pass {
     deleted: Deleted,
     pods: BTreeSet<SandboxKey>,
+    /// By zone: what an answer to a connection that was cut looks like.
+    answers: Answers,
 }
 
-async fn delete(jobs: Arc<Vec<Job>>) -> Result<Pass, String> {
+type Answers = BTreeMap<CtZone, BTreeSet<Tuple>>;
+
+impl Pass {
+    fn add(&mut self, more: Self) {
+        self.pods.extend(more.pods);
+        self.deleted.deleted += more.deleted.deleted;
+        self.deleted.gone += more.deleted.gone;
+        self.deleted.at = more.deleted.at;
+        for (zone, tuples) in more.answers {
+            self.answers.entry(zone).or_default().extend(tuples);
+        }
+    }
+}
+
+/// Deletes what the jobs' policies deny, and what was begun by `answers`.
+async fn delete(jobs: Arc<Vec<Job>>, answers: Answers) -> Result<Pass, String> {
     blocking(move || {
         let mut conntrack = Conntrack::open().map_err(|e| e.to_string())?;
-        let mut pods = BTreeSet::new();
-        let mut all = Deleted { deleted: 0, gone: 0, at: Instant::now() };
+        let deleted = Deleted { deleted: 0, gone: 0, at: Instant::now() };
+        let mut pass = Pass { deleted, pods: BTreeSet::new(), answers: Answers::new() };
         for job in jobs.iter() {
             let entries = conntrack.entries(job.zone).map_err(|e| e.to_string())?;
-            let denied: Vec<_> =
-                cut::cut(&job.addresses, &job.policy, &entries).into_iter().copied().collect();
-            if denied.is_empty() {
+            let denied = cut::cut(&job.addresses, &job.policy, &entries);
+            pass.answers.entry(job.zone).or_default().extend(denied.iter().map(|it| it.reply));
+            let mut doomed: BTreeMap<u32, Entry> = denied.into_iter().map(|it| (it.id, *it)).collect();
+            if let Some(answers) = answers.get(&job.zone) {
+                doomed.extend(cut::answers(answers, &entries).into_iter().map(|it| (it.id, *it)));
+            }
+            if doomed.is_empty() {
                 continue;
             }
-            debug!(key = %job.key, zone = job.zone.get(), connections = denied.len(), "cutting");
-            let deleted = conntrack.delete(&denied).map_err(|e| e.to_string())?;
-            pods.insert(job.key.clone());
-            all.deleted += deleted.deleted;
-            all.gone += deleted.gone;
-            all.at = deleted.at;
+            debug!(key = %job.key, zone = job.zone.get(), connections = doomed.len(), "cutting");
+            let doomed: Vec<Entry> = doomed.into_values().collect();
+            let deleted = conntrack.delete(&doomed).map_err(|e| e.to_string())?;
+            pass.pods.insert(job.key.clone());
+            pass.deleted.deleted += deleted.deleted;
+            pass.deleted.gone += deleted.gone;
+            pass.deleted.at = deleted.at;
         }
-        Ok(Pass { deleted: all, pods })
+        Ok(pass)
     })
     .await
 }

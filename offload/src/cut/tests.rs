@@ -241,3 +241,19 @@ fn a_tuple_is_a_packet() {
     );
     assert_eq!(packet(50, L4::None), Transport::Other(50));
 }
+
+#[test]
+fn an_answer_that_was_under_way_does_not_bring_a_connection_back() {
+    let ports = |src, dst| L4::Ports { src, dst };
+    let sent = entry(v4(1), v4(2), UDP, ports(4000, 53));
+    let sent = Entry { reply: Tuple { l4: ports(53, 4000), ..sent.reply }, ..sent };
+    let cut = BTreeSet::from([sent.reply]);
+    // As conntrack sees the answer, once the entry is gone.
+    let begun = entry(v4(2), v4(1), UDP, ports(53, 4000));
+    let others = [sent, entry(v4(2), v4(1), UDP, ports(53, 4001)), entry(v4(2), v4(3), UDP, ports(53, 4000))];
+    assert_eq!(answers(&cut, [&begun]), [&begun]);
+    assert_eq!(answers(&cut, &others), Vec::<&Entry>::new());
+    // Policy alone would let it stay: the pod may send.
+    let pod = PodPolicy { ingress: Rules::default(), ..PodPolicy::default() };
+    assert_eq!(super::cut(&[v4(2)], &pod, [&begun]), Vec::<&Entry>::new());
+}
