@@ -124,12 +124,7 @@ impl Plan {
                 nodes.iter().flat_map(|node| self.remake_node(node)).collect()
             }
             Change::Pod(name, pod) => {
-                if let Some(old) = put(&mut self.pods, &name, pod) {
-                    unlist(&mut self.pods_of, &old.node, &name);
-                }
-                if let Some(new) = self.pods.get(&name) {
-                    self.pods_of.entry(Arc::clone(&new.node)).or_default().insert(name.clone());
-                }
+                relate(&mut self.pods, &mut self.pods_of, &name, pod, |pod| Arc::clone(&pod.node));
                 self.remake_pod(&name)
             }
             Change::Attachment(name, attached) => {
@@ -137,15 +132,7 @@ impl Plan {
                     namespace: Arc::clone(&name.namespace),
                     name: Arc::clone(&attached.pod),
                 };
-                let old = put(&mut self.attachments, &name, attached).as_ref().map(pod);
-                let new = self.attachments.get(&name).map(pod);
-                if let Some(old) = &old {
-                    unlist(&mut self.attachments_of, old, &name);
-                }
-                if let Some(new) = &new {
-                    self.attachments_of.entry(new.clone()).or_default().insert(name.clone());
-                }
-                let pods: BTreeSet<ObjectName> = old.into_iter().chain(new).collect();
+                let pods = relate(&mut self.attachments, &mut self.attachments_of, &name, attached, pod);
                 pods.iter().flat_map(|pod| self.remake_pod(pod)).collect()
             }
             Change::Service(name, service) => {
@@ -158,19 +145,11 @@ impl Plan {
                 self.remake_service(&name)
             }
             Change::Slice(name, slice) => {
-                let served = |slice: &Slice| ObjectName {
+                let service = |slice: &Slice| ObjectName {
                     namespace: Arc::clone(&name.namespace),
                     name: Arc::clone(&slice.service),
                 };
-                let old = put(&mut self.slices, &name, slice).map(|old| served(&old));
-                let new = self.slices.get(&name).map(served);
-                if let Some(old) = &old {
-                    unlist(&mut self.slices_of, old, &name);
-                }
-                if let Some(new) = &new {
-                    self.slices_of.entry(new.clone()).or_default().insert(name.clone());
-                }
-                let services: BTreeSet<ObjectName> = old.into_iter().chain(new).collect();
+                let services = relate(&mut self.slices, &mut self.slices_of, &name, slice, service);
                 services.iter().flat_map(|service| self.remake_service(service)).collect()
             }
         }
@@ -250,6 +229,25 @@ fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) -
         Some(value) => map.insert(key.clone(), value),
         None => map.remove(key),
     }
+}
+
+/// Puts it, and keeps up which of them belong to whom. Returns to whom it belonged and belongs.
+fn relate<V, P: Ord + Clone>(
+    all: &mut BTreeMap<ObjectName, V>,
+    of: &mut BTreeMap<P, BTreeSet<ObjectName>>,
+    name: &ObjectName,
+    value: Option<V>,
+    whose: impl Fn(&V) -> P,
+) -> BTreeSet<P> {
+    let old = put(all, name, value).as_ref().map(&whose);
+    let new = all.get(name).map(&whose);
+    if let Some(old) = &old {
+        unlist(of, old, name);
+    }
+    if let Some(new) = &new {
+        of.entry(new.clone()).or_default().insert(name.clone());
+    }
+    old.into_iter().chain(new).collect()
 }
 
 fn unlist<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

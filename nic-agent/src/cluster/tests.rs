@@ -100,11 +100,16 @@ fn web(known: &Known) -> Option<&PodPolicy> {
     known.pods.get("u-web").map(|it| &**it)
 }
 
+/// What [`fill`] says is in force.
+fn as_filled(known: &Known) -> bool {
+    web(known).is_some_and(|it| lets_in(it, "10.0.0.2") && !lets_in(it, "10.0.0.3"))
+}
+
 async fn filled() -> Bench {
     let api = FakeApi::start().await;
     fill(&api);
     let mut bench = Bench::new(api).await;
-    bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2") && !lets_in(it, "10.0.0.3"))).await;
+    bench.known(as_filled).await;
     bench.health(Result::is_ok).await.unwrap();
     bench
 }
@@ -134,7 +139,7 @@ async fn a_server_without_streaming_lists_is_asked_by_pages() {
         fill(&api);
         api.without_streaming(code, 1);
         let mut bench = Bench::new(api).await;
-        bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2") && !lets_in(it, "10.0.0.3"))).await;
+        bench.known(as_filled).await;
         bench.health(Result::is_ok).await.unwrap();
         let requests = bench.api.requests();
         assert!(requests.iter().any(|it| it.contains("/pods?") && it.contains("continue=2")), "{requests:?}");
