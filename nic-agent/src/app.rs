@@ -24,7 +24,7 @@ use crate::cluster::configuration::{Layers, Report};
 use crate::cluster::events::{Teller, Telling};
 use crate::cluster::lookup::Lookup;
 use crate::cluster::own_node::Own;
-use crate::cluster::{self, Cluster, Health, attachments, report, status};
+use crate::cluster::{self, Cluster, Health, attachments, daemons, report, status};
 use crate::config::{self, Config, Source};
 use crate::directory::{self, Directories};
 use crate::edge::Edge;
@@ -124,6 +124,8 @@ impl App {
         let (found, own) = watch::channel(Own::default());
         if let (Some(accesses), Some(cluster)) = (sources.accesses, &first.cluster) {
             let published = handle.published();
+            let (daemons, follow) = daemons::start(&first, cancel.clone());
+            tasks.spawn(follow);
             let inputs = report::Inputs {
                 accesses,
                 nic_node: cluster.nic_node.clone(),
@@ -134,6 +136,7 @@ impl App {
                     published: published.clone(),
                     config: config.subscribe(),
                     report: reports,
+                    daemons,
                     metrics: metrics.clone(),
                 },
                 attachments: attachments::Inputs { published: published.clone(), config: config.subscribe() },

@@ -17,6 +17,7 @@
 pub mod attachments;
 pub mod client;
 pub mod configuration;
+pub mod daemons;
 pub mod events;
 pub mod lookup;
 pub mod machine;

@@ -38,6 +38,7 @@ pub struct Config {
     pub node: Node,
     pub server: Server,
     pub ovs: Ovs,
+    pub ovn: Ovn,
     pub chassis: Chassis,
     pub southbound: Southbound,
     pub edge: Edge,
@@ -78,7 +79,14 @@ pub struct Server {
 pub struct Ovs {
     /// Never `Remote::Ssl`.
     pub db: Remote,
-    /// Holds `<bridge>.mgmt`, the OpenFlow sockets.
+    /// Holds `<bridge>.mgmt`, the OpenFlow sockets, and ovs-vswitchd's control socket.
+    pub run_dir: PathBuf,
+}
+
+/// Where this NIC's `ovn-controller` is. What it is told stands in [`Chassis`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ovn {
+    /// Holds its control socket.
     pub run_dir: PathBuf,
 }
 

@@ -1,8 +1,9 @@
-//! The Open_vSwitch database: what is wanted, what is seen, and the steps between.
+//! The Open_vSwitch database: what is wanted, what is seen, and the steps between; and the daemons' control sockets.
 
 pub mod control;
 pub mod link;
 pub mod ops;
 pub mod plan;
 pub mod spec;
+pub mod unixctl;
 pub mod view;

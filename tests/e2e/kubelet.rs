@@ -298,6 +298,18 @@ fn edit(ovn: &Value, wanted: (&str, &str)) -> Value {
     })
 }
 
+/// The version that NIC 1's NicNode has of this is what the daemon says of itself.
+fn says_what_runs(key: &str, daemon: &str) {
+    let answer = place("nic1", &[&format!("{key}-appctl"), "--target", daemon, "version"]).ok();
+    let first = answer.lines().next().expect("a line");
+    until(&format!("the version of {key} is that of {first:?}"), PATIENCE, || {
+        let mut found = get(&format!("{OURS}/nicnodes/host1"))?;
+        let versions = found["status"]["versions"].take();
+        let is_it = versions[key].as_str().is_some_and(|it| first.split(' ').next_back() == Some(it));
+        if is_it && first.starts_with(daemon) { Ok(()) } else { Err(versions.to_string()) }
+    });
+}
+
 #[test]
 fn an_edit_of_a_nic_node_is_applied_or_refused() {
     let found = edit(&json!({"transportZones": ["rack1"]}), ("True", "InForce"));
@@ -310,6 +322,8 @@ fn an_edit_of_a_nic_node_is_applied_or_refused() {
         place("nic1", &["uname", "--kernel-release"]).ok().trim(),
         "{found}"
     );
+    says_what_runs("ovs", "ovs-vswitchd");
+    says_what_runs("ovn", "ovn-controller");
     let serial = said["serial"].as_str().expect("of the NIC");
     assert!(place("nic1", &["devlink", "dev", "info"]).ok().contains(serial), "{found}");
 

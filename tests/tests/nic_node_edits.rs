@@ -11,6 +11,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use nic_agent::cluster::client::Access;
 use nic_agent::cluster::configuration::{Layers, Report, Verdict};
+use nic_agent::cluster::daemons::Daemons;
 use nic_agent::cluster::own_node::{self, Own};
 use nic_agent::cluster::status;
 use nic_agent::config::Config;
@@ -281,7 +282,8 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     let (publish, published) = watch::channel(Arc::new(Published { passes: 1, ..Published::default() }));
     let (report, reports) = watch::channel(in_force.borrow().1.clone());
     let (configs, config) = watch::channel(Arc::new(in_force.borrow().0.clone()));
-    let inputs = status::Inputs { own, published, config, report: reports, metrics: Metrics::new() };
+    let (_daemons, daemons) = watch::channel(Daemons::default());
+    let inputs = status::Inputs { own, published, config, report: reports, daemons, metrics: Metrics::new() };
     tokio::spawn(status::run(client, inputs));
     for (zones, is, reason) in [(["a", "a"], "False", "Refused"), (["a", "b"], "True", "InForce")] {
         let mut all = back_to(good());

@@ -10,6 +10,7 @@ use nic_agent::attachment::Binding;
 use nic_agent::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
 use nic_agent::cluster::client::Access;
 use nic_agent::cluster::configuration::{Report, Verdict};
+use nic_agent::cluster::daemons::Daemons;
 use nic_agent::cluster::events::{Teller, Telling};
 use nic_agent::cluster::own_node::{self, Own};
 use nic_agent::cluster::{attachments, status};
@@ -148,6 +149,7 @@ fn the_cluster_is_told_what_is_true() {
     let (_config, config) = watch::channel(Arc::new(FILE.parse::<Config>().unwrap()));
     let in_force = Report { looked_at: Some(1), generation: Some(1), verdict: Verdict::InForce };
     let (report, report_of) = watch::channel(in_force);
+    let (daemons, daemons_of) = watch::channel(Daemons::default());
     let (telling, refused) = Telling::new(Refuses);
     let mut teller = Teller::new(refused, reports_of.clone(), own.clone());
     let of_status = status::Inputs {
@@ -155,6 +157,7 @@ fn the_cluster_is_told_what_is_true() {
         published: reports_of.clone(),
         config: config.clone(),
         report: report_of,
+        daemons: daemons_of,
         metrics: Metrics::new(),
     };
     let of_pods = attachments::Inputs { published: reports_of, config };
@@ -173,6 +176,12 @@ fn the_cluster_is_told_what_is_true() {
     assert_eq!(status["addresses"][0]["address"], "192.0.2.1");
     assert!(status["heartbeat"].is_string() && status["versions"]["agent"].is_string(), "{status}");
     assert_eq!(condition(&node, "Configured").unwrap()["reason"], "InForce");
+    daemons.send_replace(Daemons { ovs: Some("3.5.0".to_owned()), ovn: Some("25.03.0".to_owned()) });
+    until("the daemons' versions are said", PATIENCE, || {
+        let versions = get(&plane, &["nicnode", "nic1"])?["status"]["versions"].take();
+        let are = versions["ovs"] == "3.5.0" && versions["ovn"] == "25.03.0";
+        if are { Ok(()) } else { Err(versions.to_string()) }
+    });
 
     // A pod comes, its object is deleted by mistake, and the API server is gone while the pod goes.
     publish.send_replace(Arc::new(published(Some(&uid))));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Accesses ─► own NicNode ─► watch<Own> ─► the configuration
-//!              status      ◄─ Published, configuration's Report
+//!              status      ◄─ Published, configuration's Report, Daemons
 //!              attachments ◄─ Published
 //!              events      ◄─ refusals, Published
 //! ```

@@ -12,6 +12,7 @@ use drawbridge_api::{
 };
 
 use super::configuration::{Report, Verdict};
+use super::daemons::Daemons;
 use super::machine::Machine;
 use super::words::{few, status_of};
 use crate::config::Config;
@@ -29,6 +30,7 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     pub report: &'a Report,
     pub machine: &'a Machine,
+    pub daemons: &'a Daemons,
     /// Has the server's shim asked for anything since the agent started?
     pub shim_heard: bool,
     /// `metadata.generation` as last seen.
@@ -37,7 +39,7 @@ pub struct Facts<'a> {
 
 /// `before` is what the API has; `now` is the time, RFC 3339.
 pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
-    let Facts { published, config, machine, .. } = facts;
+    let Facts { published, config, machine, daemons, .. } = facts;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let conditions = conditions(facts).into_iter();
     let management = published.management.iter().flat_map(|it| &it.ips);
@@ -46,8 +48,8 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
         heartbeat: Some(now.to_owned()),
         versions: Versions {
             agent: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            ovs: published.health.ovs_version.clone(),
-            ovn: None,
+            ovs: published.health.ovs_version.as_ref().or(daemons.ovs.as_ref()).cloned(),
+            ovn: daemons.ovn.clone(),
             kernel: machine.kernel.clone(),
             firmware: machine.firmware.clone(),
         },

@@ -9,6 +9,7 @@ pub(super) const ATTACH_TIMEOUT_SECONDS: u32 = 60;
 pub(super) const MAX_CONNECTIONS: u32 = 64;
 pub(super) const OVS_DB: &str = "unix:/run/openvswitch/db.sock";
 pub(super) const OVS_RUN_DIR: &str = "/run/openvswitch";
+pub(super) const OVN_RUN_DIR: &str = "/run/ovn";
 pub(super) const ENCAP_TYPE: &str = "geneve";
 pub(super) const OVN_BRIDGE: &str = "br-int";
 pub(super) const CHASSIS_ZONES: &str = "1-59999";

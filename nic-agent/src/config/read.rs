@@ -15,8 +15,8 @@ use super::value::{
 };
 use super::{
     BridgeMapping, Chassis, Cluster, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
-    LogFormat, LogLevel, Metrics, Node, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server, Southbound,
-    SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
+    LogFormat, LogLevel, Metrics, Node, Ovn, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server,
+    Southbound, SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
 };
 
 /// Below the 120 seconds that kubelet gives the runtime for a request, so that our answer arrives first.
@@ -31,6 +31,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let node = root.section("node", node);
     let server = root.section("server", server);
     let ovs = root.section("ovs", ovs);
+    let ovn = root.section("ovn", ovn);
     let chassis = root.section("chassis", chassis);
     let needs_tls =
         chassis.as_ref().is_some_and(|c| c.ovn_remote.iter().any(|r| matches!(r, Remote::Ssl { .. })));
@@ -51,6 +52,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
             node: node?,
             server: server?,
             ovs: ovs?,
+            ovn: ovn?,
             chassis: chassis?,
             southbound: southbound?,
             edge: edge?,
@@ -105,6 +107,10 @@ fn ovs(s: &mut Section<'_>) -> Option<Ovs> {
     });
     let run_dir = s.value("run-dir", defaults::OVS_RUN_DIR, path);
     Some(Ovs { db: db?, run_dir: run_dir? })
+}
+
+fn ovn(s: &mut Section<'_>) -> Option<Ovn> {
+    Some(Ovn { run_dir: s.value("run-dir", defaults::OVN_RUN_DIR, path)? })
 }
 
 fn chassis(s: &mut Section<'_>) -> Option<Chassis> {

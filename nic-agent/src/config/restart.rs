@@ -15,6 +15,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.max-connections", old.server.max_connections != new.server.max_connections),
         ("ovs.db", old.ovs.db != new.ovs.db),
         ("ovs.run-dir", old.ovs.run_dir != new.ovs.run_dir),
+        ("ovn.run-dir", old.ovn.run_dir != new.ovn.run_dir),
         // A chassis under a new name is a new chassis: OVN would have two, and every port would move.
         ("chassis.system-id", old_chassis.system_id != new_chassis.system_id),
         ("chassis.hostname", old_chassis.hostname != new_chassis.hostname),
@@ -42,6 +43,7 @@ pub(super) fn adopt(old: &Config, new: &Config) -> Config {
     adopted.node = old.node.clone();
     adopted.server = old.server.clone();
     adopted.ovs = old.ovs.clone();
+    adopted.ovn = old.ovn.clone();
     adopted.southbound = old.southbound.clone();
     adopted.eswitch = old.eswitch.clone();
     adopted.cluster.clone_from(&old.cluster);

@@ -51,7 +51,7 @@ pub struct Health {
     pub ovn: Option<String>,
     /// What is read from the Kubernetes API; well where there is no cluster.
     pub cluster: Option<String>,
-    /// As Open vSwitch says it; none when that cannot be asked.
+    /// As its database says it, which need not; none when that cannot be asked.
     pub ovs_version: Option<String>,
     /// Representors of VFs.
     pub vfs: usize,

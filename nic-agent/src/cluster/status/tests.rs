@@ -34,11 +34,13 @@ fn published() -> Published {
 
 fn made(published: &Published, report: &Report, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
     let (config, machine) = (config(), Machine { serial: Some("MT1".to_owned()), ..Machine::default() });
+    let daemons = Daemons { ovs: Some("3.5.1".to_owned()), ovn: Some("25.03.0".to_owned()) };
     let facts = Facts {
         published,
         config: &config,
         report,
         machine: &machine,
+        daemons: &daemons,
         shim_heard: false,
         generation: Some(7),
     };
@@ -69,7 +71,12 @@ fn figures_and_facts_arrive() {
     let status = made(&published, &Report::default(), &NicNodeStatus::default(), "t1");
     assert_eq!((status.offload.hardware_rules, status.offload.software_rules), (9, 1));
     assert_eq!((status.vfs.total, status.vfs.used), (16, 0));
-    assert_eq!(status.versions.ovs.as_deref(), Some("3.5.0"));
+    let versions = |status: &NicNodeStatus| (status.versions.ovs.clone(), status.versions.ovn.clone());
+    assert_eq!(versions(&status), (Some("3.5.0".to_owned()), Some("25.03.0".to_owned())));
+    // Nobody has written into the database what runs.
+    published.health.ovs_version = None;
+    let status = made(&published, &Report::default(), &NicNodeStatus::default(), "t1");
+    assert_eq!(versions(&status).0.as_deref(), Some("3.5.1"));
     assert_eq!((status.serial.as_deref(), status.observed_generation), (Some("MT1"), Some(7)));
     assert_eq!(status.addresses[0].address, "192.0.2.1");
     let (is, reason, message) = said(&status, kinds::OFFLOADED);

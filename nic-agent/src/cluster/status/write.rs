@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{Facts, HEARTBEAT, status, without_figures};
 use crate::cluster::configuration::Report;
+use crate::cluster::daemons::Daemons;
 use crate::cluster::machine::{self, Machine};
 use crate::cluster::own_node::Own;
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
@@ -32,6 +33,7 @@ pub struct Inputs {
     pub published: watch::Receiver<Arc<Published>>,
     pub config: watch::Receiver<Arc<Config>>,
     pub report: watch::Receiver<Report>,
+    pub daemons: watch::Receiver<Daemons>,
     pub metrics: Metrics,
 }
 
@@ -71,6 +73,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
         let published = from.published.borrow_and_update().clone();
         let config = from.config.borrow_and_update().clone();
         let report = from.report.borrow_and_update().clone();
+        let daemons = from.daemons.borrow_and_update().clone();
         if let Own::Known(node) = own
             && published.passes > 0
             && let Some(name) = node.meta().name.clone()
@@ -81,6 +84,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
                 config: &config,
                 report: &report,
                 machine,
+                daemons: &daemons,
                 shim_heard: from.metrics.host_last_request.get() > 0,
                 generation: report.looked_at,
             };
@@ -94,6 +98,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
             changed = from.published.changed() => changed.ok()?,
             changed = from.config.changed() => changed.ok()?,
             changed = from.report.changed() => changed.ok()?,
+            changed = from.daemons.changed() => changed.ok()?,
             () = tokio::time::sleep_until(due), if due > Instant::now() => {}
         }
     }
