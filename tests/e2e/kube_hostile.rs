@@ -4,18 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use proto::v1::{self, AttachRequest};
 use serde_json::{Value, json};
+use tests::cluster::{Api, Namespace, PATIENCE};
 use tests::command::daemon;
 use tests::host::Liar;
-use tests::lab_api::{self as api, Namespace, PATIENCE};
 use tests::lies::{self, HOST, of_uid, of_vf, refused};
 use tests::nic::NICS;
 use tests::{State, place, until};
 use tonic::Code;
 
+static API: LazyLock<Api> = LazyLock::new(Api::admin);
 const NAMESPACE: &str = "e2e-hostile";
 const PODS: &str = "/api/v1/namespaces/e2e-hostile/pods";
 const NODE: &str = "/api/v1/nodes/host1";
@@ -32,14 +34,14 @@ impl Silent {
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        let before = api::get(NODE);
+        let before = API.get(NODE);
         daemon("host1", "kubelet", "start");
         if std::thread::panicking() {
             return;
         }
         let before = before.unwrap()["status"]["conditions"].clone();
         until("kubelet is back, with its VFs", PATIENCE, || {
-            let node = api::get(NODE).map_err(|e| e.message)?;
+            let node = API.get(NODE).map_err(|e| e.message)?;
             let all = node["status"]["conditions"].as_array().into_iter().flatten();
             let ready = all.clone().find(|it| it["type"] == "Ready").cloned().unwrap_or_default();
             let before = before.as_array().into_iter().flatten().find(|it| it["type"] == "Ready");
@@ -65,7 +67,7 @@ fn bound(name: &str, node: &str, change: impl FnOnce(&mut Value)) -> String {
     change(&mut pod);
     // The namespace's service account is made some time after it.
     let made =
-        until(&format!("{name} is taken"), PATIENCE, || api::try_create(PODS, &pod).map_err(|e| e.message));
+        until(&format!("{name} is taken"), PATIENCE, || API.try_create(PODS, &pod).map_err(|e| e.message));
     made["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
@@ -81,8 +83,8 @@ fn claim(name: &str, uid: &str, vf: u32) -> AttachRequest {
 /// At once, as kubelet is not asked.
 fn delete(name: &str) {
     let path = format!("{PODS}/{name}");
-    api::delete(&path);
-    until(&format!("{name} is gone"), PATIENCE, || match api::get(&path) {
+    API.delete(&path);
+    until(&format!("{name} is gone"), PATIENCE, || match API.get(&path) {
         Err(e) if e.code == 404 => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -90,7 +92,7 @@ fn delete(name: &str) {
 
 /// Events of this NIC about refused claims, since then.
 fn events(since: &str) -> Vec<Value> {
-    let mut all = api::list("/api/v1/events");
+    let mut all = API.list("/api/v1/events");
     all.retain(|it| {
         it["reason"] == "ClaimRefused"
             && it["reportingComponent"] == "drawbridge.dev/nic-agent"
@@ -127,7 +129,7 @@ fn granted(request: &AttachRequest) {
 #[test]
 fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     let [nic, other_nic] = NICS;
-    let namespaces = Namespace::create(NAMESPACE);
+    let namespaces = Namespace::create(&API, NAMESPACE);
     let kubelet = Silent::new();
     // Events are counted from its start.
     let (began, started) =
@@ -138,7 +140,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     let elsewhere = bound("elsewhere", "host1", |pod| pod["spec"]["nodeName"] = json!("host2"));
     let hostnet = bound("hostnet", "host1", |pod| pod["spec"]["hostNetwork"] = json!(true));
     let done = bound("done", "host1", |_| {});
-    api::patch(&format!("{PODS}/done/status"), &json!({"status": {"phase": "Succeeded"}}));
+    API.patch(&format!("{PODS}/done/status"), &json!({"status": {"phase": "Succeeded"}}));
     let again = bound("again", "host1", |_| {});
     delete("again");
     let made_again = bound("again", "host1", |_| {});
@@ -190,7 +192,7 @@ fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     are_told(&started, &hostnet, &["host-network"]);
     are_told(&started, &done, &["finished"]);
     assert_eq!(told(&started, &elsewhere), BTreeSet::new(), "another node's pod");
-    let own = api::get("/apis/drawbridge.dev/v1alpha1/nicnodes/host1").unwrap();
+    let own = API.get("/apis/drawbridge.dev/v1alpha1/nicnodes/host1").unwrap();
     are_told(&started, own["metadata"]["uid"].as_str().unwrap(), &["unknown-pod", "wrong-pod", "wrong-node"]);
 
     // Taken back while it waits for a logical port, which a pod that asks for no VF never gets.

@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use tests::cluster::{Api, Namespace, PATIENCE};
 use tests::command::{daemon, sh};
-use tests::lab_api::{self as api, Namespace, PATIENCE};
 use tests::nic::NICS;
 use tests::{Capture, Nic, frame, place, until};
 
+static API: LazyLock<Api> = LazyLock::new(Api::admin);
 const NAMESPACE: &str = "e2e-node";
 const PODS: &str = "/api/v1/namespaces/e2e-node/pods";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/e2e-node/networkpolicies";
@@ -35,7 +37,7 @@ impl Server {
     }
 
     fn says(self) -> Result<Option<(String, String, String)>, String> {
-        let node = api::get(&self.path()).map_err(|e| e.message)?;
+        let node = API.get(&self.path()).map_err(|e| e.message)?;
         let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let Some(it) = all.iter().find(|it| it["type"] == "ManagementPort") else { return Ok(None) };
         let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
@@ -53,7 +55,7 @@ impl Server {
     /// As OVN gives them: IPv4, then IPv6.
     #[track_caller]
     fn addresses(self) -> [IpAddr; 2] {
-        let node = api::get(&self.path()).unwrap();
+        let node = API.get(&self.path()).unwrap();
         let all = node["status"]["addresses"].as_array().unwrap().iter();
         let mut ips: Vec<IpAddr> = all
             .filter(|it| it["type"] == "Management")
@@ -146,7 +148,7 @@ struct Health {
 }
 
 fn health(name: &str) -> Result<Health, String> {
-    let pod = api::get(&format!("{PODS}/{name}")).map_err(|e| e.message)?;
+    let pod = API.get(&format!("{PODS}/{name}")).map_err(|e| e.message)?;
     let container = &pod["status"]["containerStatuses"][0];
     let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
     let mut addresses: Vec<IpAddr> = ips.filter_map(|it| it["ip"].as_str()?.parse().ok()).collect();
@@ -184,11 +186,11 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
         server.is_configured();
     }
 
-    let namespaces = Namespace::create(NAMESPACE);
-    api::create(POLICIES, &deny_all());
+    let namespaces = Namespace::create(&API, NAMESPACE);
+    API.create(POLICIES, &deny_all());
     for (name, lives, ready) in [("good", 8080, 8080), ("dead", 8081, 8080), ("unready", 8080, 8081)] {
         until("the pod is taken", PATIENCE, || {
-            api::try_create(PODS, &pod(name, lives, ready)).map_err(|e| e.message)
+            API.try_create(PODS, &pod(name, lives, ready)).map_err(|e| e.message)
         });
     }
     let good = until("the pod is ready", PATIENCE, || match health("good")? {
@@ -224,7 +226,7 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
     assert!(!seen.is_empty() && seen.iter().all(|line| !line.contains(".6666 >")), "{seen:?}");
 
     // It was policy that held the other server off.
-    api::delete(&format!("{POLICIES}/deny"));
+    API.delete(&format!("{POLICIES}/deny"));
     for ip in &good.addresses {
         until(&format!("without a policy the other server reaches {ip}"), PATIENCE, || {
             other.fetch(*ip).ok_or_else(String::new)
@@ -242,7 +244,7 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
 /// The VF of a pod's attachment.
 fn vf_of(pod: &str) -> u64 {
     until("the pod has its attachment", PATIENCE, || {
-        let found = api::get(&format!("{ATTACHMENTS}/{pod}-eth0")).map_err(|e| e.message)?;
+        let found = API.get(&format!("{ATTACHMENTS}/{pod}-eth0")).map_err(|e| e.message)?;
         found["spec"]["vf"]["vf"].as_u64().ok_or_else(|| found.to_string())
     })
 }
@@ -253,10 +255,10 @@ fn the_port_is_what_the_nic_node_names() {
     let nic = server.0;
     server.attached();
     server.is_configured();
-    let _namespaces = Namespace::create(NAMESPACE);
-    api::create(POLICIES, &deny_all());
+    let _namespaces = Namespace::create(&API, NAMESPACE);
+    API.create(POLICIES, &deny_all());
     until("the pod is taken", PATIENCE, || {
-        api::try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
+        API.try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
     });
     let good = until("the pod is ready", PATIENCE, || match health("good")? {
         health if health.ready && health.addresses.len() == 2 => Ok(health),
@@ -274,7 +276,7 @@ fn the_port_is_what_the_nic_node_names() {
     // A pod's VF is the pod's.
     let held = vf_of("good");
     let name = |vf: Value| {
-        api::patch(&server.path(), &json!({"spec": {"managementPort": vf}}));
+        API.patch(&server.path(), &json!({"spec": {"managementPort": vf}}));
     };
     name(json!({"pf": 0, "vf": held}));
     until("the port waits for the pod's VF", PATIENCE, || match server.says()? {

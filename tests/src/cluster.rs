@@ -2,6 +2,7 @@
 //!
 //! One connection that stays: under emulation, a kubectl or curl for each request would take longer than all else.
 
+mod namespace;
 mod pods;
 mod waiting;
 
@@ -15,6 +16,7 @@ use kube::core::{Request, WatchEvent};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+pub use namespace::Namespace;
 pub use pods::{KubePod, Namespaces, Wanted};
 pub use waiting::{Versions, in_force};
 

@@ -13,7 +13,6 @@ pub mod fault;
 pub mod frame;
 pub mod host;
 pub mod kube_oracle;
-pub mod lab_api;
 pub mod lies;
 pub mod netns;
 pub mod nic;
