@@ -2,28 +2,23 @@
 //! of host-shim, the agent, OVN, packets. On a lab with Kubernetes: `tests/lab/lab up --kubernetes`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tests::{Output, place, until, vm};
+use tests::cluster::{Api, PATIENCE};
+use tests::{place, until};
 
-/// Two kubelets in software emulation take their time.
-const PATIENCE: Duration = Duration::from_mins(4);
+static API: LazyLock<Api> = LazyLock::new(Api::admin);
 const RESOURCE: &str = "drawbridge.dev/vf";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const POLICIES: &str = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
 const OURS: &str = "/apis/drawbridge.dev/v1alpha1";
 
-fn api(path: &str, arguments: &[&str]) -> Output {
-    vm(&[&["/lab/api", path], arguments].concat())
-}
-
 fn get(path: &str) -> Result<Value, String> {
-    let said = api(path, &[]);
-    serde_json::from_str(&said.stdout).map_err(|e| format!("{path}: {e}: {said:?}"))
-}
-
-#[track_caller]
-fn create(path: &str, object: &Value) {
-    api(path, &["--header", "Content-Type: application/json", "--data", &object.to_string()]).ok();
+    API.get(path).map_err(|e| format!("{path}: {}", e.message))
 }
 
 /// What a pod of a Deployment is found by, and where it is.
@@ -91,7 +86,7 @@ fn deployment(name: &str, replicas: u32) -> Value {
 
 fn running(app: &str, count: usize) -> Vec<Pod> {
     until(&format!("{count} pods of {app} run"), PATIENCE, || {
-        let list = get(&format!("/api/v1/namespaces/default/pods?labelSelector=app%3D{app}"))?;
+        let list = get(&format!("{PODS}?labelSelector=app%3D{app}"))?;
         let pods: Option<Vec<Pod>> =
             list["items"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(pod).collect();
         match pods {
@@ -181,8 +176,8 @@ fn ports(nic: &str) -> BTreeSet<String> {
 #[test]
 fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
     let before = ["nic1", "nic2"].map(ports);
-    create("/apis/apps/v1/namespaces/default/deployments", &deployment("web", 2));
-    create("/apis/apps/v1/namespaces/default/deployments", &deployment("client", 1));
+    API.create(DEPLOYMENTS, &deployment("web", 2));
+    API.create(DEPLOYMENTS, &deployment("client", 1));
     let (web, client) = (running("web", 2), running("client", 1));
     let client = &client[0];
     assert_eq!(web.iter().map(|pod| pod.node.as_str()).collect::<BTreeSet<_>>(), ["host1", "host2"].into());
@@ -214,12 +209,11 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
     }
 
     // A policy that lets nobody to the web servers, then one that names the client.
-    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
     let policy = |name: &str, from: Value| {
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name},
             "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"], "ingress": from}})
     };
-    create(policies, &policy("deny", json!([])));
+    API.create(POLICIES, &policy("deny", json!([])));
     for server in &web {
         for ip in &server.ips {
             until(&format!("the policy shuts {ip}"), PATIENCE, || match client.fetch(ip) {
@@ -231,8 +225,8 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
     for server in &web {
         says_how(server);
     }
-    create(
-        policies,
+    API.create(
+        POLICIES,
         &policy("client", json!([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}])),
     );
     for server in &web {
@@ -249,13 +243,13 @@ fn a_deployment_becomes_pods_on_vfs_that_talk_as_policy_says() {
 
     // All goes, and nothing of it stays on the NICs.
     for name in ["web", "client"] {
-        api(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"), &["--request", "DELETE"]).ok();
+        API.delete(&format!("{DEPLOYMENTS}/{name}"));
     }
     for name in ["deny", "client"] {
-        api(&format!("{policies}/{name}"), &["--request", "DELETE"]).ok();
+        API.delete(&format!("{POLICIES}/{name}"));
     }
     until("the pods are gone", PATIENCE, || {
-        let list = get("/api/v1/namespaces/default/pods")?;
+        let list = get(PODS)?;
         if list["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(why_not(&list)) }
     });
     until("no PodAttachment is left", PATIENCE, || {
@@ -283,10 +277,7 @@ fn transport_zones(nic: &str) -> String {
 /// Changes the spec of NIC 1's NicNode, and waits for what the agent says of that.
 fn edit(ovn: &Value, wanted: (&str, &str)) -> Value {
     let path = format!("{OURS}/nicnodes/host1");
-    let patch = json!({"spec": {"ovn": ovn}}).to_string();
-    let header = "Content-Type: application/merge-patch+json";
-    let now = api(&path, &["--request", "PATCH", "--header", header, "--data", &patch]);
-    let now: Value = serde_json::from_str(&now.ok()).expect("the object");
+    let now = API.patch(&path, &json!({"spec": {"ovn": ovn}}));
     until(&format!("the edit is {wanted:?}"), PATIENCE, || {
         let found = get(&path)?;
         let seen = found["status"]["observedGeneration"] == now["metadata"]["generation"];

@@ -1,7 +1,7 @@
 //! Which Open vSwitch and which OVN run on this NIC, as `ovs-vswitchd` and `ovn-controller` say themselves.
 //!
-//! Each is asked at the start and once a minute, so that an upgrade shows. Nothing waits for the answers, and nothing but the
-//! NicNode's status depends on them.
+//! Each is asked at the start and once a minute, so that an upgrade shows. Nothing waits for the answers, and nothing but
+//! the NicNode's status depends on them.
 //!
 //! Failure: what a daemon said last holds while it does not answer; before its first answer its version is not known.
 //! That is logged once for each time: whether OVS and OVN are well is said elsewhere.
