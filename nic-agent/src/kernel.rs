@@ -3,10 +3,11 @@
 //! Netlink sockets block, so each call runs on a thread of its own that tokio keeps for such work.
 
 mod hardware;
+mod loss;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offload::ids::{IfIndex, MacAddr, VfId};
 use offload::netlink::Error;
@@ -14,7 +15,7 @@ use offload::netlink::devlink::{Devlink, PortHandle};
 use offload::netlink::link::{self, Link};
 use offload::netlink::monitor::{Event, Monitor};
 use offload::netlink::socket::{NetlinkSocket, Protocol};
-use offload::netlink::tc::{self, Cookie, Skip};
+use offload::netlink::tc::{self, Cookie, Filter, Skip};
 use offload::representor::{FindError, Representor, RepresentorTable, Selector};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use tracing::warn;
 
 use crate::config::Eswitch;
 use crate::reconcile::links::{LinkStep, Offload, RepView};
+use crate::reconcile::reoffer::Flows;
+use hardware::Hardware;
+use loss::Losses;
 
 /// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
 const MARK: &[u8] = b"drawbridge:c";
@@ -34,6 +38,7 @@ pub struct Seen {
     pub reps: Vec<RepView>,
     /// Devices through which other nodes' pods come in, by name: the other ports of OVS's datapath.
     pub shared: BTreeMap<String, Offload>,
+    pub flows: Flows,
     table: RepresentorTable,
 }
 
@@ -52,6 +57,7 @@ pub struct Kernel {
     selector: Selector,
     /// Devices whose TC rules are ours to watch: on those that OVS has, every offloaded flow is an event.
     watched: Watched,
+    losses: Arc<Mutex<Losses>>,
 }
 
 pub type Watched = Arc<Mutex<BTreeSet<IfIndex>>>;
@@ -61,6 +67,7 @@ impl Kernel {
         Self {
             selector: Selector { device: eswitch.device.clone(), controller: eswitch.controller },
             watched: Watched::default(),
+            losses: Arc::default(),
         }
     }
 
@@ -69,11 +76,16 @@ impl Kernel {
     }
 
     pub async fn observe(&self) -> Result<Seen, String> {
-        let selector = self.selector.clone();
-        let seen = blocking(move || observe(selector)).await??;
+        let (selector, losses) = (self.selector.clone(), self.losses.clone());
+        let seen = blocking(move || observe(selector, &losses)).await??;
         let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = closed;
         Ok(seen)
+    }
+
+    /// OVS makes all its flows anew: what was counted of the old ones says nothing of them.
+    pub fn forget_counts(&self) {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
     /// Returns what failed.
@@ -93,7 +105,10 @@ fn mark() -> Result<Cookie, String> {
     Cookie::new(MARK).ok_or_else(|| "the ownership mark is too long".to_owned())
 }
 
-fn observe(selector: Selector) -> Result<Seen, String> {
+/// A representor, its link, the function behind it with its MAC, and the filters on it.
+type Rep<'a> = (Representor, &'a Link, Option<(PortHandle, MacAddr)>, Vec<Filter>);
+
+fn observe(selector: Selector, losses: &Mutex<Losses>) -> Result<Seen, String> {
     let words = |e: Error| e.to_string();
     let mut route = NetlinkSocket::open(Protocol::Route).map_err(words)?;
     let all = link::links(&mut route).map_err(words)?;
@@ -111,51 +126,53 @@ fn observe(selector: Selector) -> Result<Seen, String> {
         let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
         let port = ports.iter().find(|port| rep.port.as_ref() == Some(&port.handle));
         let function = port.and_then(|port| Some((port.handle.clone(), port.function_mac?)));
-        reps.push(view(&mut route, &rep, link, function, &mark).map_err(words)?);
+        let filters = tc::filters(&mut route, rep.ifindex).map_err(words)?;
+        reps.push((rep, link, function, filters));
     }
-    let shared = shared(&mut route, &all, &reps).map_err(words)?;
-    Ok(Seen { reps, shared, table })
-}
-
-/// Of the datapath's ports that are no function's: tunnels, and the uplink where it is one. Internal ports (of kind
-/// `openvswitch`) have no hardware.
-fn shared(
-    route: &mut NetlinkSocket,
-    all: &[Link],
-    reps: &[RepView],
-) -> Result<BTreeMap<String, Offload>, Error> {
-    let is_datapath = |link: &Link| link.kind.as_deref() == Some("openvswitch");
-    let datapaths: BTreeSet<IfIndex> = all.iter().filter(|it| is_datapath(it)).map(|it| it.ifindex).collect();
-    let is_of_function = |link: &Link| reps.iter().any(|rep| rep.ifindex == link.ifindex);
-    let mut shared = BTreeMap::new();
-    for link in all.iter().filter(|it| it.master.is_some_and(|master| datapaths.contains(&master))) {
-        if is_datapath(link) || is_of_function(link) {
-            continue;
-        }
-        let filters = tc::filters(route, link.ifindex)?;
-        shared.insert(link.name.clone(), hardware::of(&filters));
+    let mut shared = Vec::new();
+    for link in shared_ports(&all, |link| reps.iter().any(|(rep, ..)| rep.ifindex == link.ifindex)) {
+        shared.push((link, tc::filters(&mut route, link.ifindex).map_err(words)?));
     }
-    Ok(shared)
-}
-
-fn view(
-    route: &mut NetlinkSocket,
-    rep: &Representor,
-    link: &Link,
-    function: Option<(PortHandle, MacAddr)>,
-    mark: &Cookie,
-) -> Result<RepView, Error> {
-    let filters = tc::filters(route, rep.ifindex)?;
-    Ok(RepView {
+    let filters = || reps.iter().map(|(.., it)| it).chain(shared.iter().map(|(_, it)| it));
+    let hardware = Hardware::new(ports_of_switches(&all), filters().flatten());
+    let mut flows = Flows::default();
+    let mut counts = BTreeMap::new();
+    for filters in filters() {
+        hardware.sort(filters, &mut flows);
+        counts.append(&mut hardware::counts(filters));
+    }
+    flows.lost = losses.lock().unwrap_or_else(PoisonError::into_inner).look(counts, Instant::now());
+    let view = |(rep, link, function, filters): &Rep<'_>| RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),
         vf: rep.vf(),
         up: link.up,
         mtu: link.mtu,
-        closed: tc::is_closed_by(&filters, mark),
-        offload: hardware::of(&filters),
-        function,
-    })
+        closed: tc::is_closed_by(filters, &mark),
+        offload: hardware.of(filters, &flows),
+        function: function.clone(),
+    };
+    let of_shared =
+        |(link, filters): &(&Link, Vec<Filter>)| (link.name.clone(), hardware.of(filters, &flows));
+    let (seen, shared) = (reps.iter().map(view).collect(), shared.iter().map(of_shared).collect());
+    Ok(Seen { reps: seen, shared, flows, table })
+}
+
+/// Devices that a switch can send to: its ports, and what joins them.
+fn ports_of_switches(all: &[Link]) -> BTreeSet<IfIndex> {
+    let ports = all.iter().filter(|link| link.phys_switch_id.is_some());
+    ports.flat_map(|link| [Some(link.ifindex), link.master]).flatten().collect()
+}
+
+/// Of the datapath's ports those that are no function's: tunnels, and the uplink where it is one. Internal ports (of kind
+/// `openvswitch`) have no hardware.
+fn shared_ports(all: &[Link], is_of_function: impl Fn(&Link) -> bool) -> Vec<&Link> {
+    let is_datapath = |link: &Link| link.kind.as_deref() == Some("openvswitch");
+    let datapaths: BTreeSet<IfIndex> = all.iter().filter(|it| is_datapath(it)).map(|it| it.ifindex).collect();
+    all.iter()
+        .filter(|it| it.master.is_some_and(|master| datapaths.contains(&master)))
+        .filter(|it| !is_datapath(it) && !is_of_function(it))
+        .collect()
 }
 
 fn apply(steps: &[LinkStep]) -> Vec<String> {

@@ -102,6 +102,10 @@ pub struct Metrics {
     pub watch_events: Family<KindLabel, Counter>,
     /// Tries to watch that failed, by cause.
     pub watch_failures: Family<CauseLabel, Counter>,
+    /// TC filters of OVS's ports: in `hardware`; `refused` by it, or `lost`, although it could run them.
+    pub filters: Family<OutcomeLabel, Gauge>,
+    /// How often OVS was made to offer all its flows anew, by cause.
+    pub reoffers: Family<CauseLabel, Counter>,
     /// Configuration files that were turned down while we ran.
     pub config_rejected: Counter,
 }
@@ -160,6 +164,10 @@ impl Metrics {
             "Watches on the Kubernetes API that failed, by cause",
             Family::default(),
         );
+        let filters =
+            all.add("filters", "TC filters of Open vSwitch's ports, by where they are", Family::default());
+        let reoffers =
+            all.add("reoffers", "Times that all flows were offered to the hardware anew", Family::default());
         let config_rejected =
             all.add("config_rejected", "Configuration files turned down while running", Counter::default());
         Self {
@@ -184,6 +192,8 @@ impl Metrics {
             pods_compiled,
             watch_events,
             watch_failures,
+            filters,
+            reoffers,
             config_rejected,
         }
     }

@@ -20,6 +20,7 @@ pub mod links;
 mod management;
 mod pass;
 pub mod published;
+pub mod reoffer;
 pub mod restore;
 pub mod stage;
 mod waited;
@@ -55,6 +56,7 @@ use crate::service_manager::Heartbeat;
 use crate::southbound::link::SouthboundLink;
 use handle::{Command, Handle, Ticket};
 use published::Published;
+use reoffer::Reoffer;
 use waited::Waited;
 
 /// The ledger's name in the state directory.
@@ -109,6 +111,7 @@ pub struct Reconciler {
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
     seen: Result<Seen, String>,
+    reoffer: Reoffer,
     /// Errors of the last pass, each logged once while it lasts.
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
@@ -184,6 +187,7 @@ impl Reconciler {
             flush: BTreeSet::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
+            reoffer: Reoffer::default(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };

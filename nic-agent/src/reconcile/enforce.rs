@@ -1,20 +1,23 @@
-//! The reconcile loop's part in enforcing policy: whose policy is what, and what follows when it changes.
+//! The reconcile loop's part in enforcing policy: whose policy is what, what follows when it changes, and that the
+//! hardware, not the processor, does the work where it can.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Reconciler;
 use super::pass::Outcome;
 use super::published::{PodStatus, PolicyStatus};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
+use crate::config::Config;
 use crate::enforcement::cutter::{Done, Job};
 use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
 use crate::management;
-use crate::metrics::OutcomeLabel;
+use crate::metrics::{CauseLabel, OutcomeLabel};
+use crate::ovs::control;
 use crate::policy::Origins;
 
 /// What is to be enforced, for every attachment of the ledger.
@@ -128,6 +131,34 @@ impl Reconciler {
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.pods().filter_map(pod).collect();
         PolicyStatus { source: self.source_in_tables.clone(), pods, from_outside, reports, rules }
+    }
+
+    /// Flows that the hardware has refused, or lost, when it may take them now.
+    pub(super) fn offer_anew(&mut self, config: &Config) {
+        let Ok(seen) = &self.seen else { return };
+        let flows = &seen.flows;
+        let accepted = flows.accepted.len() - flows.accepted.intersection(&flows.lost).count();
+        let counts = [("hardware", accepted), ("refused", flows.refused.len()), ("lost", flows.lost.len())];
+        for (outcome, filters) in counts {
+            let gauge = self.metrics.filters.get_or_create(&OutcomeLabel { outcome });
+            gauge.set(i64::try_from(filters).unwrap_or(i64::MAX));
+        }
+        let Some(cause) = self.reoffer.look(flows, Instant::now()) else { return };
+        info!(
+            cause = cause.label(),
+            refused = flows.refused.len(),
+            lost = flows.lost.len(),
+            "flows are offered to the hardware anew"
+        );
+        self.metrics.reoffers.get_or_create(&CauseLabel { cause: cause.label() }).inc();
+        self.kernel.forget_counts();
+        let run_dir = config.ovs.run_dir.clone();
+        // OVS answers when all are deleted; what is urgent must not wait for that.
+        tokio::spawn(async move {
+            if let Err(error) = control::forget_flows(&run_dir).await {
+                warn!(%error, "flows not offered anew");
+            }
+        });
     }
 
     pub(super) fn cut_done(&mut self, done: Done) {

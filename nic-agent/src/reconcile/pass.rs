@@ -77,6 +77,7 @@ impl Reconciler {
             }
         };
         self.flush_zones(&mut outcome).await;
+        self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
             let ready = with_boundary(self.ledger.attachments(), seen.reps.as_slice(), view);
