@@ -150,13 +150,13 @@ impl Reconciler {
             lost = flows.lost.len(),
             "flows are offered to the hardware anew"
         );
-        self.metrics.reoffers.get_or_create(&CauseLabel { cause: cause.label() }).inc();
         self.kernel.forget_counts();
-        let run_dir = config.ovs.run_dir.clone();
+        let (run_dir, done) = (config.ovs.run_dir.clone(), self.metrics.reoffers.clone());
         // OVS answers when all are deleted; what is urgent must not wait for that.
         tokio::spawn(async move {
-            if let Err(error) = control::forget_flows(&run_dir).await {
-                warn!(%error, "flows not offered anew");
+            match control::forget_flows(&run_dir).await {
+                Ok(()) => drop(done.get_or_create(&CauseLabel { cause: cause.label() }).inc()),
+                Err(error) => warn!(%error, "flows not offered anew"),
             }
         });
     }
