@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tests::cluster::{Api, PATIENCE};
+use tests::cluster::{Api, PATIENCE, process};
 use tests::{place, until};
 
 static API: LazyLock<Api> = LazyLock::new(Api::admin);
@@ -44,17 +44,8 @@ impl Pod {
 
     /// What its container was told by kubelet.
     fn told(&self) -> String {
-        // kubelet's classes: guaranteed pods have no directory of their own.
-        let classes = ["", "/besteffort", "/burstable"];
-        let procs = classes
-            .iter()
-            .filter_map(|class| fs::read_dir(format!("/sys/fs/cgroup/{}/kubepods{class}", self.node)).ok())
-            .flatten()
-            .flatten()
-            .find_map(|pod| fs::read_to_string(pod.path().join(&self.container).join("cgroup.procs")).ok())
-            .expect("a running container has its cgroup");
-        let environment =
-            fs::read(format!("/proc/{}/environ", procs.lines().next().expect("a process"))).expect("it runs");
+        let process = process(&self.node, &self.container).expect("a running container has its cgroup");
+        let environment = fs::read(format!("/proc/{process}/environ")).expect("it runs");
         let environment = String::from_utf8_lossy(&environment).into_owned();
         let told = environment.split('\0').find_map(|v| v.strip_prefix("PCIDEVICE_DRAWBRIDGE_DEV_VF="));
         told.unwrap_or_else(|| panic!("no device: {environment}")).to_owned()

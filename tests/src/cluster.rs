@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 pub use namespace::Namespace;
-pub use pods::{KubePod, Namespaces, Wanted};
+pub use pods::{KubePod, Namespaces, Wanted, process};
 pub use waiting::{Versions, in_force};
 
 /// Two kubelets in software emulation take their time.

@@ -106,8 +106,8 @@ impl Located for KubePod {
     }
 }
 
-/// The first of a container on this server.
-fn process(node: &str, container: &str) -> Option<String> {
+/// The first of a container on this node.
+pub fn process(node: &str, container: &str) -> Option<String> {
     // kubelet's classes: guaranteed pods have no directory of their own.
     let procs = ["", "/besteffort", "/burstable"]
         .iter()
