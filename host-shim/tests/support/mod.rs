@@ -8,7 +8,7 @@ pub mod certs;
 pub mod kubelet;
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     path::Path,
     process::{Command, Stdio},
 };
@@ -62,7 +62,11 @@ pub fn run_plugin(netns: Option<&str>, env: &[(&str, &str)], stdin: &Value) -> O
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(stdin.to_string().as_bytes()).unwrap();
+    // It may have said no, and be gone, before it read anything.
+    match child.stdin.take().unwrap().write_all(stdin.to_string().as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
+        _ => {}
+    }
     let output = child.wait_with_output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let value = if stdout.trim().is_empty() { Value::Null } else { serde_json::from_str(&stdout).unwrap() };
