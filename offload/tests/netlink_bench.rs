@@ -165,7 +165,7 @@ fn main() {
         lines.push(line(&format!("netlink, {name}: session, tc -batch"), count, ours, tc, ">= 2.5"));
         lines.push(line(&format!("netlink, {name}: session, replay"), count, ours, bare, ">= 0.9"));
         if skip == Skip::None {
-            // What the agent does: it asks the hardware for its reasons.
+            // What underlay::Session does; tc does not ask.
             lines.push(line(
                 &format!("netlink, {name}: session with reasons, tc -batch"),
                 count,
