@@ -9,37 +9,18 @@
 
 mod server_common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use server_common::{Bench, Cert, HOST, quick, reason, request};
+use server_common::{Bench, HOST, quick, reason, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::Code;
 
 /// A TLS session of the host's, to put anything into.
 async fn tls(bench: &Bench, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
-    let Cert { cert, key } = bench.ca.client(&[HOST]);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(bench.ca.pem().as_bytes()).unwrap()).unwrap();
-    let mut config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let stream = TcpStream::connect(bench.address).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("nic1.example").unwrap(), stream).await
+    bench.tls(&bench.ca.client(&[HOST]), alpn).await
 }
 
 /// Bytes from a fixed generator: garbage, and the same garbage every time.

@@ -9,12 +9,15 @@
 
 mod server_common;
 
+use std::time::Duration;
+
 use nic_agent::metrics::Metrics;
 use nic_agent::server::{Server, ServerError};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::ExtendedKeyUsagePurpose;
 use server_common::{Bench, Ca, Fake, HOST, Shared, endpoint, node, put, reason, server_config, try_status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 #[tokio::test]
@@ -48,6 +51,22 @@ async fn without_a_good_certificate_nobody_gets_in() {
     bench.until("nic_agent_tls_failures_total{cause=\"bad-certificate\"}", 1).await;
 
     bench.assert_serves().await;
+    bench.stop().await;
+}
+
+/// One that sent its first request along with the certificate, as TLS 1.3 allows, before it reads what became of that.
+#[tokio::test]
+async fn a_refused_client_hears_why() {
+    let bench = Bench::start();
+    let stranger = Ca::new().client(&[HOST]);
+    for _ in 0..20 {
+        let mut stream = bench.tls(&stranger, &[b"h2"]).await.unwrap();
+        // More than is read with the certificate.
+        let _ = stream.write_all(&[0; 32 << 10]).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let error = stream.read(&mut [0; 16]).await.unwrap_err();
+        assert!(error.to_string().contains("alert"), "{error}");
+    }
     bench.stop().await;
 }
 

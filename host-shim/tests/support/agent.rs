@@ -12,13 +12,13 @@ use proto::v1::{
     nic_agent_server::{NicAgent, NicAgentServer},
 };
 use tokio::{net::TcpListener, sync::oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic::{
     Request, Response, Status,
     transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
-use super::certs::Certs;
+use super::{certs::Certs, lingering::Lingering};
 
 /// What the agent knows and is to answer.
 #[derive(Default)]
@@ -144,8 +144,9 @@ impl FakeAgent {
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let server =
                     Server::builder().tls_config(tls).unwrap().add_service(NicAgentServer::new(service));
+                let incoming = TcpListenerStream::new(listener).map(|it| it.map(Lingering::new));
                 tokio::select! {
-                    result = server.serve_with_incoming(TcpListenerStream::new(listener)) => result.unwrap(),
+                    result = server.serve_with_incoming(incoming) => result.unwrap(),
                     _ = stopped => {}
                 }
             });

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod bench;
 pub mod certs;
 pub mod kubelet;
+mod lingering;
 
 use std::{
     io::{ErrorKind, Write},

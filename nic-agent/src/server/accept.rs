@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{CertificateError, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,6 +24,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections at a time of clients that hold another host's certificate: enough to be told so, too few to matter.
 const STRANGERS: usize = 4;
+
+/// How long, and for how much, a client that was refused is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -104,12 +109,14 @@ impl Acceptor {
             return;
         }
         let tls = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
-        let stream = match tokio::time::timeout(self.bounds.handshake, tls.accept(stream)).await {
+        let accept = tls.accept(stream).into_fallible();
+        let stream = match tokio::time::timeout(self.bounds.handshake, accept).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 let cause = cause(&error);
                 self.metrics.tls_failure(cause);
                 debug!(%address, cause, %error, "TLS handshake failed");
+                linger(stream).await;
                 return;
             }
             Err(_) => {
@@ -132,6 +139,17 @@ impl Acceptor {
         // Nobody listens any more: we are stopping.
         let _ = connections.send(Ok(connection)).await;
     }
+}
+
+/// Until the client has heard the alert: a connection closed with bytes unread is reset, and a reset takes away what was
+/// sent before. A client of TLS 1.3 sends its first request along with its certificate.
+async fn linger(mut stream: TcpStream) {
+    let until_it_hangs_up = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether it did is no concern of ours.
+    let _ = tokio::time::timeout(LINGER, until_it_hangs_up).await;
 }
 
 /// A handshake's failure in one of few words, for the metrics.

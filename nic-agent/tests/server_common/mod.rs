@@ -14,9 +14,14 @@ use nic_agent::server::{Limits, Server, ServerError};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -206,6 +211,26 @@ impl Bench {
     pub async fn client(&self) -> NicAgentClient<Channel> {
         let cert = self.ca.client(&[HOST]);
         NicAgentClient::new(self.endpoint(Some(&cert)).connect().await.unwrap())
+    }
+
+    /// A TLS session with this certificate, to put anything into. The server may refuse it afterwards.
+    pub async fn tls(&self, identity: &Cert, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
+                )
+                .unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("nic1.example").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
     /// That the host still gets its answer.
