@@ -210,9 +210,9 @@ impl Reconciler {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                _ = self.directories.changed() => {}
-                _ = self.config.changed() => {}
-                _ = self.policies.changed() => {}
+                () = changed(&mut self.directories) => {}
+                () = changed(&mut self.config) => {}
+                () = changed(&mut self.policies) => {}
                 () = health_changed(&mut self.health) => {}
                 Some(done) = self.cutter.done() => self.cut_done(done),
                 () = self.ovs.changed() => {}
@@ -336,11 +336,16 @@ impl Reconciler {
     }
 }
 
-async fn health_changed(health: &mut Option<Health>) {
-    if let Some(health) = health
-        && health.changed().await.is_ok()
-    {
-        return;
+/// A source that ended says nothing more, and must not say so again and again: without a policy file there is none.
+async fn changed<T>(source: &mut watch::Receiver<T>) {
+    if source.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
-    std::future::pending::<()>().await;
+}
+
+async fn health_changed(health: &mut Option<Health>) {
+    match health {
+        Some(health) => changed(health).await,
+        None => std::future::pending().await,
+    }
 }

@@ -122,6 +122,7 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
             *gap = (*gap).max(last.elapsed());
             *last = Instant::now();
         }
+        answers.len()
     };
     while !stop.load(Ordering::Relaxed) {
         // A refused or unroutable datagram is a lost one.
@@ -133,8 +134,6 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
         }
     }
     let end = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < end {
-        take(Duration::from_millis(50), &mut last, &mut gap);
-    }
+    while Instant::now() < end && take(Duration::from_millis(50), &mut last, &mut gap) < sent as usize {}
     Report { sent, answered: u32::try_from(answers.len()).expect("few"), longest_gap: gap }
 }
