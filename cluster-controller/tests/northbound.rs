@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, too
 
-#[path = "../../nic-agent/ovsdb/tests/common/mod.rs"]
+#[path = "../../nic-agent/ovsdb/tests/session/common/mod.rs"]
 mod common;
 mod northbound_common;
 

@@ -189,7 +189,7 @@ fn nothing_is_left_of_two_hundred_pods() {
 
 /// p50 and p99 out of the histogram that the agent keeps, as upper bounds of their buckets.
 fn quantiles(nic: Nic, stage: &str) -> String {
-    let text = nic.run(&["curl", "-sS", "http://127.0.0.1:9464/metrics"]).ok();
+    let text = nic.metrics();
     let mut buckets: Vec<(f64, f64)> = text
         .lines()
         .filter(|line| {

@@ -1,11 +1,14 @@
 //! A NIC of the lab, seen through OVS's and the kernel's own tools.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::command::{Output, daemon, place, sh};
+use crate::netns;
 use crate::wait::until;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +86,39 @@ impl Nic {
         serde_json::from_str(&text).expect("the ledger is JSON")
     }
 
+    /// What the agent answers to `GET` on its own listener. Asked often, and under emulation starting a program takes
+    /// longer than the answer.
+    pub fn ask(self, path: &str) -> Result<String, String> {
+        let fetch = || -> std::io::Result<Vec<u8>> {
+            let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = netns::within(&self.place(), fetch).map_err(|e| format!("{self:?} {path}: {e}"))?;
+        let text = String::from_utf8_lossy(&answer);
+        let (_, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{self:?} {path}: {text}"))?;
+        Ok(body.to_owned())
+    }
+
+    /// `Err` is what is missing.
+    pub fn ready(self) -> Result<(), String> {
+        let said = self.ask("/readyz")?;
+        if said.starts_with("ready") { Ok(()) } else { Err(said) }
+    }
+
+    #[track_caller]
+    pub fn metrics(self) -> String {
+        self.ask("/metrics").unwrap_or_else(|e| panic!("{e}"))
+    }
+
     /// A value of `/metrics`, summed over its labels.
     #[track_caller]
     pub fn metric(self, name: &str) -> f64 {
-        let text = self.run(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:9464/metrics"]).ok();
-        text.lines()
+        self.metrics()
+            .lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
@@ -97,10 +128,7 @@ impl Nic {
     #[track_caller]
     pub fn settle(self) {
         until(&format!("{self:?} settles"), Duration::from_mins(1), || {
-            let ready = self.run(&["curl", "-sS", "--max-time", "5", "http://127.0.0.1:9464/readyz"]);
-            if !ready.is_ok() || !ready.stdout.starts_with("ready") {
-                return Err(format!("{} {}", ready.stdout, ready.stderr));
-            }
+            self.ready()?;
             match self.metric("nic_agent_pending_steps") {
                 steps if steps > 0.0 => Err(format!("{steps} steps in the last pass")),
                 _ => Ok(()),

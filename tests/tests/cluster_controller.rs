@@ -1,7 +1,7 @@
 //! The cluster's controller at a real API server, with the rights that its manifest gives it, and a real northbound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "../../nic-agent/ovsdb/tests/common/mod.rs"]
+#[path = "../../nic-agent/ovsdb/tests/session/common/mod.rs"]
 mod common;
 
 use std::path::{Path, PathBuf};

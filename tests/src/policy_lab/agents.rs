@@ -1,7 +1,6 @@
 //! The agents' file of policies: switched on, written, and in force.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::nic::{NICS, Nic};
-use crate::{frame, netns, until};
+use crate::{frame, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,18 +24,8 @@ fn digest(text: &[u8]) -> String {
 
 /// What the agent shows at `/policy`.
 pub fn policy_of(nic: Nic) -> Result<Value, String> {
-    let fetch = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(b"GET /policy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = netns::within(&nic.place(), fetch).map_err(|e| format!("{nic:?} /policy: {e}"))?;
-    let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{nic:?} /policy: {text}"))?;
-    serde_json::from_str(body).map_err(|e| format!("{nic:?} /policy: {e}: {head}"))
+    let said = nic.ask("/policy")?;
+    serde_json::from_str(&said).map_err(|e| format!("{nic:?} /policy: {e}: {said}"))
 }
 
 /// Returns when the datapath's flows, and so the eSwitch's, follow the OpenFlow tables as they are at the call. A round of
@@ -158,8 +147,7 @@ impl Drop for Agents {
             let _ = std::fs::remove_file(file(nic, "policy.json"));
             crate::vm(&["/lab/daemon", &nic.place(), "agent", "restart"]);
             let end = Instant::now() + PATIENCE;
-            let ready = ["curl", "-sSf", "--max-time", "5", "http://127.0.0.1:9464/readyz"];
-            while !nic.run(&ready).is_ok() && Instant::now() < end {
+            while nic.ready().is_err() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(200));
             }
         }

@@ -1,13 +1,9 @@
 //! Transactions, against a private `ovsdb-server` on a Unix socket.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, too
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Server, VSWITCH, add_bridge, make_root, options, soon};
+use crate::common::{Server, VSWITCH, add_bridge, make_root, options, soon};
 use futures::future::{join_all, poll_immediate};
 use ovsdb_session::op::{OpError, ResultError};
 use ovsdb_session::rows::vswitch::Bridge;

@@ -1,22 +1,13 @@
 //! What a host that is who it says it is gets answered.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
-
-mod server_common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::common::{Bench, quick, reason, request};
 use nic_agent::claim::{Refusal, SandboxKey};
 use offload::ids::VfId;
 use proto::v1;
-use server_common::{Bench, quick, reason, request};
 use tokio::sync::Notify;
 use tonic::Code;
 
@@ -177,7 +168,7 @@ async fn a_stop_lets_requests_end() {
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_ever() {
-    let limits = server_common::quick();
+    let limits = crate::common::quick();
     let limits = nic_agent::server::Limits { drain: Duration::from_millis(50), ..limits };
     let bench = Bench::start_with(limits, |_| {});
     *bench.fake.hold.lock().unwrap() = Some(Arc::new(Notify::new()));

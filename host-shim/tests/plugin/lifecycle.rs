@@ -1,17 +1,7 @@
 //! ADD, CHECK, DEL on real network namespaces, with a veth for the VF. Needs root.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_value,
-    reason = "a test's helpers may"
-)]
 
-mod support;
-
+use crate::support::bench::{Bench, Namespace, VF3};
 use serde_json::{Value, json};
-use support::bench::{Bench, Namespace, VF3};
 use tonic::Code;
 
 fn addresses(netns: &Namespace, interface: &str) -> Vec<(String, Value)> {
@@ -163,8 +153,11 @@ fn run_without_prev(bench: &Bench, pod: &Namespace, config: &Value) -> String {
 fn a_refusal_changes_nothing() {
     let bench = Bench::new();
     let pod = Namespace::new();
-    let refused =
-        support::agent::refusal(Code::FailedPrecondition, "vf-held", "VF 3 is held by pod default/db-0");
+    let refused = crate::support::agent::refusal(
+        Code::FailedPrecondition,
+        "vf-held",
+        "VF 3 is held by pod default/db-0",
+    );
     bench.script(|script| script.attach.push_back(refused));
     let said = bench.cni("ADD", "s", &pod.path(), "eth0", &bench.config(json!({}))).error(100);
     assert!(

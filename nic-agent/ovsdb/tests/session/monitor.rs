@@ -1,13 +1,11 @@
 //! Monitors, against a private `ovsdb-server`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, too
-
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::wire::{Direction, Target, Wire};
-use common::{SOUTHBOUND, Server, VSWITCH, add_bridge, add_logical_port, connect, make_root, options, soon};
+use crate::common::wire::{Direction, Target, Wire};
+use crate::common::{
+    SOUTHBOUND, Server, VSWITCH, add_bridge, add_logical_port, connect, make_root, options, soon,
+};
 use ovsdb_session::rows::southbound::PortBinding;
 use ovsdb_session::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
 use ovsdb_session::{Condition, Datum, Monitor, MonitorTable, Mutation, Op, Rows, Session, Snapshot};
@@ -346,12 +344,19 @@ async fn a_database_that_comes_later_is_found() {
     let snapshot = until(&monitor, "error", |s| s.error.is_some()).await;
     assert!(snapshot.error.as_deref().unwrap().contains("unknown database"), "{:?}", snapshot.error);
     assert!(!snapshot.synced);
-    common::run(
-        common::tool("ovsdb-tool").arg("create").arg(server.path("sb")).arg(common::schema_file("ovn-sb")),
+    crate::common::run(
+        crate::common::tool("ovsdb-tool")
+            .arg("create")
+            .arg(server.path("sb"))
+            .arg(crate::common::schema_file("ovn-sb")),
     );
     let ctl = server.path("ctl");
-    common::run(
-        common::tool("ovs-appctl").arg("-t").arg(ctl).arg("ovsdb-server/add-db").arg(server.path("sb")),
+    crate::common::run(
+        crate::common::tool("ovs-appctl")
+            .arg("-t")
+            .arg(ctl)
+            .arg("ovsdb-server/add-db")
+            .arg(server.path("sb")),
     );
     let snapshot = soon("rows", monitor.synced_to(0)).await.unwrap();
     assert_eq!(snapshot.error, None);

@@ -31,7 +31,8 @@ impl Drop for Lingering {
         if let (Some(mut stream), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(tokio::time::timeout(Duration::from_secs(1), async move {
                 stream.shutdown().await?;
-                io::Result::Ok(while stream.read(&mut [0; 1024]).await? > 0 {})
+                while stream.read(&mut [0; 1024]).await? > 0 {}
+                io::Result::Ok(())
             }));
         }
     }

@@ -1,14 +1,10 @@
 //! Remotes: tcp, ssl, several of them, and servers that are none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests, too
-
-mod common;
-
 use std::time::Duration;
 
-use common::fake::{Act, Fake, answer, refuse};
-use common::wire::{Direction, Target, Wire};
-use common::{Pki, Server, VSWITCH, connect, free_port, make_root, options, server_tls_args, soon};
+use crate::common::fake::{Act, Fake, answer, refuse};
+use crate::common::wire::{Direction, Target, Wire};
+use crate::common::{Pki, Server, VSWITCH, connect, free_port, make_root, options, server_tls_args, soon};
 use ovsdb_session::rows::vswitch::OpenVSwitch;
 use ovsdb_session::{Error, MonitorTable, Op, Options, Remote, Session, State, TlsFiles};
 use serde_json::{Value, json};
@@ -146,8 +142,11 @@ async fn an_expired_server_certificate_is_refused() {
 async fn certificates_made_by_ovs_pki_work() {
     let dir = tempfile::tempdir().unwrap();
     let pki = |args: &[&str]| {
-        common::run(
-            common::tool("ovs-pki").current_dir(dir.path()).args(["-d", "pki", "-l", "log"]).args(args),
+        crate::common::run(
+            crate::common::tool("ovs-pki")
+                .current_dir(dir.path())
+                .args(["-d", "pki", "-l", "log"])
+                .args(args),
         )
     };
     pki(&["init", "--force"]);

@@ -1,22 +1,13 @@
 //! Who is let in, and certificates that change under way.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
-
-mod server_common;
 
 use std::time::Duration;
 
+use crate::common::{Bench, Ca, Fake, HOST, Shared, endpoint, node, put, reason, server_config, try_status};
 use nic_agent::metrics::Metrics;
 use nic_agent::server::{Server, ServerError};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::ExtendedKeyUsagePurpose;
-use server_common::{Bench, Ca, Fake, HOST, Shared, endpoint, node, put, reason, server_config, try_status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
@@ -86,7 +77,7 @@ async fn another_hosts_certificate_is_refused_at_each_request() {
     for names in others {
         let cert = bench.ca.client(names);
         let mut client = NicAgentClient::new(bench.endpoint(Some(&cert)).connect().await.unwrap());
-        let status = client.attach(server_common::request()).await.unwrap_err();
+        let status = client.attach(crate::common::request()).await.unwrap_err();
         assert_eq!((status.code(), reason(&status)), (Code::PermissionDenied, "wrong-identity"), "{names:?}");
         assert!(status.message().contains(HOST), "{status}");
         let status = client.list(v1::ListRequest {}).await.unwrap_err();

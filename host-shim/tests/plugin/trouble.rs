@@ -1,23 +1,13 @@
 //! What goes wrong between ADD and DEL: killed plugins, dead namespaces, an agent that is away, late DELs; and devices
 //! that kubelet names, chained plugins, GC. Needs root.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_value,
-    reason = "a test's helpers may"
-)]
-
-mod support;
 
 use std::{fs, path::Path};
 
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     bench::{Bench, Namespace, VF3, VF4},
     kubelet::{FakeKubelet, pod as kubelet_pod},
 };
+use serde_json::{Value, json};
 
 fn held(bench: &Bench) -> Vec<String> {
     bench.agent().held().into_iter().map(|(id, interface)| format!("{id}:{interface}")).collect()
@@ -164,7 +154,7 @@ fn a_refused_claim_does_not_take_the_vf_from_its_pod() {
     let (owner, thief) = (Namespace::new(), Namespace::new());
     let config = bench.config(json!({}));
     bench.cni("ADD", "owner", &owner.path(), "eth0", &config).ok();
-    let refused = support::agent::refusal(tonic::Code::AlreadyExists, "vf-held", "held by a live pod");
+    let refused = crate::support::agent::refusal(tonic::Code::AlreadyExists, "vf-held", "held by a live pod");
     bench.script(|script| script.attach.push_back(refused));
     bench.cni("ADD", "thief", &thief.path(), "eth0", &config).error(100);
     assert_eq!(owner.link("eth0").unwrap()["address"], "0a:58:0a:f4:00:0a");
@@ -223,7 +213,7 @@ fn kubelet_names_the_device_of_each_interface() {
 
 /// Another address for the pod's second interface.
 fn v1_with(bench: &Bench, pci: &str) -> &'static str {
-    let mut other = support::bench::attachment();
+    let mut other = crate::support::bench::attachment();
     other.mac = "0a:58:0a:f5:00:0a".into();
     other.addresses.truncate(1);
     other.addresses[0].address = "10.245.0.10/24".into();

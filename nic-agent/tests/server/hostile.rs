@@ -1,18 +1,9 @@
 //! What a host does that has a good certificate and bad intentions, or neither.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
-
-mod server_common;
 
 use std::time::Duration;
 
+use crate::common::{Bench, HOST, quick, reason, request};
 use proto::v1;
-use server_common::{Bench, HOST, quick, reason, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -203,7 +194,7 @@ async fn too_many_connections_are_turned_away_and_the_others_go_on() {
         clients.push(client);
     }
     let cert = bench.ca.client(&[HOST]);
-    assert!(server_common::try_status(bench.endpoint(Some(&cert))).await.is_err());
+    assert!(crate::common::try_status(bench.endpoint(Some(&cert))).await.is_err());
     assert!(bench.metric("nic_agent_connections_refused_total") >= 1);
     for client in &mut clients {
         client.status(v1::StatusRequest {}).await.unwrap();

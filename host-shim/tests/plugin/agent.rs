@@ -1,22 +1,12 @@
 //! The plugin against a NIC agent over mutual TLS, as far as no network namespace is needed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::needless_pass_by_value,
-    reason = "a test's helpers may"
-)]
 
-mod support;
-
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     Output,
     agent::{FakeAgent, Script},
     certs::Certs,
     run_plugin,
 };
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 struct Setup {
