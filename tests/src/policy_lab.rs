@@ -65,8 +65,21 @@ const PACE: Pace = Pace { exchanges: 4, wave: 60, late: Duration::from_secs(1) }
 pub struct PolicyLab {
     // Dropped in this order: threads first, then the pods that they are in.
     range: Range,
-    pods: Vec<Pod>,
+    pods: Together,
     agents: Agents,
+}
+
+/// Pods that, dropped, go at the same time: each takes seconds.
+struct Together(Vec<Pod>);
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for pod in self.0.drain(..) {
+                scope.spawn(move || drop(pod));
+            }
+        });
+    }
 }
 
 impl PolicyLab {
@@ -90,7 +103,7 @@ impl PolicyLab {
             place: pod.place(),
             addresses: [&pod.ip, &pod.ip6].map(|ip| ip.parse().expect("a pod's address")),
         });
-        let mut lab = Self { range: Range::start(stands, PACE), pods, agents: Agents::default() };
+        let mut lab = Self { range: Range::start(stands, PACE), pods: Together(pods), agents: Agents::default() };
         let items = lab.objects();
         lab.agents.switch_on(&items);
         lab.settle();
@@ -98,7 +111,7 @@ impl PolicyLab {
     }
 
     pub fn pod(&self, index: usize) -> &Pod {
-        &self.pods[index]
+        &self.pods.0[index]
     }
 
     /// Index of a role.
@@ -152,7 +165,7 @@ impl PolicyLab {
     /// Waits until both agents say that no connection is left, in hardware neither, that the policies deny.
     #[track_caller]
     pub fn settle(&self) {
-        let pods: Vec<&str> = self.pods.iter().map(|it| it.uid.as_str()).collect();
+        let pods: Vec<&str> = self.pods.0.iter().map(|it| it.uid.as_str()).collect();
         self.agents.settle(&pods);
     }
 
