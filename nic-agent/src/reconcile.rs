@@ -218,7 +218,7 @@ impl Reconciler {
                 () = self.ovs.changed() => {}
                 () = self.southbound.changed() => {}
                 () = self.edge.lost() => {}
-                _ = self.kernel_events.recv() => {}
+                Some(()) = self.kernel_events.recv() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok(command) = self.commands.try_recv() {
