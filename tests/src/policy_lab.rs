@@ -103,7 +103,8 @@ impl PolicyLab {
             place: pod.place(),
             addresses: [&pod.ip, &pod.ip6].map(|ip| ip.parse().expect("a pod's address")),
         });
-        let mut lab = Self { range: Range::start(stands, PACE), pods: Together(pods), agents: Agents::default() };
+        let mut lab =
+            Self { range: Range::start(stands, PACE), pods: Together(pods), agents: Agents::default() };
         let items = lab.objects();
         lab.agents.switch_on(&items);
         lab.settle();
