@@ -29,16 +29,23 @@ fn pods_reach_each_other_and_hardware_carries_them() {
 
     for target in [&c.ip, &c.ip6] {
         let echo = Echo::start(&c, 7777);
+        // What the eSwitch hands on comes in by a representor. There is other traffic, neighbours' questions for one.
+        let of_us = format!("udp port {}", echo.port);
+        let watch_software = || {
+            NICS.map(|nic| {
+                [("pf0vf0", of_us.clone()), ("p0", format!("geneve and {of_us}"))]
+                    .map(|(representor, filter)| Capture::start(&nic.place(), representor, &filter))
+            })
+        };
+        let first = watch_software();
         let client = Client::start(&a, target, echo.port, Duration::from_millis(20));
         // Established, offloaded by OVS, and known to the eSwitch on both NICs.
         std::thread::sleep(Duration::from_secs(5));
+        for (nic, seen) in NICS.iter().zip(first.map(|both| both.map(Capture::stop))) {
+            assert!(seen.iter().all(|it| !it.is_empty()), "{nic:?}: software begins each way: {seen:#?}");
+        }
         let passes = || NICS.map(|nic| nic.metric("nic_agent_reconciles_total"));
-        // What the eSwitch hands on comes in by a representor. There is other traffic, neighbours' questions for one.
-        let of_us = format!("udp port {}", echo.port);
-        let in_software = NICS.map(|nic| {
-            [("pf0vf0", of_us.clone()), ("p0", format!("geneve and {of_us}"))]
-                .map(|(representor, filter)| Capture::start(&nic.place(), representor, &filter))
-        });
+        let in_software = watch_software();
         let (before, passes_before) = (NICS.map(|nic| Counters::of(nic.0)), passes());
         std::thread::sleep(Duration::from_secs(3));
         let (after, passes_after) = (NICS.map(|nic| Counters::of(nic.0)), passes());
