@@ -18,6 +18,7 @@ pub mod log;
 pub mod management;
 pub mod metrics;
 mod names;
+mod news;
 pub mod openflow;
 pub mod ovs;
 pub mod policy;

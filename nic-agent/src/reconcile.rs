@@ -50,6 +50,7 @@ use crate::kernel::{Kernel, Seen};
 use crate::ledger::Ledger;
 use crate::management::Access;
 use crate::metrics::Metrics;
+use crate::news;
 use crate::ovs::link::OvsLink;
 use crate::profile;
 use crate::service_manager::Heartbeat;
@@ -210,9 +211,9 @@ impl Reconciler {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                () = changed(&mut self.directories) => {}
-                () = changed(&mut self.config) => {}
-                () = changed(&mut self.policies) => {}
+                () = news::changed(&mut self.directories) => {}
+                () = news::changed(&mut self.config) => {}
+                () = news::changed(&mut self.policies) => {}
                 () = health_changed(&mut self.health) => {}
                 Some(done) = self.cutter.done() => self.cut_done(done),
                 () = self.ovs.changed() => {}
@@ -336,16 +337,9 @@ impl Reconciler {
     }
 }
 
-/// A source that ended says nothing more, and must not say so again and again: without a policy file there is none.
-async fn changed<T>(source: &mut watch::Receiver<T>) {
-    if source.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 async fn health_changed(health: &mut Option<Health>) {
     match health {
-        Some(health) => changed(health).await,
+        Some(health) => news::changed(health).await,
         None => std::future::pending().await,
     }
 }

@@ -3,6 +3,8 @@
 use ovsdb_session::{Monitor, MonitorTable, Options, Session, Snapshot, State};
 use tokio::sync::watch;
 
+use crate::news;
+
 pub struct Replica {
     pub session: Session,
     pub monitor: Monitor,
@@ -20,10 +22,7 @@ impl Replica {
 
     /// Resolves when the rows, or whether they are kept up to date, changed since [`Replica::last`].
     pub async fn changed(&mut self) {
-        if self.snapshots.changed().await.is_err() {
-            // The session ends only when we do.
-            std::future::pending::<()>().await;
-        }
+        news::changed(&mut self.snapshots).await;
     }
 
     /// The rows as last seen: a lost connection leaves them.

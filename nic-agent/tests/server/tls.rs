@@ -199,10 +199,7 @@ fn bad_certificates_are_no_start_and_the_key_is_named() {
 async fn an_address_may_come_later_but_not_be_taken() {
     let ca = Ca::new();
     let dir = tempfile::tempdir().unwrap();
-    let server = ca.server();
-    put(&dir, "server.crt", &server.cert);
-    put(&dir, "server.key", &server.key);
-    put(&dir, "ca.crt", &ca.pem());
+    ca.put_server(&dir);
     let bind = |listen: &str| {
         let config = server_config(&dir, vec![listen.parse().unwrap()]);
         Server::bind(&config, &node(), Shared(std::sync::Arc::new(Fake::default())), Metrics::new())

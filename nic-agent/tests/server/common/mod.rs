@@ -41,6 +41,14 @@ impl Ca {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// What a server of this CA reads: see [`server_config`].
+    pub fn put_server(&self, dir: &TempDir) {
+        let server = self.server();
+        put(dir, "server.crt", &server.cert);
+        put(dir, "server.key", &server.key);
+        put(dir, "ca.crt", &self.pem());
+    }
+
     pub fn pem(&self) -> String {
         self.0.pem()
     }
@@ -186,10 +194,7 @@ impl Bench {
     pub fn start_with(limits: Limits, change: impl FnOnce(&mut config::Server)) -> Self {
         let ca = Ca::new();
         let dir = tempfile::tempdir().unwrap();
-        let server = ca.server();
-        put(&dir, "server.crt", &server.cert);
-        put(&dir, "server.key", &server.key);
-        put(&dir, "ca.crt", &ca.pem());
+        ca.put_server(&dir);
         let mut config = server_config(&dir, vec!["127.0.0.1:0".parse().unwrap()]);
         change(&mut config);
         let fake = Arc::new(Fake::default());
