@@ -96,20 +96,16 @@ fn run(lab: &mut PolicyLab, case: &Case) {
     );
 }
 
+// Attaching the pods and taking them away again takes as long as some of these: two labs, not one each.
+
 #[test]
-fn named_cases() {
+fn cases_and_cluster_ips() {
     let mut lab = PolicyLab::start();
     let open = objects(&lab);
     for case in cases::cases() {
         run(&mut lab, &case);
     }
     sctp::run(&mut lab, &open);
-}
-
-#[test]
-fn cluster_ips() {
-    let mut lab = PolicyLab::start();
-    let open = objects(&lab);
     services::run(&mut lab, &open);
 }
 
@@ -119,11 +115,5 @@ fn changes_under_traffic() {
     let open = objects(&lab);
     changes::removed_and_restored(&mut lab, &open);
     changes::loosened(&mut lab, &open);
-}
-
-#[test]
-fn tightening_cuts() {
-    let mut lab = PolicyLab::start();
-    let open = objects(&lab);
     changes::tightened(&mut lab, &open);
 }
