@@ -4,6 +4,7 @@
 
 mod hardware;
 mod loss;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use crate::reconcile::links::{LinkStep, Offload, RepView};
 use crate::reconcile::reoffer::Flows;
 use hardware::Hardware;
 use loss::Losses;
+use room::Room;
 
 /// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
 const MARK: &[u8] = b"drawbridge:c";
@@ -57,7 +59,14 @@ pub struct Kernel {
     selector: Selector,
     /// Devices whose TC rules are ours to watch: on those that OVS has, every offloaded flow is an event.
     watched: Watched,
-    losses: Arc<Mutex<Losses>>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What one look leaves for the next.
+#[derive(Debug, Default)]
+struct Memory {
+    losses: Losses,
+    room: Room,
 }
 
 pub type Watched = Arc<Mutex<BTreeSet<IfIndex>>>;
@@ -67,7 +76,7 @@ impl Kernel {
         Self {
             selector: Selector { device: eswitch.device.clone(), controller: eswitch.controller },
             watched: Watched::default(),
-            losses: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
@@ -76,16 +85,16 @@ impl Kernel {
     }
 
     pub async fn observe(&self) -> Result<Seen, String> {
-        let (selector, losses) = (self.selector.clone(), self.losses.clone());
-        let seen = blocking(move || observe(selector, &losses)).await??;
+        let (selector, memory) = (self.selector.clone(), self.memory.clone());
+        let seen = blocking(move || observe(selector, &memory)).await??;
         let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = closed;
         Ok(seen)
     }
 
-    /// OVS makes all its flows anew: what was counted of the old ones says nothing of them.
-    pub fn forget_counts(&self) {
-        self.losses.lock().unwrap_or_else(PoisonError::into_inner).forget();
+    /// OVS makes all its flows anew: what is known of the old ones says nothing of them.
+    pub fn forget_flows(&self) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
     }
 
     /// Returns what failed.
@@ -108,7 +117,7 @@ fn mark() -> Result<Cookie, String> {
 /// A representor, its link, the function behind it with its MAC, and the filters on it.
 type Rep<'a> = (Representor, &'a Link, Option<(PortHandle, MacAddr)>, Vec<Filter>);
 
-fn observe(selector: Selector, losses: &Mutex<Losses>) -> Result<Seen, String> {
+fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     let words = |e: Error| e.to_string();
     let mut route = NetlinkSocket::open(Protocol::Route).map_err(words)?;
     let all = link::links(&mut route).map_err(words)?;
@@ -141,7 +150,13 @@ fn observe(selector: Selector, losses: &Mutex<Losses>) -> Result<Seen, String> {
         hardware.sort(filters, &mut flows);
         counts.append(&mut hardware::counts(filters));
     }
-    flows.lost = losses.lock().unwrap_or_else(PoisonError::into_inner).look(counts, Instant::now());
+    let closed = reps.iter().find(|(.., filters)| tc::is_closed_by(filters, &mark));
+    let closed = closed.map(|(rep, ..)| (rep.ifindex, mark));
+    {
+        let (mut memory, now) = (memory.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        flows.lost = memory.losses.look(counts, now);
+        flows.room = memory.room.look(&mut route, closed, filters().flatten(), &flows, now).map_err(words)?;
+    }
     let view = |(rep, link, function, filters): &Rep<'_>| RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),

@@ -253,15 +253,15 @@ fn recover(lab: &PolicyLab, fault: &Fault, before: [f64; 2]) {
     for nic in NICS {
         until(&format!("{}: {nic:?} is as before", fault.name), PATIENCE * 2, || {
             // What is refused may end by itself, with its traffic, and nobody sees at once what is lost.
-            let was_offered = offered_anew(nic, fault.cause) > before[usize::from(nic.0) - 1];
-            let (said, was_offered) = (not_as_foreseen(nic), was_offered || fault.cause == "refused");
+            let offered = offered_anew(nic, fault.cause) - before[usize::from(nic.0) - 1];
+            let (said, was_offered) = (not_as_foreseen(nic), offered > 0.0 || fault.cause == "refused");
             let (frames, carried) = (Counters::of(nic.0), carried(nic.0, &lab.pod(client).ip6).len());
             std::thread::sleep(Duration::from_millis(500));
             let ended = Counters::of(nic.0).since(frames).hardware;
             if said.is_empty() && was_offered && carried > 0 && ended > 0 {
                 Ok(())
             } else {
-                Err(format!("offered anew {was_offered}, carried {carried}, ended {ended}, {said:#?}"))
+                Err(format!("offered anew {offered} times, carried {carried}, ended {ended}, {said:#?}"))
             }
         });
         println!(

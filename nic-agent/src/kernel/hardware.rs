@@ -22,7 +22,7 @@ fn flowers(filters: &[Filter]) -> impl Iterator<Item = (&Filter, &Flower)> {
     filters.iter().filter_map(|filter| Some((filter, filter.flower.as_ref()?)))
 }
 
-fn id(filter: &Filter) -> FilterId {
+pub fn id(filter: &Filter) -> FilterId {
     FilterId { ifindex: filter.ifindex, chain: filter.chain, pref: filter.pref, handle: filter.handle }
 }
 

@@ -53,11 +53,6 @@ impl Losses {
         }
         self.lost.clone()
     }
-
-    /// All filters are made anew.
-    pub fn forget(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]
@@ -90,7 +85,5 @@ mod tests {
         assert_eq!(losses.look(later.clone(), at(3)), BTreeSet::from([id(1)]));
         assert_eq!(losses.look(later.clone(), at(4)), BTreeSet::from([id(1)]), "until it is looked at again");
         assert_eq!(losses.look(later.clone(), at(6)), BTreeSet::new());
-        losses.forget();
-        assert_eq!(losses.look(counts(&[(9, 999)]), at(9)), BTreeSet::new());
     }
 }

@@ -150,7 +150,7 @@ impl Reconciler {
             lost = flows.lost.len(),
             "flows are offered to the hardware anew"
         );
-        self.kernel.forget_counts();
+        self.kernel.forget_flows();
         let (run_dir, done) = (config.ovs.run_dir.clone(), self.metrics.reoffers.clone());
         // OVS answers when all are deleted; what is urgent must not wait for that.
         tokio::spawn(async move {

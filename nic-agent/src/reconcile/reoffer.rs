@@ -7,7 +7,8 @@
 //! ([`crate::ovs::control::forget_flows`]); nothing else makes it do so that could not put back what a policy has just taken.
 //!
 //! That costs an upcall for each flow, so it is rare while it does not help: from [`FIRST`] on twice as long after each
-//! time, [`LONGEST`] at most. An eighth of that when there is room: what is new was taken, and nothing that is new refused.
+//! time, [`LONGEST`] at most. An eighth of that when there is room: the hardware takes a copy of what it had refused, or
+//! what is new was taken, and nothing that is new refused.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub struct Flows {
     pub refused: BTreeSet<FilterId>,
     /// Taken, and not there any more.
     pub lost: BTreeSet<FilterId>,
+    /// Asked anew, the hardware takes one of those that it has refused.
+    pub room: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl Reoffer {
             }
         };
         self.calm = None;
-        let wait = if self.room { (self.wait / WITH_ROOM).max(FIRST) } else { self.wait };
+        let wait = if self.room || flows.room { (self.wait / WITH_ROOM).max(FIRST) } else { self.wait };
         let is_due = match self.since {
             Some(since) => now.duration_since(since) >= wait,
             // A loss was watched for a while before it is called one.
@@ -127,7 +130,12 @@ mod tests {
     }
 
     fn flows(accepted: u32, refused: u32, lost: u32) -> Flows {
-        Flows { accepted: ids(0..accepted), refused: ids(1000..1000 + refused), lost: ids(0..lost) }
+        Flows {
+            accepted: ids(0..accepted),
+            refused: ids(1000..1000 + refused),
+            lost: ids(0..lost),
+            room: false,
+        }
     }
 
     /// Seconds at which it was done, looking each second.
@@ -167,10 +175,19 @@ mod tests {
             Flows {
                 accepted: ids(second..second + 5),
                 refused: ids(1000 + second..1005 + second),
-                lost: ids(0..0),
+                ..Flows::default()
             }
         };
         assert_eq!(done(&mut Reoffer::default(), began, 300, churn), [10, 30, 70, 150]);
+    }
+
+    #[test]
+    fn an_answer_makes_it_soon_but_not_often() {
+        let (mut reoffer, began) = (Reoffer::default(), Instant::now());
+        assert_eq!(done(&mut reoffer, began, 320, |_| flows(5, 5, 0)).last(), Some(&310));
+        let room = |_| Flows { room: true, ..flows(5, 5, 0) };
+        let later = began + Duration::from_secs(400);
+        assert_eq!(done(&mut reoffer, later, 320, room), [0, 75, 150, 225, 300]);
     }
 
     #[test]
