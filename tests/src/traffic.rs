@@ -19,6 +19,9 @@ pub use stream::{Stream, TcpEcho};
 
 use crate::netns::{self, Located};
 
+/// How long the last answers may take: those who are to give them may not have the processor for a while.
+const LAST: Duration = Duration::from_secs(5);
+
 /// A thread that does not get the processor for a second must not lose what came meanwhile.
 fn roomy(socket: &UdpSocket) {
     setsockopt(socket, sockopt::RcvBufForce, &(8 << 20)).expect("root may have any buffer");
@@ -65,6 +68,9 @@ impl Drop for Echo {
 pub struct Report {
     pub sent: u32,
     pub answered: u32,
+    /// Of datagrams that are numbered: the first and the last one without an answer, from 0. At the very end they may only
+    /// have been late.
+    pub unanswered: Option<(u32, u32)>,
     /// The longest time without an answer.
     pub longest_gap: Duration,
 }
@@ -133,7 +139,13 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
             take(left, &mut last, &mut gap);
         }
     }
-    let end = Instant::now() + Duration::from_secs(2);
+    let end = Instant::now() + LAST;
     while Instant::now() < end && take(Duration::from_millis(50), &mut last, &mut gap) < sent as usize {}
-    Report { sent, answered: u32::try_from(answers.len()).expect("few"), longest_gap: gap }
+    let missing = |number: &u32| !answers.contains(number);
+    Report {
+        sent,
+        answered: u32::try_from(answers.len()).expect("few"),
+        unanswered: (0..sent).find(missing).zip((0..sent).rev().find(missing)),
+        longest_gap: gap,
+    }
 }

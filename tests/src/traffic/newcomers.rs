@@ -69,7 +69,12 @@ async fn run(to: SocketAddr, by: By, interval: Duration, stop: &AtomicBool) -> R
         while all.try_join_next().is_some() {}
     }
     while all.join_next().await.is_some() {}
-    Report { sent: begun, answered: answered.load(Ordering::Relaxed), longest_gap: Duration::ZERO }
+    Report {
+        sent: begun,
+        answered: answered.load(Ordering::Relaxed),
+        unanswered: None,
+        longest_gap: Duration::ZERO,
+    }
 }
 
 async fn one(to: SocketAddr, by: By, number: u32) -> std::io::Result<()> {

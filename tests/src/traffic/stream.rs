@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Report;
+use super::{LAST, Report};
 use crate::netns::{self, Located};
 
 /// Each message is its number.
@@ -104,12 +104,12 @@ impl Stream {
 
 fn run(mut stream: TcpStream, stop: &AtomicBool, interval: Duration) -> Report {
     stream.set_nonblocking(true).expect("nonblocking");
-    let mut report = Report { sent: 1, answered: 1, longest_gap: Duration::ZERO };
+    let mut report = Report { sent: 1, answered: 1, unanswered: None, longest_gap: Duration::ZERO };
     let (mut received, mut last) = (MESSAGE, Instant::now());
     let mut end = None;
     while end.is_none_or(|end| Instant::now() < end && report.lost() > 0) {
         if stop.load(Ordering::Relaxed) {
-            end.get_or_insert_with(|| Instant::now() + Duration::from_secs(2));
+            end.get_or_insert_with(|| Instant::now() + LAST);
         } else if stream.write_all(&report.sent.to_be_bytes()).is_ok() {
             report.sent += 1;
         }
