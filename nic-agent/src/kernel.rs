@@ -41,6 +41,8 @@ pub struct Seen {
     /// Devices through which other nodes' pods come in, by name: the other ports of OVS's datapath.
     pub shared: BTreeMap<String, Offload>,
     pub flows: Flows,
+    /// Whether the hardware takes now one of those that it has refused, if it was asked in this look.
+    pub asked: Option<bool>,
     table: RepresentorTable,
 }
 
@@ -152,11 +154,13 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     }
     let closed = reps.iter().find(|(.., filters)| tc::is_closed_by(filters, &mark));
     let closed = closed.map(|(rep, ..)| (rep.ifindex, mark));
-    {
+    let asked = {
         let (mut memory, now) = (memory.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         flows.lost = memory.losses.look(counts, now);
-        flows.room = memory.room.look(&mut route, closed, filters().flatten(), &flows, now).map_err(words)?;
-    }
+        let asked = memory.room.look(&mut route, closed, filters().flatten(), &flows, now).map_err(words)?;
+        flows.room = memory.room.is_there();
+        asked
+    };
     let view = |(rep, link, function, filters): &Rep<'_>| RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),
@@ -170,7 +174,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     let of_shared =
         |(link, filters): &(&Link, Vec<Filter>)| (link.name.clone(), hardware.of(filters, &flows));
     let (seen, shared) = (reps.iter().map(view).collect(), shared.iter().map(of_shared).collect());
-    Ok(Seen { reps: seen, shared, flows, table })
+    Ok(Seen { reps: seen, shared, flows, asked, table })
 }
 
 /// Devices that a switch can send to: its ports, and what joins them.

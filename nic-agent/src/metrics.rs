@@ -104,6 +104,8 @@ pub struct Metrics {
     pub watch_failures: Family<CauseLabel, Counter>,
     /// TC filters of OVS's ports: in `hardware`; `refused` by it, or `lost`, although it could run them.
     pub filters: Family<OutcomeLabel, Gauge>,
+    /// How often the hardware was asked whether it takes now a filter that it has refused: `taken`, `refused`.
+    pub asked_anew: Family<OutcomeLabel, Counter>,
     /// How often OVS was made to offer all its flows anew, by cause.
     pub reoffers: Family<CauseLabel, Counter>,
     /// Configuration files that were turned down while we ran.
@@ -166,6 +168,11 @@ impl Metrics {
         );
         let filters =
             all.add("filters", "TC filters of Open vSwitch's ports, by where they are", Family::default());
+        let asked_anew = all.add(
+            "asked_anew",
+            "Copies of refused filters that the hardware was asked to take, by its answer",
+            Family::default(),
+        );
         let reoffers =
             all.add("reoffers", "Times that all flows were offered to the hardware anew", Family::default());
         let config_rejected =
@@ -193,6 +200,7 @@ impl Metrics {
             watch_events,
             watch_failures,
             filters,
+            asked_anew,
             reoffers,
             config_rejected,
         }

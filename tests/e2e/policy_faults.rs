@@ -173,6 +173,7 @@ fn under(lab: &mut PolicyLab, fault: &Fault, sets: &[Vec<Value>; 3]) {
     let busy = Busy::start(lab);
     drop(knobs);
     recover(lab, fault, before);
+    NICS.into_iter().for_each(nothing_stays);
     busy.stop();
     println!("{}: {:.1} s", fault.name, began.elapsed().as_secs_f64());
 }
@@ -192,6 +193,17 @@ fn says_why(fault: &Fault) {
         }
     });
     println!("  {} filters: {REFUSED}; first: {}", said.len(), said[0].0);
+}
+
+/// How often each agent has asked its hardware whether it takes now what it has refused, by the answer.
+fn asked_anew(outcome: &str) -> [f64; 2] {
+    NICS.map(|nic| metric(nic, &format!("nic_agent_asked_anew_total{{outcome=\"{outcome}\"}}")))
+}
+
+/// What was asked of the hardware in other ports' stead is gone, by iproute2.
+fn nothing_stays(nic: Nic) {
+    let said = nic.run(&["tc", "filter", "show", "dev", "pf0hpf", "ingress"]).stdout;
+    assert_eq!(said.matches("handle 0x").count(), 1, "what closes it, and nothing else: {said}");
 }
 
 /// Established connections end when the policy says so, whoever carries them.
@@ -294,6 +306,11 @@ fn faults_of_the_nic_open_nothing() {
     for fault in &FAULTS {
         under(&mut lab, fault, &sets);
     }
+    // While the table is full there is always something to ask for. Whether anything is left to be taken when there is room
+    // again depends on whose traffic has ended by then.
+    let [refused, taken] = ["refused", "taken"].map(asked_anew);
+    println!("asked anew: refused {refused:?}, taken {taken:?}");
+    assert!(refused.iter().any(|it| *it > 0.0), "none was asked again");
     for (begun, arrived) in denied.map(Denied::stop) {
         println!("{begun} denied connections begun, {} packets of them arrived", arrived.len());
         assert!(arrived.is_empty(), "denied all the time: {arrived:#?}");

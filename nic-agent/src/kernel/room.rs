@@ -49,12 +49,13 @@ impl Room {
         refused.sort_by_key(|(filter, _)| id(filter));
         let next =
             refused.iter().find(|(filter, _)| Some(id(filter)) > self.last).or(refused.first()).copied();
-        self.since = Some(now);
-        self.last = next.map(|(filter, _)| id(filter));
+        if let Some((filter, _)) = next {
+            (self.since, self.last) = (Some(now), Some(id(filter)));
+        }
         next
     }
 
-    /// `closed`: a representor that is.
+    /// The answer, if it was time to ask. `closed`: a representor that is.
     ///
     /// # Errors
     /// The session failed; a copy that stayed is removed with the closing rule, by its cookie.
@@ -65,16 +66,19 @@ impl Room {
         filters: impl Iterator<Item = &'a Filter>,
         flows: &Flows,
         now: Instant,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         let turn = self.turn(filters, flows, now);
-        if let (Some((filter, rule)), Some((ifindex, mark))) = (turn, closed)
-            && let Some((place, rule)) = copy(filter, rule, ifindex, mark)
-        {
-            let changes = [Change::Add { place, rule: &rule }, Change::Delete { place }];
-            let outcomes = tc::apply(route, &changes, Reasons::Skip)?;
-            self.is_there = outcomes.first().is_some_and(Result::is_ok);
-        }
-        Ok(self.is_there)
+        let (Some((filter, rule)), Some((ifindex, mark))) = (turn, closed) else { return Ok(None) };
+        let Some((place, rule)) = copy(filter, rule, ifindex, mark) else { return Ok(None) };
+        let changes = [Change::Add { place, rule: &rule }, Change::Delete { place }];
+        let outcomes = tc::apply(route, &changes, Reasons::Skip)?;
+        self.is_there = outcomes.first().is_some_and(Result::is_ok);
+        Ok(Some(self.is_there))
+    }
+
+    /// As it was answered last.
+    pub fn is_there(&self) -> bool {
+        self.is_there
     }
 }
 

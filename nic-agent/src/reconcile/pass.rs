@@ -140,6 +140,10 @@ impl Reconciler {
         self.seen = self.kernel.observe().await;
         match &self.seen {
             Ok(seen) => {
+                if let Some(taken) = seen.asked {
+                    let outcome = if taken { "taken" } else { "refused" };
+                    self.metrics.asked_anew.get_or_create(&OutcomeLabel { outcome }).inc();
+                }
                 for rep in &seen.reps {
                     if let Some(vf) = rep.vf {
                         self.rep_names.insert(vf, rep.name.clone());
