@@ -114,13 +114,16 @@ impl Nic {
         self.ask("/metrics").unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// A value of `/metrics`, summed over its labels.
+    /// A value of `/metrics`: of one series, if `name` has its labels, else summed over them.
     #[track_caller]
     pub fn metric(self, name: &str) -> f64 {
         self.metrics()
             .lines()
-            .filter(|line| line.split(['{', ' ']).next() == Some(name))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(series, _)| {
+                series.strip_prefix(name).is_some_and(|it| it.is_empty() || it.starts_with('{'))
+            })
+            .filter_map(|(_, value)| value.parse::<f64>().ok())
             .sum()
     }
 
