@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::audit::Auditor;
 use crate::cluster::client::Accesses;
 use crate::cluster::configuration::{Layers, Report};
 use crate::cluster::events::{Teller, Telling};
@@ -28,7 +29,6 @@ use crate::cluster::{self, Cluster, Health, attachments, daemons, report, status
 use crate::config::{self, Config, Source};
 use crate::directory::{self, Directories};
 use crate::edge::Edge;
-use crate::enforcement::cutter::Cutter;
 use crate::enforcement::{self, PolicyWatch};
 use crate::kernel::{self, Kernel, Watched};
 use crate::ledger::Ledger;
@@ -84,7 +84,8 @@ impl App {
         // What was in force before a restart is in force after it: nobody's probes fail in between.
         let (access, accessed) = watch::channel(Access::of(&first, &ledger));
         let sources = sources(&first, accessed, &metrics, &tasks, &cancel).await;
-        let (cutter, work) = Cutter::start(first.ovs.run_dir.clone(), metrics.clone(), cancel.clone());
+        let (auditor, work) =
+            Auditor::start(first.ovs.run_dir.clone(), first.edge.ct_zones, metrics.clone(), cancel.clone());
         tasks.spawn(work);
         let hostname = match &first.chassis.hostname {
             Some(hostname) => hostname.clone(),
@@ -108,7 +109,7 @@ impl App {
             policies: sources.policies,
             lookup: sources.lookup,
             health: sources.health,
-            cutter,
+            auditor,
             access,
             ledger,
             hostname,

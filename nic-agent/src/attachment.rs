@@ -32,6 +32,15 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// All that the pod may send from: its addresses, and with IPv6 the one that its MAC gives (`offload::boundary`).
+    pub fn sources(&self) -> Vec<IpAddr> {
+        let local = self.ips.iter().any(IpAddr::is_ipv6).then(|| IpAddr::V6(self.mac.link_local()));
+        let mut sources: Vec<IpAddr> = self.ips.iter().copied().chain(local).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
     pub fn ipv4(&self) -> Vec<Ipv4Addr> {
         self.ips.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect()
     }

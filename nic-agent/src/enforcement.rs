@@ -1,7 +1,7 @@
 //! Which policy holds for which pod of this NIC: what the source says, else what it last said, else nothing passes.
 //!
 //! ```text
-//!  policy source ── watch<Policies> ──► resolve ──► flows of br-edge ──► Cutter: connections no longer allowed
+//!  policy source ── watch<Policies> ──► resolve ──► flows of br-edge ──► audit: connections no longer allowed
 //!                                         ▲
 //!  policy.json (what was last enforced) ──┘
 //! ```
@@ -9,7 +9,6 @@
 //! Losing the source changes nothing that is enforced, over a restart of the agent, too. A pod that the source has
 //! never spoken of passes nothing and is not ready: nobody knows what it may do.
 
-pub mod cutter;
 pub mod feed;
 pub mod kept;
 pub mod source;

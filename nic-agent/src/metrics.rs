@@ -90,8 +90,16 @@ pub struct Metrics {
     /// 1 when there is a session with that peer.
     pub connected: Family<PeerLabel, Gauge>,
     pub zones_free: Gauge,
-    /// Connections that a change of policy ended.
-    pub connections_cut: Counter,
+    /// Connections that policy denies, ended, by cause: `policy`, those there when it changed or let in by a switch that did
+    /// not follow yet; `began-denied`, ended as they began; `settled`, found when the pod was settled; `answer`, begun by an
+    /// answer to one that was ended.
+    pub connections_cut: Family<CauseLabel, Counter>,
+    /// How long an audit of connections took.
+    pub audit_seconds: Histogram,
+    /// Connections that the last one judged.
+    pub audited: Gauge,
+    /// How often events of new connections were lost; each is followed by an audit.
+    pub conntrack_events_lost: Counter,
     /// From new rules in the tables until nothing, the hardware included, serves what they deny.
     pub tighten_seconds: Histogram,
     /// Pods by what is enforced on them: `policy`, or `closed` when nobody knows it.
@@ -151,7 +159,15 @@ impl Metrics {
         let zones_free = all.add("zones_free", "Conntrack zones that no attachment has", Gauge::default());
         let connections_cut = all.add(
             "connections_cut",
-            "Connections ended as policy no longer allows them",
+            "Connections ended as policy denies them, by cause",
+            Family::default(),
+        );
+        let audit_seconds = all.add("audit_seconds", "Time that an audit of connections took", seconds());
+        let audited =
+            all.add("audited_connections", "Connections that the last audit judged", Gauge::default());
+        let conntrack_events_lost = all.add(
+            "conntrack_events_lost",
+            "Times that events of new connections were lost",
             Counter::default(),
         );
         let tighten_seconds =
@@ -194,6 +210,9 @@ impl Metrics {
             connected,
             zones_free,
             connections_cut,
+            audit_seconds,
+            audited,
+            conntrack_events_lost,
             tighten_seconds,
             enforced,
             pods_compiled,

@@ -6,7 +6,7 @@
 //!  OVSDB replica ── watch ──┼─► pass: observe, plan, ┼─► OVSDB transaction           (chassis, ports)
 //!  southbound    ── watch ──┤        apply           ├─► kernel: links, TC           (open what has its boundary)
 //!  kernel events ── mpsc ───┤                        ├─► watch: Published            (Handle answers from it)
-//!  policy        ── watch ──┤                        └─► Cutter: connections that policy ends
+//!  policy        ── watch ──┤                        └─► Auditor: connections that policy denies
 //!  configuration ── watch ──┘
 //! ```
 //!
@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admission::{self, Admission, Grounds};
+use crate::audit::Auditor;
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::cluster::Health;
 use crate::cluster::lookup::Lookup;
@@ -44,7 +45,6 @@ use crate::config::Config;
 use crate::directory::Directories;
 use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
-use crate::enforcement::cutter::Cutter;
 use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
 use crate::ledger::Ledger;
@@ -86,15 +86,13 @@ pub struct Reconciler {
     health: Option<Health>,
     kept: Kept,
     kept_path: PathBuf,
-    cutter: Cutter,
+    auditor: Auditor,
     access: watch::Sender<Access>,
     /// Which word of the source this pass goes by, and which the tables follow.
     resolved_source: Option<String>,
     source_in_tables: Option<String>,
-    /// The policy that each pod's flows have, and after whose coming its connections were, or will be, looked at.
+    /// The policy that each pod's flows have.
     in_force: BTreeMap<SandboxKey, Arc<PodPolicy>>,
-    /// The same, once no connection is left that it denies, in hardware neither.
-    clean: BTreeMap<SandboxKey, Arc<PodPolicy>>,
     commands: mpsc::UnboundedReceiver<Command>,
     publish: watch::Sender<Arc<Published>>,
     metrics: Metrics,
@@ -132,7 +130,7 @@ pub struct Parts {
     /// `None`: files say it.
     pub lookup: Option<Lookup>,
     pub health: Option<Health>,
-    pub cutter: Cutter,
+    pub auditor: Auditor,
     /// Whose traffic is the node's own, for who compiles policies.
     pub access: watch::Sender<Access>,
     pub ledger: Ledger,
@@ -171,12 +169,11 @@ impl Reconciler {
             health: parts.health,
             kept,
             kept_path,
-            cutter: parts.cutter,
+            auditor: parts.auditor,
             access: parts.access,
             resolved_source: None,
             source_in_tables: None,
             in_force: BTreeMap::new(),
-            clean: BTreeMap::new(),
             commands,
             publish,
             metrics: parts.metrics,
@@ -215,7 +212,7 @@ impl Reconciler {
                 () = news::changed(&mut self.config) => {}
                 () = news::changed(&mut self.policies) => {}
                 () = health_changed(&mut self.health) => {}
-                Some(done) = self.cutter.done() => self.cut_done(done),
+                () = self.auditor.changed() => {}
                 () = self.ovs.changed() => {}
                 () = self.southbound.changed() => {}
                 () = self.edge.lost() => {}
@@ -324,8 +321,7 @@ impl Reconciler {
         self.established.remove(key);
         self.waits.remove(key);
         self.in_force.remove(key);
-        self.clean.remove(key);
-        self.cutter.forget(key);
+        self.auditor.forget(zone);
         self.flush.insert(zone);
     }
 

@@ -1,7 +1,7 @@
 //! Which connections a change of policy ends: those whose first packet the new policy denies.
 //!
 //! Established packets pass whatever the rules say, so a policy that became tighter reaches old connections only through
-//! this: their entries are deleted ([`Conntrack::delete`](crate::netlink::conntrack::Conntrack::delete)), and the next
+//! this, and so does one that a busy switch let in by rules that were no longer in force: their entries are deleted ([`Conntrack::delete`](crate::netlink::conntrack::Conntrack::delete)), and the next
 //! packet is a new connection's. Delete only after the new rules are in force, or the old ones let the connection begin
 //! again.
 //!
@@ -23,22 +23,24 @@ use crate::policy::{Direction, Packet, PodPolicy, decide};
 use crate::tuple::Tuple;
 
 /// Of the entries of a pod's own zone, those to delete. `addresses` are the pod's.
-///
-/// What the pod's address began is egress, all else ingress, whatever address it goes to (a group's, for instance). What
-/// goes from the pod to itself crosses the boundary both ways, and both must allow it.
 pub fn cut<'a>(
     addresses: &[IpAddr],
     policy: &PodPolicy,
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Vec<&'a Entry> {
-    let denied = |entry: &&Entry| {
-        let packet = entry.orig.packet();
-        let sends = addresses.contains(&packet.src);
-        let receives = !sends || addresses.contains(&packet.dst);
-        (sends && denies(policy, Direction::Egress, &packet))
-            || (receives && denies(policy, Direction::Ingress, &packet))
-    };
-    entries.into_iter().filter(denied).collect()
+    entries.into_iter().filter(|entry| is_denied(addresses, policy, &entry.orig)).collect()
+}
+
+/// Does this policy deny the connection that began so? `addresses` are the pod's, its link-local one among them.
+///
+/// What the pod's address began is egress, all else ingress, whatever address it goes to (a group's, for instance). What
+/// goes from the pod to itself crosses the boundary both ways, and both must allow it.
+pub fn is_denied(addresses: &[IpAddr], policy: &PodPolicy, orig: &Tuple) -> bool {
+    let packet = orig.packet();
+    let sends = addresses.contains(&packet.src);
+    let receives = !sends || addresses.contains(&packet.dst);
+    (sends && denies(policy, Direction::Egress, &packet))
+        || (receives && denies(policy, Direction::Ingress, &packet))
 }
 
 /// Of the entries of a zone, those that an answer to one that was cut has begun. `cut` are the reply tuples of those.

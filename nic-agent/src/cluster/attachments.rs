@@ -146,10 +146,16 @@ fn enforced(policy: Option<&PodStatus>, claim: &Claim) -> Condition {
     };
     match (&policy.closed, policy.settled, policy.egress_rule_set | policy.ingress_rule_set) {
         (Some(why), _, _) => of(ConditionStatus::False, "PolicyUnknown", &format!("nothing passes: {why}")),
-        (None, false, _) => of(
-            ConditionStatus::False,
-            "Settling",
-            "the rules are on their way into the tables, or connections that they deny are being ended",
+        (None, false, _) => {
+            let waits_for =
+                policy.unsettled.as_ref().map_or("its rules to be in the tables", |it| it.waits_for);
+            of(ConditionStatus::False, "Settling", &format!("waits for {waits_for}"))
+        }
+        (None, true, _) if policy.held.is_some() => of(
+            ConditionStatus::True,
+            "Enforced",
+            "no connection is left that policy denies; connections that were cut, or others that ended, are still held \
+             by a flow table whose sweeps are over",
         ),
         (None, true, 0) => of(ConditionStatus::True, "Unrestricted", "no policy restricts the pod"),
         (None, true, _) => of(ConditionStatus::True, "Enforced", "no connection is left that policy denies"),

@@ -146,7 +146,7 @@ mod tests {
                 (8, r#"{"id":0,"result":"ovn-controller 25.09.1\n","error":null}"#, "25.09.1"),
             ] {
                 let call = serde_json::json!({"id": 0, "method": "version", "params": []});
-                testing::daemon(dir.path(), (OVN, pid), call, 2, answer).await.unwrap();
+                testing::daemon(dir.path(), (OVN, pid), &[call.clone(), call], answer).await.unwrap();
                 let now = known.wait_for(|it| it.ovn.as_deref() == Some(version)).await.unwrap().clone();
                 assert_eq!(now, Daemons { ovs: None, ovn: Some(version.to_owned()) });
             }

@@ -1,18 +1,35 @@
 //! `ovs-vswitchd`'s control socket, the one that `ovs-appctl` uses, for the one question that nothing else answers, and
 //! the one order that nothing else takes: do the datapath's flows follow the OpenFlow tables as they are now? And: forget
-//! them, to make them anew, each with its next packet ([`forget_flows`]).
+//! them, to make them again, each with its next packet ([`forget_flows`]).
 //!
-//! A bundle that is committed has changed the tables; megaflows that were made from the old ones stay in the datapath,
-//! and in the eSwitch, until the revalidators have been round (`ofproto-dpif-upcall.c`). `revalidator/wait` returns when
-//! a round ends, also one that was under way: it may have passed a flow before the tables changed. The next one has not,
-//! so two are waited for.
+//! A bundle that is committed has changed the tables. Two things go on by the old ones for a while, the longer the busier
+//! the machine is: a handler translates up to 64 upcalls, each by the tables of that moment, and executes them together at
+//! the end (`recv_upcalls`, `handle_upcalls`), which sends packets, installs flows and commits connections; and megaflows
+//! stay in the datapath, and in the eSwitch, until the revalidators have been round. [`datapath_follows`] is a proof that
+//! both are over. The steps, with the functions' names (`ofproto-dpif.c`, `ofproto-dpif-upcall.c`, `unixctl.c`, OVS 3.5):
+//!
+//! 1. OVS has answered the bundle's commit, so `ofproto_run()` had committed it. Its main loop runs `type_run()`, then
+//!    `ofproto_run()`, then `unixctl_server_run()`.
+//! 2. A command is answered: by `unixctl_server_run()` of the iteration that committed, or of a later one.
+//! 3. A command on a *new* connection is answered. `unixctl_server_run()` accepts before it answers, and this connection was
+//!    made after the answer of 2: so it was accepted in a later iteration, in which `type_run()` ran after the commit.
+//!    That has seen `need_revalidate`, and `xlate_txn_commit()` in it has waited (`ovsrcu_synchronize()`) until each handler
+//!    has quiesced, which a handler does between two batches: what was translated before is executed. Then
+//!    `udpif_revalidate()` has moved `reval_seq`.
+//! 4. `revalidator/wait` is answered when a round ends, be it one that began before `reval_seq` moved.
+//! 5. A second one: the round that ends now began after 4, and it held every flow against the new tables, or deleted it.
+//!    (`type_run()` answers waits *before* it moves `reval_seq`: without 2 and 3 both could be of rounds before.)
+//!
+//! All by one process: one that was started meanwhile proves nothing of its predecessor's flows. What it does not prove:
+//! `revalidate()` skips a flow that a handler holds locked at that moment. The audit of connections ([`crate::audit`])
+//! covers that, and does not depend on when OVS did what.
 //!
 //! Flows are forgotten by a limit of none of them for a round of the revalidators: what is above twice the limit they all
 //! delete. A flow comes back as the tables say then, and the limit does by itself, to 1000 at least, with the end of the
 //! round. Other ways are no good: `revalidator/purge` ends ovs-vswitchd when a handler is just installing a flow ("Invalid
 //! ukey transition 6->5", seen with 3.5.0, twice in six); `dpctl/del-flow` leaves OVS believing for some rounds that the
 //! flow is there, and all its packets go to ovs-vswitchd meanwhile; `dpctl/mod-flow` could bring back what the tables no
-//! longer allow. Source: `udpif_run`, `upcall_unixctl_dump_wait`, `udpif_revalidator`, `revalidate`; ovs-vswitchd(8).
+//! longer allow. Source: `upcall_unixctl_dump_wait`, `udpif_revalidator`, `revalidate`; ovs-vswitchd(8).
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,14 +41,20 @@ const FORGET: Duration = Duration::from_mins(1);
 /// Whose socket it is.
 pub const DAEMON: &str = "ovs-vswitchd";
 
-/// Returns once the datapath follows the tables as they were when this was called.
-pub async fn revalidated(run_dir: &Path, deadline: Duration) -> Result<(), ControlError> {
+/// Returns once the datapath follows the tables as they were when this was called: what OVS had committed by then. However
+/// long that takes, up to `patience` for each answer.
+pub async fn datapath_follows(run_dir: &Path, patience: Duration) -> Result<(), ControlError> {
     let ovs = Unixctl::new(run_dir, DAEMON);
-    let rounds = async {
-        ovs.call("revalidator/wait", &[]).await?;
-        ovs.call("revalidator/wait", &[]).await.map(|_| ())
-    };
-    ovs.within(deadline, rounds).await
+    let proven_by = ovs.pid().await?;
+    for method in ["version", "version", "revalidator/wait", "revalidator/wait"] {
+        ovs.within(patience, ovs.call(method, &[])).await?;
+    }
+    let now = ovs.pid().await?;
+    if now == proven_by {
+        Ok(())
+    } else {
+        Err(ControlError::Restarted { daemon: DAEMON, before: proven_by, now })
+    }
 }
 
 /// Has all flows of the datapath, and of the hardware, deleted. A big table takes seconds.
@@ -69,18 +92,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_rounds_are_waited_for() {
+    async fn the_steps_of_the_proof_in_their_order() {
         let dir = tempfile::tempdir().unwrap();
-        let call = serde_json::json!({"id": 0, "method": "revalidator/wait", "params": []});
-        let server = daemon(dir.path(), (DAEMON, 4711), call, 2, r#"{"id":0,"result":"","error":null}"#);
-        revalidated(dir.path(), Duration::from_secs(5)).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(5), server).await.expect("two calls").unwrap();
+        let calls = ["version", "version", "revalidator/wait", "revalidator/wait"];
+        let server =
+            daemon(dir.path(), (DAEMON, 4711), &calls.map(call), r#"{"id":0,"result":"","error":null}"#);
+        datapath_follows(dir.path(), Duration::from_secs(5)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), server).await.expect("four connections").unwrap();
+    }
+
+    fn call(method: &str) -> serde_json::Value {
+        serde_json::json!({"id": 0, "method": method, "params": []})
+    }
+
+    #[tokio::test]
+    async fn what_another_process_says_is_no_proof() {
+        let dir = tempfile::tempdir().unwrap();
+        let answer = r#"{"id":0,"result":"","error":null}"#;
+        let first = daemon(dir.path(), (DAEMON, 4711), &["version", "version"].map(call), answer);
+        let path = dir.path().to_owned();
+        let proof = tokio::spawn(async move { datapath_follows(&path, Duration::from_secs(5)).await });
+        first.await.unwrap();
+        // Its socket is gone with it, or the next one has written its own number already.
+        let second = daemon(dir.path(), (DAEMON, 4712), &["revalidator/wait"; 2].map(call), answer);
+        let said = proof.await.unwrap().unwrap_err();
+        assert!(matches!(said, ControlError::Restarted { .. } | ControlError::Io { .. }), "{said}");
+        second.abort();
     }
 
     #[tokio::test]
     async fn without_ovs_it_says_where_it_looked() {
         let dir = tempfile::tempdir().unwrap();
-        let error = revalidated(dir.path(), Duration::from_secs(1)).await.unwrap_err().to_string();
+        let error = datapath_follows(dir.path(), Duration::from_secs(1)).await.unwrap_err().to_string();
         assert!(error.contains("ovs-vswitchd.pid"), "{error}");
     }
 }

@@ -32,6 +32,8 @@ pub enum ControlError {
     Refused { daemon: &'static str, what: String },
     #[error("no answer from {daemon} for {after:?}")]
     Silent { daemon: &'static str, after: Duration },
+    #[error("{daemon} was started again meanwhile: process {before} before, {now} now")]
+    Restarted { daemon: &'static str, before: u32, now: u32 },
 }
 
 /// A daemon, whether it runs or not.
@@ -98,7 +100,8 @@ impl Unixctl {
         }
     }
 
-    async fn socket(&self) -> Result<PathBuf, ControlError> {
+    /// Of the process that runs now, as its pid file says.
+    pub async fn pid(&self) -> Result<u32, ControlError> {
         let daemon = self.daemon;
         let pid_file = self.run_dir.join(format!("{daemon}.pid"));
         let text = tokio::fs::read_to_string(&pid_file).await.map_err(|source| ControlError::Pid {
@@ -106,9 +109,12 @@ impl Unixctl {
             path: pid_file.clone(),
             source,
         })?;
-        let pid: u32 =
-            text.trim().parse().map_err(|_| ControlError::NoPid { path: pid_file, text: text.clone() })?;
-        Ok(self.run_dir.join(format!("{daemon}.{pid}.ctl")))
+        text.trim().parse().map_err(|_| ControlError::NoPid { path: pid_file, text: text.clone() })
+    }
+
+    async fn socket(&self) -> Result<PathBuf, ControlError> {
+        let pid = self.pid().await?;
+        Ok(self.run_dir.join(format!("{}.{pid}.ctl", self.daemon)))
     }
 }
 
@@ -121,18 +127,19 @@ pub mod testing {
     use tokio::net::UnixListener;
     use tokio::task::JoinHandle;
 
-    /// To each of `calls`, which must be this one, the same answer in pieces. It ends by itself after the last.
+    /// To each of `calls`, which must come in this order, the same answer in pieces, on a connection of its own. It ends by
+    /// itself after the last.
     pub fn daemon(
         run_dir: &Path,
         (name, pid): (&str, u32),
-        call: serde_json::Value,
-        calls: usize,
+        calls: &[serde_json::Value],
         answer: &'static str,
     ) -> JoinHandle<()> {
         let listener = UnixListener::bind(run_dir.join(format!("{name}.{pid}.ctl"))).unwrap();
         std::fs::write(run_dir.join(format!("{name}.pid")), format!("{pid}\n")).unwrap();
+        let calls = calls.to_vec();
         tokio::spawn(async move {
-            for _ in 0..calls {
+            for call in calls {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = vec![0; 512];
                 let length = stream.read(&mut request).await.unwrap();
@@ -154,7 +161,7 @@ mod tests {
     async fn against(answer: &'static str) -> Result<String, ControlError> {
         let dir = tempfile::tempdir().unwrap();
         let call = serde_json::json!({"id": 0, "method": "list", "params": ["a", "b"]});
-        let server = testing::daemon(dir.path(), ("some-daemon", 4711), call, 1, answer);
+        let server = testing::daemon(dir.path(), ("some-daemon", 4711), &[call], answer);
         let result = Unixctl::new(dir.path(), "some-daemon").call("list", &["a", "b"]).await;
         server.await.unwrap();
         result

@@ -8,11 +8,11 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::pass::Outcome;
-use super::published::{PodStatus, PolicyStatus};
+use super::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 use crate::attachment::Attachment;
+use crate::audit::{Stage, Wanted};
 use crate::claim::SandboxKey;
 use crate::config::Config;
-use crate::enforcement::cutter::{Done, Job};
 use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
 use crate::management;
@@ -71,31 +71,31 @@ impl Reconciler {
         enforced
     }
 
-    /// The flows of all these are in the tables: connections that they deny end.
-    pub(super) fn in_tables(&mut self, enforced: &Enforcement) {
-        self.source_in_tables.clone_from(&self.resolved_source);
-        for attachment in self.ledger.attachments() {
-            let key = &attachment.claim.key;
-            let (Some(binding), Some(enforced)) = (&attachment.binding, enforced.get(key)) else { continue };
-            let policy = enforced.policy();
-            let before = self.in_force.insert(key.clone(), policy.clone());
-            if before.as_ref() == Some(&policy) {
-                continue;
-            }
-            // A pod that is new here has a zone that was empty when its first flow came.
-            let new = before.is_none() && !self.established.contains(key);
-            if new || (policy.egress.is_open() && policy.ingress.is_open()) {
-                self.clean.insert(key.clone(), policy);
-                continue;
-            }
-            info!(%key, pod = %attachment.claim.pod, "policy in the tables");
-            self.cutter.cut(Job {
-                key: key.clone(),
+    /// What the tables are to say, as far as it can be said of whom.
+    pub(super) fn to_audit(&self, enforced: &Enforcement) -> Vec<Wanted> {
+        let of = |attachment: &Attachment| {
+            let key = attachment.claim.key.clone();
+            let policy = enforced.get(&key)?.policy();
+            Some(Wanted {
                 zone: attachment.zone,
-                addresses: binding.ips.clone(),
+                key,
+                pod: attachment.claim.pod.to_string(),
+                addresses: attachment.binding.as_ref()?.sources(),
                 policy,
-                since: Instant::now(),
-            });
+            })
+        };
+        self.ledger.attachments().filter_map(of).collect()
+    }
+
+    /// The flows of all these are in the tables: connections that they deny end.
+    pub(super) fn in_tables(&mut self, wanted: Vec<Wanted>) {
+        self.source_in_tables.clone_from(&self.resolved_source);
+        for Wanted { key, policy, .. } in &wanted {
+            self.in_force.insert(key.clone(), policy.clone());
+        }
+        for key in self.auditor.in_tables(wanted) {
+            let pod = self.ledger.get(&key).map(|it| it.claim.pod.to_string());
+            info!(%key, pod, "policy in the tables");
         }
     }
 
@@ -107,6 +107,7 @@ impl Reconciler {
                 Enforced::Closed { why } => Some(why.clone()),
             };
             let in_force = self.in_force.get(key);
+            let progress = self.auditor.progress(attachment.zone, key);
             let (egress, ingress) = in_force.and_then(|it| self.edge.rule_sets(it)).unwrap_or_default();
             let reps = self.seen.as_ref().map(|seen| seen.reps.as_slice()).unwrap_or_default();
             let rep = reps.iter().find(|rep| rep.vf == Some(attachment.claim.vf));
@@ -119,7 +120,9 @@ impl Reconciler {
                 closed,
                 egress_rule_set: egress.0,
                 ingress_rule_set: ingress.0,
-                settled: in_force.is_some() && self.clean.get(key) == in_force,
+                settled: progress.as_ref().is_some_and(|it| it.stage == Stage::Settled),
+                unsettled: Unsettled::of(progress.as_ref()),
+                held: progress.and_then(|it| it.held).map(HeldStatus::from),
                 offload: rep.map(|rep| rep.offload.clone()).unwrap_or_default(),
             })
         };
@@ -159,13 +162,5 @@ impl Reconciler {
                 Err(error) => warn!(%error, "flows not offered anew"),
             }
         });
-    }
-
-    pub(super) fn cut_done(&mut self, done: Done) {
-        for (key, policy) in done.pods {
-            if self.in_force.get(&key) == Some(&policy) {
-                self.clean.insert(key, policy);
-            }
-        }
     }
 }

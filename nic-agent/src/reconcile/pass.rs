@@ -240,17 +240,20 @@ impl Reconciler {
             self.flush.remove(&zone);
             self.save();
         }
+        let wanted = self.to_audit(enforced);
         let pods = self.ledger.attachments().filter_map(|attachment| {
             let policy = enforced.get(&attachment.claim.key)?.policy();
             Some(edge::Pod { attachment, policy })
         });
-        match self.edge.sync(pods.collect()).await {
+        let pods = pods.collect();
+        self.auditor.coming(&wanted);
+        match self.edge.sync(pods).await {
             Ok(synced) => {
                 outcome.steps += synced.changes;
                 for error in synced.too_large {
                     outcome.failed("policy", error);
                 }
-                self.in_tables(enforced);
+                self.in_tables(wanted);
                 Ok(())
             }
             Err(e) => {

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::links::Offload;
 use crate::attachment::Binding;
+use crate::audit::{Held, PodProgress, Stage};
 use crate::claim::{Attached, Claim, SandboxKey};
 use crate::policy::Origins;
 
@@ -96,8 +97,57 @@ pub struct PodStatus {
     pub ingress_rule_set: u32,
     /// No connection is left, in hardware neither, that the policy denies.
     pub settled: bool,
+    /// What that waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Unsettled>,
+    /// Settled, and yet it was not shown that the hardware has let go of what was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldStatus>,
     /// Of the flows that enter at the pod's representor.
     pub offload: Offload,
+}
+
+/// Why a pod is not settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unsettled {
+    pub waits_for: &'static str,
+    /// For so long.
+    pub seconds: u64,
+    /// Since the rules were in the tables.
+    pub connections_cut: usize,
+}
+
+impl Unsettled {
+    /// `None` of a pod that is settled.
+    pub fn of(progress: Option<&PodProgress>) -> Option<Self> {
+        let Some(progress) = progress else {
+            let waits_for = "its rules to be in the tables";
+            return Some(Self { waits_for, seconds: 0, connections_cut: 0 });
+        };
+        let seconds = progress.since.elapsed().as_secs();
+        (progress.stage != Stage::Settled).then(|| Self {
+            waits_for: progress.stage.waits_for(),
+            seconds,
+            connections_cut: progress.cut,
+        })
+    }
+}
+
+/// Conntrack entries that no list has any more and that were not freed at the last look: of connections that were cut, or
+/// of others that went meanwhile. The sweeps in which the hardware lets go of those that were cut are over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldStatus {
+    pub entries: usize,
+    /// Since the last connection was cut.
+    pub seconds: u64,
+}
+
+impl From<Held> for HeldStatus {
+    fn from(held: Held) -> Self {
+        Self { entries: held.entries, seconds: held.since.elapsed().as_secs() }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -33,7 +33,7 @@ fn entry(src: IpAddr, dst: IpAddr, proto: u8, l4: L4) -> Entry {
     let orig = Tuple { src, dst, proto, l4 };
     let reply = Tuple { src: dst, dst: src, proto, l4 };
     let (zone, status, timeout) = (CtZone::new(7), Status::SEEN_REPLY, None);
-    Entry { zone, orig, reply, mark: 0, status, id: 1, timeout }
+    Entry { zone, orig, reply, mark: 0, status, id: 1, timeout, began: None }
 }
 
 fn transports() -> impl Strategy<Value = (u8, u8, L4)> {

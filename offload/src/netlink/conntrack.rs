@@ -42,11 +42,13 @@
 //! (`flow_offload_work_del`), `net/sched/act_ct.c`, `drivers/net/ethernet/mellanox/mlx5/core/en/tc_ct.c`. Seen on simnic,
 //! never on a BlueField.
 
+mod events;
 mod message;
 mod release;
 
 use std::time::{Duration, Instant};
 
+pub use events::{NewConnection, NewConnections};
 pub use release::Release;
 
 use super::error::{Errno, Error, Result};
@@ -73,6 +75,8 @@ pub struct Entry {
     pub id: u32,
     /// Until it is forgotten, if no packet comes. The kernel does not tell of one that a flow table has.
     pub timeout: Option<Duration>,
+    /// When it was made, since the Unix epoch. Only with `net.netfilter.nf_conntrack_timestamp=1`.
+    pub began: Option<Duration>,
 }
 
 /// `CTA_STATUS`.
@@ -119,23 +123,37 @@ impl Conntrack {
         NetlinkSocket::open(Protocol::Netfilter).map(|socket| Self { socket })
     }
 
+    /// Of all entries, or those of a zone, what `keep` makes of them, in no order. The kernel walks its whole table either
+    /// way, so one call for all zones costs less than one for each; and the same entry may come twice.
+    pub fn select<T>(
+        &mut self,
+        zone: Option<CtZone>,
+        keep: impl FnMut(Entry) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        match zone {
+            Some(zone) => self.dump(format_args!("list the connections of zone {zone}"), Some(zone), keep),
+            None => self.dump(format_args!("list all connections"), None, keep),
+        }
+    }
+
     fn dump<T>(
         &mut self,
         operation: std::fmt::Arguments<'_>,
         zone: Option<CtZone>,
-        keep: impl Fn(Entry) -> Option<T>,
+        mut keep: impl FnMut(Entry) -> Option<T>,
     ) -> Result<Vec<T>> {
         let payload = message::dump(zone).map_err(malformed(operation))?;
         self.socket.dump(operation, &Request::new(message::GET, 0, payload), |payload| {
-            message::entry(payload).map(&keep)
+            let entry = message::entry(payload)?;
+            // A kernel before 6.8 lists all zones, whatever is asked.
+            Ok(if zone.is_none() || entry.zone == zone { keep(entry) } else { None })
         })
     }
 
     /// The entries of a zone, of both IP versions, in order.
     pub fn entries(&mut self, zone: CtZone) -> Result<Vec<Entry>> {
         let operation = format_args!("list the connections of zone {zone}");
-        let mut entries =
-            self.dump(operation, Some(zone), |entry| Some(entry).filter(|entry| entry.zone == Some(zone)))?;
+        let mut entries = self.dump(operation, Some(zone), Some)?;
         // A dump that goes on in the middle of a bucket may tell some of it twice.
         entries.sort_unstable_by_key(|entry| (entry.orig, entry.id));
         entries.dedup_by_key(|entry| (entry.orig, entry.id));

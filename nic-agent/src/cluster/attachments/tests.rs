@@ -55,6 +55,8 @@ fn published(entries: Vec<Entry>, offload: &Offload) -> Published {
             egress_rule_set: 4,
             ingress_rule_set: 0,
             settled: true,
+            unsettled: None,
+            held: None,
             offload: offload.clone(),
         });
         published.attachments.insert(entry.claim.key.clone(), entry);

@@ -44,6 +44,8 @@ fn published(whys: &[&str]) -> Published {
         egress_rule_set: 0,
         ingress_rule_set: 0,
         settled: true,
+        unsettled: None,
+        held: None,
         offload: Offload { hardware: 1, software: whys.iter().map(software).collect() },
     };
     let mut published = Published::default();

@@ -21,6 +21,8 @@ fn pod(name: &str, offload: Offload) -> PodStatus {
         egress_rule_set: 1,
         ingress_rule_set: 0,
         settled: true,
+        unsettled: None,
+        held: None,
         offload,
     }
 }

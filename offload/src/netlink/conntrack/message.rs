@@ -10,6 +10,8 @@ use crate::tuple::{ICMP, ICMPV6, L4, Tuple};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1 << 8;
+/// Of a connection that is new or has changed; in the group of new ones, only the former.
+pub(super) const NEW: u16 = SUBSYSTEM;
 pub(super) const GET: u16 = SUBSYSTEM | 1;
 pub(super) const DELETE: u16 = SUBSYSTEM | 2;
 pub(super) const GET_STATS: u16 = SUBSYSTEM | 5;
@@ -23,7 +25,8 @@ const STATUS: u16 = 3;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const ID: u16 = 12;
-const ZONE: u16 = 18;
+pub(super) const ZONE: u16 = 18;
+const TIMESTAMP: u16 = 20;
 
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
@@ -39,6 +42,8 @@ const DST_PORT: u16 = 3;
 /// Id, type and code of ICMP, and three higher those of ICMPv6.
 const ICMP_FIRST: u16 = 4;
 const ICMPV6_FIRST: u16 = 7;
+
+const TIMESTAMP_START: u16 = 1;
 
 const STATS_ENTRIES: u16 = 1;
 
@@ -101,6 +106,7 @@ fn put_tuple(writer: &mut Writer, tuple: &Tuple) {
 pub(super) fn entry(payload: &[u8]) -> Result<Entry, Malformed> {
     let (mut orig, mut reply, mut id) = (None, None, None);
     let (mut zone, mut timeout, mut mark, mut status) = (None, None, 0, Status::default());
+    let mut began = None;
     for attribute in Attributes::after(payload, HEADER.len())? {
         let attribute = attribute?;
         match attribute.kind {
@@ -111,6 +117,7 @@ pub(super) fn entry(payload: &[u8]) -> Result<Entry, Malformed> {
             MARK => mark = be32(&attribute)?,
             ID => id = Some(be32(&attribute)?),
             ZONE => zone = CtZone::new(be16(&attribute)?),
+            TIMESTAMP => began = start(attribute.nested())?,
             _ => {}
         }
     }
@@ -123,7 +130,15 @@ pub(super) fn entry(payload: &[u8]) -> Result<Entry, Malformed> {
         status,
         id: id.ok_or_else(missing("id"))?,
         timeout,
+        began,
     })
+}
+
+fn start(timestamp: Attributes<'_>) -> Result<Option<Duration>, Malformed> {
+    let Some(start) = timestamp.find(TIMESTAMP_START)? else { return Ok(None) };
+    let octets = <[u8; 8]>::try_from(start.value)
+        .map_err(|_| Malformed::new(format!("a time of {} bytes", start.value.len())))?;
+    Ok(Some(Duration::from_nanos(u64::from_be_bytes(octets))))
 }
 
 fn tuple(attributes: Attributes<'_>) -> Result<Tuple, Malformed> {

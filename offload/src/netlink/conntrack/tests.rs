@@ -9,7 +9,7 @@ use crate::tuple::{GRE, ICMP, ICMPV6, L4, SCTP, TCP, UDP};
 /// From Linux 6.12; `conntrack -L -o id` showed there:
 /// tcp 6 298 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1234 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=1234
 /// [ASSURED] mark=5 zone=7 use=1 id=1287702702
-const TCP_ENTRY: &str = concat!(
+pub(super) const TCP_ENTRY: &str = concat!(
     "020000003400018014000180080001000a000001080002000a0000021c0002800500010006000000060002",
     "0004d2000006000300005000003400028014000180080001000a000002080002000a0000011c00028005000100060000000600020000",
     "5000000600030004d200000600120000070000080003000000000e080008000000000508000c004cc0c8ae08000b0000000001080007",
@@ -26,7 +26,7 @@ const ICMPV6_ENTRY: &str = concat!(
     "01080007000000001c",
 );
 
-fn tcp_entry() -> Entry {
+pub(super) fn tcp_entry() -> Entry {
     let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
     Entry {
         zone: CtZone::new(7),
@@ -36,6 +36,7 @@ fn tcp_entry() -> Entry {
         status: Status(0xe),
         id: 1_287_702_702,
         timeout: Some(Duration::from_secs(298)),
+        began: None,
     }
 }
 
@@ -49,6 +50,7 @@ fn icmpv6_entry() -> Entry {
         status: Status::CONFIRMED,
         id: 2_073_307_181,
         timeout: Some(Duration::from_secs(28)),
+        began: None,
     }
 }
 

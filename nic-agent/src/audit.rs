@@ -1,0 +1,117 @@
+//! Connections are held against the policy in force, again and again, whatever Open vSwitch did when.
+//!
+//! ```text
+//!  reconcile loop ── coming, in the tables ──► Zones ──┬──► listener: conntrack's NEW events   (early, may lose some)
+//!                                                      ├──► audit: a dump, every 4 s and when something asks for it
+//!  Open vSwitch ◄── proof: the datapath follows ───────┤        what policy denies is deleted, whenever it is found
+//!        the tables (ovs::control)                     └──► Progress ──► reconcile loop: `settled`
+//! ```
+//!
+//! Established packets pass whatever the rules say. A connection that a policy denies is there because the policy was
+//! another when it began, or because a busy switch let it begin by rules that were no longer in force (`ovs::control`
+//! says how). Nobody looks at it again, so this does: a denied connection is in conntrack no longer than one audit, and
+//! the hardware follows within one sweep of its flow table.
+//!
+//! A pod is *settled* when the tables have its rules, then Open vSwitch has shown that its datapath follows them, then an
+//! audit that began after that found nothing, and then the flow tables have let go of what was cut, or their sweeps are
+//! over ([`progress`]). What is found later is cut all the same, and the pod is not settled until the next audit that
+//! finds nothing.
+//!
+//! Runs beside the reconcile loop, which must not wait for it. What fails is tried again; until then nobody is settled.
+
+mod listener;
+mod look;
+mod progress;
+mod proof;
+mod worker;
+mod zones;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use offload::ids::CtZone;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::claim::SandboxKey;
+use crate::config::ZoneRange;
+use crate::metrics::Metrics;
+use crate::news;
+
+pub use progress::{Held, PodProgress, Stage};
+pub use zones::{Wanted, ZoneRules, Zones};
+
+/// What the worker has come to, by attachment.
+pub type Progress = std::collections::BTreeMap<SandboxKey, PodProgress>;
+
+/// The reconcile loop's end.
+#[derive(Debug)]
+pub struct Auditor {
+    zones: Zones,
+    /// Of the newest change of the tables.
+    version: u64,
+    publish: watch::Sender<Arc<Zones>>,
+    progress: watch::Receiver<Arc<Progress>>,
+}
+
+impl Auditor {
+    /// `range` are the zones that may be the pods'.
+    pub fn start(
+        run_dir: PathBuf,
+        range: ZoneRange,
+        metrics: Metrics,
+        cancel: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (publish, zones) = watch::channel(Arc::default());
+        let (report, progress) = watch::channel(Arc::default());
+        let worker = async move {
+            let (found, from_listener) = mpsc::channel(listener::WAITING);
+            let (prove, to_prove) = watch::channel(0);
+            let (proven, proofs) = watch::channel(proof::Proof::default());
+            let listener = listener::Listener { range, zones: zones.clone(), found, cancel: cancel.clone() };
+            // A thread of its own: the socket blocks.
+            std::thread::spawn(move || listener.run());
+            let prover = tokio::spawn(proof::run(run_dir, to_prove, proven, cancel.clone()));
+            worker::Worker::new(zones, prove, proofs, from_listener, report, metrics).run(cancel).await;
+            // It ends with the same token.
+            let _ = prover.await;
+        };
+        (Self { zones: Zones::new(), version: 0, publish, progress }, worker)
+    }
+
+    /// These rules are on their way into the tables: until [`Self::in_tables`] says that they are there, a packet may meet
+    /// them or those before.
+    pub fn coming(&mut self, wanted: &[Wanted]) {
+        if zones::coming(&mut self.zones, wanted) {
+            self.publish.send_replace(Arc::new(self.zones.clone()));
+        }
+    }
+
+    /// These rules, and no others, are in the tables. Returns those whose pod has other rules than before.
+    pub fn in_tables(&mut self, wanted: Vec<Wanted>) -> Vec<SandboxKey> {
+        let (changed, is_news) = zones::in_tables(&mut self.zones, wanted, &mut self.version);
+        if is_news {
+            self.publish.send_replace(Arc::new(self.zones.clone()));
+        }
+        changed
+    }
+
+    /// The pod is gone, and its zone will be another's.
+    pub fn forget(&mut self, zone: CtZone) {
+        if self.zones.remove(&zone).is_some() {
+            self.publish.send_replace(Arc::new(self.zones.clone()));
+        }
+    }
+
+    /// How far the pod's rules have come; `None` if they are not in the tables, or the worker has not seen that yet.
+    pub fn progress(&self, zone: CtZone, key: &SandboxKey) -> Option<PodProgress> {
+        let rules = self.zones.get(&zone).filter(|rules| rules.key == *key)?;
+        let progress = self.progress.borrow();
+        progress.get(key).filter(|it| it.version == rules.version).cloned()
+    }
+
+    /// Resolves when there is other progress.
+    pub async fn changed(&mut self) {
+        news::changed(&mut self.progress).await;
+    }
+}

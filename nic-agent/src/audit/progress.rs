@@ -1,0 +1,361 @@
+//! How far each pod's rules have come, and what is to be looked at next. Pure: it is told the time.
+//!
+//! ```text
+//!  in the tables ─► Unproven ── proof ─► Unaudited ── an audit that began after it found nothing ─► Releasing ─► Settled
+//!                                            ▲                                        (nothing was cut: at once) ▲  │
+//!                                            └───────────────── something was found ──────────────────────────────┴──┘
+//! ```
+//!
+//! An answer that was under way when its connection was cut may begin one of its own, the other way round, which policy
+//! mostly allows. So what was cut is remembered for a while, and its answers are cut as well; who begins such a connection
+//! again and again is not answering: it sends by itself, as its policy allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use offload::ids::CtZone;
+use offload::netlink::conntrack::{Deleted, Release, SWEEP};
+use offload::tuple::Tuple;
+
+use super::look::{Answers, Cut, Look, Scope};
+use super::proof::Proof;
+use super::zones::Zones;
+use crate::claim::SandboxKey;
+
+/// From the end of a complete audit to the next one. "At most 5 s", with room for a machine that is busy.
+pub const EVERY: Duration = Duration::from_secs(4);
+/// Between two looks at a pod that waits for Open vSwitch's proof.
+const UNPROVEN: Duration = Duration::from_millis(500);
+/// For an answer to arrive that was under way, where nothing is queued any more.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+/// Looks take at most this part of the time, the complete ones aside.
+const DUTY: u32 = 4;
+/// More zones than this are looked at by one walk through the table.
+const FEW: usize = 2;
+/// How long what was cut is remembered, for its answers, and how many of a zone.
+const REMEMBERED: Duration = Duration::from_secs(5);
+const MOST_REMEMBERED: usize = 1 << 16;
+/// An answer that comes back so often is none.
+const LOOKS: u8 = 5;
+/// For the hardware to let go: three sweeps are enough, and as many again for a machine that is busy.
+pub const PATIENCE: Duration = SWEEP.saturating_mul(6);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Unproven,
+    Unaudited,
+    Releasing,
+    Settled,
+}
+
+impl Stage {
+    /// What the pod waits for.
+    pub const fn waits_for(self) -> &'static str {
+        match self {
+            Self::Unproven => "Open vSwitch to show that its datapath follows the tables",
+            Self::Unaudited => "an audit that finds no connection that policy denies",
+            Self::Releasing => "the flow tables to let go of the connections that were cut",
+            Self::Settled => "nothing",
+        }
+    }
+}
+
+/// Conntrack entries that are in no list any more and yet not freed, at the last look: of connections that were cut, or of
+/// others that went. The sweeps that let go of those that were cut are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub entries: usize,
+    /// When the last connection was cut.
+    pub since: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodProgress {
+    pub version: u64,
+    pub stage: Stage,
+    /// In this stage.
+    pub since: Instant,
+    /// Connections, since the rules were in the tables.
+    pub cut: usize,
+    /// Not shown that the hardware has let go.
+    pub held: Option<Held>,
+}
+
+/// What is worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Denied connections were there. `late`: the pod was settled.
+    Found { pod: String, late: bool, cut: Cut },
+    /// Of a pod of which connections were cut.
+    Settled { pod: String, cut: usize, took: Duration, released: bool },
+}
+
+#[derive(Debug)]
+struct Pod {
+    key: SandboxKey,
+    name: String,
+    version: u64,
+    is_open: bool,
+    in_tables: Instant,
+    stage: Stage,
+    since: Instant,
+    is_looked_at: bool,
+    cut: usize,
+    last_cut: Option<Instant>,
+    answers: BTreeMap<Tuple, Answer>,
+    held: Option<Held>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    until: Instant,
+    times: u8,
+}
+
+/// What waits for the hardware.
+#[derive(Debug, Clone)]
+pub struct ToRelease {
+    pub zones: BTreeMap<CtZone, u64>,
+    pub deleted: Deleted,
+    pub patience: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    pods: BTreeMap<CtZone, Pod>,
+    proof: Proof,
+    /// End of the last look, and how long it took.
+    last: Option<(Instant, Duration)>,
+    last_full: Option<Instant>,
+    /// Something may have been missed.
+    is_full_wanted: bool,
+    /// Those whose hardware was not seen to let go are to be asked for again.
+    is_held_due: bool,
+}
+
+impl Book {
+    /// These are in the tables.
+    pub fn follow(&mut self, zones: &Zones, now: Instant) {
+        self.pods.retain(|zone, _| zones.contains_key(zone));
+        for (zone, rules) in zones {
+            let before = self.pods.remove(zone).filter(|pod| pod.key == rules.key);
+            let pod = match before {
+                Some(pod) if pod.version == rules.version => Pod { is_open: rules.is_open(), ..pod },
+                before => Pod {
+                    key: rules.key.clone(),
+                    name: rules.pod.clone(),
+                    version: rules.version,
+                    is_open: rules.is_open(),
+                    in_tables: rules.since,
+                    // Nothing can be denied.
+                    stage: if rules.is_open() { Stage::Settled } else { Stage::Unproven },
+                    since: now,
+                    is_looked_at: false,
+                    cut: 0,
+                    last_cut: before.as_ref().and_then(|it| it.last_cut),
+                    answers: before.map(|it| it.answers).unwrap_or_default(),
+                    held: None,
+                },
+            };
+            self.pods.insert(*zone, pod);
+        }
+        self.advance(now);
+    }
+
+    pub fn prove(&mut self, proof: Proof, now: Instant) {
+        self.proof = proof;
+        self.advance(now);
+    }
+
+    fn advance(&mut self, now: Instant) {
+        for pod in self.pods.values_mut().filter(|pod| pod.version <= self.proof.version) {
+            if pod.stage == Stage::Unproven {
+                pod.enter(Stage::Unaudited, now);
+            }
+        }
+    }
+
+    /// Events were lost.
+    pub fn want_all(&mut self) {
+        self.is_full_wanted = true;
+    }
+
+    /// A look failed: the next one is not before its time.
+    pub fn failed(&mut self, now: Instant, pause: Duration) {
+        self.last = Some((now, pause / DUTY));
+        self.last_full = Some(now);
+        self.is_full_wanted = true;
+    }
+
+    /// What was cut outside of a look, as it began.
+    pub fn heard(&mut self, cut: BTreeMap<CtZone, Cut>, now: Instant) -> Vec<Told> {
+        let found = cut.into_iter().filter_map(|(zone, cut)| self.found(zone, cut, now)).collect();
+        self.advance(now);
+        found
+    }
+
+    pub fn looked(&mut self, look: Look, now: Instant) -> Vec<Told> {
+        self.last = Some((now, look.took));
+        if look.is_full {
+            self.last_full = Some(now);
+            self.is_full_wanted = false;
+            self.is_held_due = true;
+        }
+        let Look { began, zones, mut cut, .. } = look;
+        let mut told = Vec::new();
+        for (zone, version) in zones {
+            let found = cut.remove(&zone).map(|cut| self.found(zone, cut, now));
+            let Some(pod) = self.pods.get_mut(&zone).filter(|pod| pod.version == version) else { continue };
+            pod.is_looked_at = true;
+            if let Some(found) = found {
+                told.extend(found);
+                continue;
+            }
+            pod.answers.retain(|_, answer| answer.until > now);
+            // Of what the look has not seen: what was let in before the proof, or is an answer under way.
+            let after_proof = self.proof.version >= version && self.proof.at.is_some_and(|at| began >= at);
+            let after_cut = pod.last_cut.is_none_or(|at| began >= at + UNDER_WAY);
+            if pod.stage == Stage::Unaudited && after_proof && after_cut {
+                if pod.cut == 0 {
+                    pod.enter(Stage::Settled, now);
+                } else {
+                    pod.enter(Stage::Releasing, now);
+                }
+            }
+        }
+        self.advance(now);
+        told
+    }
+
+    fn found(&mut self, zone: CtZone, cut: Cut, now: Instant) -> Option<Told> {
+        let pod = self.pods.get_mut(&zone)?;
+        for tuple in &cut.replies {
+            if pod.answers.len() < MOST_REMEMBERED {
+                pod.answers.entry(*tuple).or_insert(Answer { until: now, times: 0 }).until = now + REMEMBERED;
+            }
+        }
+        for tuple in &cut.answers {
+            if let Some(answer) = pod.answers.get_mut(tuple) {
+                answer.times += 1;
+                if answer.times >= LOOKS {
+                    pod.answers.remove(tuple);
+                }
+            }
+        }
+        pod.cut += cut.count();
+        pod.last_cut = Some(now);
+        let late = matches!(pod.stage, Stage::Settled) && !pod.is_open;
+        if pod.stage > Stage::Unaudited && !pod.is_open {
+            pod.held = None;
+            pod.enter(Stage::Unaudited, now);
+        }
+        Some(Told::Found { pod: pod.name.clone(), late, cut })
+    }
+
+    /// What is to be looked at next, and when. `None`: nothing that could be denied.
+    pub fn due(&self, now: Instant) -> Option<(Instant, Scope)> {
+        let judged = || self.pods.iter().filter(|(_, pod)| !pod.is_open || !pod.answers.is_empty());
+        judged().next()?;
+        let not_before = |pause: Duration| self.last.map_or(now, |(end, took)| end + pause.max(took * DUTY));
+        let full = match self.last_full {
+            Some(_) if self.is_full_wanted => not_before(Duration::ZERO),
+            Some(end) => end + EVERY,
+            None => now,
+        };
+        let at = |pod: &Pod| match pod.stage {
+            Stage::Unproven | Stage::Unaudited if !pod.is_looked_at => Some(not_before(Duration::ZERO)),
+            Stage::Unproven => Some(not_before(UNPROVEN)),
+            Stage::Unaudited => {
+                let answered = pod.last_cut.map_or(now, |at| at + UNDER_WAY);
+                Some(not_before(Duration::ZERO).max(answered))
+            }
+            Stage::Releasing | Stage::Settled => None,
+        };
+        let waiting: Vec<(CtZone, Instant)> =
+            judged().filter_map(|(zone, pod)| Some((*zone, at(pod)?))).collect();
+        let next = waiting.iter().map(|(_, at)| *at).fold(full, Instant::min);
+        // Those that are due a moment later come along.
+        let zones: BTreeSet<CtZone> =
+            waiting.into_iter().filter(|(_, at)| *at <= next.max(now)).map(|(zone, _)| zone).collect();
+        let scope = if full <= next.max(now) || zones.len() > FEW { Scope::All } else { Scope::Zones(zones) };
+        Some((next, scope))
+    }
+
+    /// Of what was cut lately.
+    pub fn answers(&self, now: Instant) -> Answers {
+        let of = |pod: &Pod| -> BTreeSet<Tuple> {
+            pod.answers.iter().filter(|(_, it)| it.until > now).map(|(tuple, _)| *tuple).collect()
+        };
+        let all = self.pods.iter().map(|(zone, pod)| (*zone, of(pod)));
+        all.filter(|(_, answers)| !answers.is_empty()).collect()
+    }
+
+    /// What has to be waited for; each is told once, and again after the next complete audit if the hardware was not seen
+    /// to let go.
+    pub fn to_release(&mut self) -> Option<ToRelease> {
+        let fresh = |pod: &&Pod| pod.stage == Stage::Releasing;
+        let held = |pod: &&Pod| pod.stage == Stage::Settled && pod.held.is_some();
+        let some = |which: &dyn Fn(&&Pod) -> bool, patience| {
+            let pods: Vec<_> = self.pods.iter().filter(|(_, pod)| which(pod)).collect();
+            let at = pods.iter().filter_map(|(_, pod)| pod.last_cut).max()?;
+            let zones = pods.iter().map(|(zone, pod)| (**zone, pod.version)).collect();
+            let cut = pods.iter().map(|(_, pod)| pod.cut).sum();
+            Some(ToRelease { zones, deleted: Deleted { deleted: cut, gone: 0, at }, patience })
+        };
+        if let Some(found) = some(&fresh, PATIENCE) {
+            return Some(found);
+        }
+        let found = if self.is_held_due { some(&held, Duration::ZERO) } else { None };
+        self.is_held_due = false;
+        found
+    }
+
+    pub fn released(&mut self, of: &ToRelease, release: Release, now: Instant) -> Vec<Told> {
+        let mut told = Vec::new();
+        for (zone, version) in &of.zones {
+            let current = |pod: &&mut Pod| {
+                pod.version == *version && pod.last_cut.is_some_and(|at| at <= of.deleted.at)
+            };
+            let Some(pod) = self.pods.get_mut(zone).filter(current) else { continue };
+            if pod.stage < Stage::Releasing {
+                continue;
+            }
+            pod.held = match release {
+                Release::Complete { .. } => None,
+                Release::Unproven { held, .. } => Some(Held { entries: held, since: of.deleted.at }),
+            };
+            if pod.stage == Stage::Releasing {
+                pod.enter(Stage::Settled, now);
+                told.push(Told::Settled {
+                    pod: pod.name.clone(),
+                    cut: pod.cut,
+                    took: now.saturating_duration_since(pod.in_tables),
+                    released: pod.held.is_none(),
+                });
+            }
+        }
+        told
+    }
+
+    pub fn progress(&self) -> impl Iterator<Item = (SandboxKey, PodProgress)> {
+        self.pods.values().map(|pod| {
+            let Pod { version, stage, since, cut, held, .. } = *pod;
+            (pod.key.clone(), PodProgress { version, stage, since, cut, held })
+        })
+    }
+
+    /// The newest version that has to be proven.
+    pub fn unproven(&self) -> Option<u64> {
+        self.pods.values().filter(|pod| pod.stage == Stage::Unproven).map(|pod| pod.version).max()
+    }
+}
+
+impl Pod {
+    fn enter(&mut self, stage: Stage, now: Instant) {
+        self.stage = stage;
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! The task between the reconcile loop, the listener, Open vSwitch's proof, and the audits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use offload::netlink::conntrack::{Conntrack, Release};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Progress;
+use super::listener::Heard;
+use super::look::{Cut, look};
+use super::progress::{Book, ToRelease, Told};
+use super::proof::Proof;
+use super::zones::Zones;
+use crate::metrics::{CauseLabel, Metrics};
+use crate::news;
+
+const RETRY: Duration = Duration::from_secs(1);
+
+pub struct Worker {
+    zones: watch::Receiver<Arc<Zones>>,
+    prove: watch::Sender<u64>,
+    proofs: watch::Receiver<Proof>,
+    heard: mpsc::Receiver<Heard>,
+    report: watch::Sender<Arc<Progress>>,
+    metrics: Metrics,
+    book: Book,
+    failing: bool,
+}
+
+type Released = (ToRelease, Result<Release, String>);
+
+impl Worker {
+    pub fn new(
+        zones: watch::Receiver<Arc<Zones>>,
+        prove: watch::Sender<u64>,
+        proofs: watch::Receiver<Proof>,
+        heard: mpsc::Receiver<Heard>,
+        report: watch::Sender<Arc<Progress>>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { zones, prove, proofs, heard, report, metrics, book: Book::default(), failing: false }
+    }
+
+    pub async fn run(mut self, cancel: CancellationToken) {
+        // One wait for the hardware at a time: each is a row of dumps.
+        let mut releases: JoinSet<Released> = JoinSet::new();
+        loop {
+            if releases.is_empty()
+                && let Some(wanted) = self.book.to_release()
+            {
+                releases.spawn_blocking(move || {
+                    let release = wait_until_released(&wanted);
+                    (wanted, release)
+                });
+            }
+            self.publish();
+            let due = self.book.due(Instant::now()).map(|(at, _)| tokio::time::Instant::from_std(at));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = news::changed(&mut self.zones) => self.follow(),
+                () = news::changed(&mut self.proofs) => {
+                    let proof = self.proofs.borrow_and_update().clone();
+                    self.book.prove(proof, Instant::now());
+                }
+                Some(heard) = self.heard.recv() => self.hear(heard),
+                Some(done) = releases.join_next() => match done {
+                    Ok((wanted, release)) => self.released(&wanted, release),
+                    Err(error) => warn!(%error, "waiting for the hardware ended"),
+                },
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
+                    tokio::select! {
+                        () = cancel.cancelled() => return,
+                        () = self.audit() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        let zones = self.zones.borrow_and_update().clone();
+        self.book.follow(&zones, Instant::now());
+        if let Some(version) = self.book.unproven() {
+            self.prove.send_if_modified(|wanted| {
+                let is_newer = version > *wanted;
+                *wanted = version.max(*wanted);
+                is_newer
+            });
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Lost => {
+                self.metrics.conntrack_events_lost.inc();
+                self.book.want_all();
+            }
+            Heard::Cut(cut) => {
+                let told = self.book.heard(cut, Instant::now());
+                self.tell(told, "event");
+            }
+        }
+    }
+
+    async fn audit(&mut self) {
+        let now = Instant::now();
+        let Some((_, scope)) = self.book.due(now) else { return };
+        // The newest rules: those that came while something else was under way count.
+        if self.zones.has_changed().unwrap_or(false) {
+            self.follow();
+        }
+        let (zones, answers) = (self.zones.borrow().clone(), self.book.answers(now));
+        let audit = tokio::task::spawn_blocking(move || look(&zones, &scope, &answers));
+        match audit.await.map_err(|e| e.to_string()).and_then(|look| look.map_err(|e| e.to_string())) {
+            Ok(look) => {
+                self.failing = false;
+                self.metrics.audit_seconds.observe(look.took.as_secs_f64());
+                self.metrics.audited.set(i64::try_from(look.judged).unwrap_or(i64::MAX));
+                debug!(full = look.is_full, judged = look.judged, took_ms = look.took.as_millis(), "audit");
+                let told = self.book.looked(look, Instant::now());
+                self.tell(told, "audit");
+            }
+            Err(error) => {
+                if !self.failing {
+                    warn!(error, "connections cannot be audited; trying again");
+                }
+                self.failing = true;
+                self.book.failed(Instant::now(), RETRY);
+            }
+        }
+    }
+
+    fn released(&mut self, wanted: &ToRelease, release: Result<Release, String>) {
+        let release = release.unwrap_or_else(|error| {
+            warn!(error, "not seen whether the hardware has let go");
+            Release::Unproven { after: wanted.deleted.at.elapsed(), held: wanted.deleted.deleted }
+        });
+        let told = self.book.released(wanted, release, Instant::now());
+        self.tell(told, "");
+    }
+
+    /// `by` is what found it.
+    fn tell(&self, told: Vec<Told>, by: &'static str) {
+        for told in told {
+            match told {
+                Told::Found { pod, late, cut } => self.found(&pod, late, &cut, by),
+                Told::Settled { pod, cut, took, released } => {
+                    info!(
+                        pod,
+                        connections = cut,
+                        took_ms = took.as_millis(),
+                        released,
+                        "connections cut that policy no longer allows"
+                    );
+                    self.metrics.tighten_seconds.observe(took.as_secs_f64());
+                }
+            }
+        }
+    }
+
+    fn found(&self, pod: &str, late: bool, cut: &Cut, by: &'static str) {
+        let oldest_ms = cut.oldest.map(|began| age(began).as_millis());
+        if late {
+            warn!(pod, connections = cut.count(), by, oldest_ms, marks = ?cut.marks, "denied connections of a settled pod cut");
+        } else {
+            debug!(pod, connections = cut.count(), by, oldest_ms, marks = ?cut.marks, "denied connections cut");
+        }
+        let cause = match (late, by) {
+            (_, "event") => "began-denied",
+            (true, _) => "settled",
+            (false, _) => "policy",
+        };
+        self.count(cause, cut.denied);
+        self.count("answer", cut.answers.len());
+    }
+
+    fn count(&self, cause: &'static str, connections: usize) {
+        if connections > 0 {
+            let counter = self.metrics.connections_cut.get_or_create(&CauseLabel { cause });
+            counter.inc_by(u64::try_from(connections).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn publish(&self) {
+        let progress: Progress = self.book.progress().collect();
+        self.report.send_if_modified(|before| {
+            let is_news = **before != progress;
+            if is_news {
+                *before = Arc::new(progress);
+            }
+            is_news
+        });
+    }
+}
+
+/// Of what began then, since the Unix epoch.
+fn age(began: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(began)
+}
+
+fn wait_until_released(wanted: &ToRelease) -> Result<Release, String> {
+    let mut conntrack = Conntrack::open().map_err(|e| e.to_string())?;
+    conntrack.wait_until_released(wanted.deleted, wanted.patience).map_err(|e| e.to_string())
+}

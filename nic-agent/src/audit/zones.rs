@@ -1,0 +1,186 @@
+//! What holds in each pod's conntrack zone: the rules in the tables, and those that are on their way into them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use offload::cut;
+use offload::ids::CtZone;
+use offload::policy::PodPolicy;
+use offload::tuple::Tuple;
+
+use crate::claim::SandboxKey;
+
+/// What the tables are to say of a pod.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub zone: CtZone,
+    pub key: SandboxKey,
+    /// The pod's name, for the log.
+    pub pod: String,
+    /// All that it may send from.
+    pub addresses: Vec<IpAddr>,
+    pub policy: Arc<PodPolicy>,
+}
+
+/// What the tables say of a pod.
+#[derive(Debug, Clone)]
+pub struct ZoneRules {
+    pub key: SandboxKey,
+    pub pod: String,
+    pub addresses: Vec<IpAddr>,
+    pub in_force: Arc<PodPolicy>,
+    /// Offered to Open vSwitch, which has not said whether it took them. Mostly none; several after failures.
+    pub coming: Vec<Arc<PodPolicy>>,
+    /// Grows with each change of the tables that concerns a pod.
+    pub version: u64,
+    /// When they were in the tables.
+    pub since: Instant,
+}
+
+pub type Zones = BTreeMap<CtZone, Arc<ZoneRules>>;
+
+impl ZoneRules {
+    /// Does every set of rules that the packet can have met deny the connection that began so?
+    pub fn denies(&self, orig: &Tuple) -> bool {
+        std::iter::once(&self.in_force)
+            .chain(&self.coming)
+            .all(|policy| cut::is_denied(&self.addresses, policy, orig))
+    }
+
+    /// Is there nothing that could be denied?
+    pub fn is_open(&self) -> bool {
+        std::iter::once(&self.in_force)
+            .chain(&self.coming)
+            .any(|policy| policy.egress.is_open() && policy.ingress.is_open())
+    }
+}
+
+/// Returns whether anything changed. A pod whose rules were never in the tables is not judged until they are.
+pub fn coming(zones: &mut Zones, wanted: &[Wanted]) -> bool {
+    let mut is_news = false;
+    for wanted in wanted {
+        let Some(rules) = zones.get_mut(&wanted.zone).filter(|rules| rules.key == wanted.key) else {
+            continue;
+        };
+        if rules.in_force != wanted.policy && !rules.coming.contains(&wanted.policy) {
+            Arc::make_mut(rules).coming.push(wanted.policy.clone());
+            is_news = true;
+        }
+    }
+    is_news
+}
+
+/// Returns the attachments whose rules changed, and whether anything did. `version` grows if a pod has other rules, or
+/// other addresses that they apply to.
+pub fn in_tables(zones: &mut Zones, wanted: Vec<Wanted>, version: &mut u64) -> (Vec<SandboxKey>, bool) {
+    let next = *version + 1;
+    let mut changed = Vec::new();
+    let mut is_news = false;
+    for wanted in wanted {
+        let Wanted { zone, key, pod, addresses, policy } = wanted;
+        let before = zones.get(&zone).filter(|rules| rules.key == key);
+        if let Some(rules) = before
+            && rules.in_force == policy
+            && rules.addresses == addresses
+        {
+            if !rules.coming.is_empty() {
+                let rules = ZoneRules { coming: Vec::new(), ..ZoneRules::clone(rules) };
+                zones.insert(zone, Arc::new(rules));
+                is_news = true;
+            }
+            continue;
+        }
+        changed.push(key.clone());
+        let rules = ZoneRules {
+            key,
+            pod,
+            addresses,
+            in_force: policy,
+            coming: Vec::new(),
+            version: next,
+            since: Instant::now(),
+        };
+        zones.insert(zone, Arc::new(rules));
+    }
+    if !changed.is_empty() {
+        *version = next;
+    }
+    (changed.clone(), is_news || !changed.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use offload::policy::{Action, Origin, PrefixSet, Rule, Rules, Tier, Traffic};
+    use offload::tuple::{L4, UDP};
+
+    use super::*;
+    use crate::enforcement;
+
+    fn zone(number: u16) -> CtZone {
+        CtZone::new(number).unwrap()
+    }
+
+    fn wanted(policy: &Arc<PodPolicy>, sandbox: &str) -> Wanted {
+        Wanted {
+            zone: zone(7),
+            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() },
+            pod: "a/b".to_owned(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            policy: policy.clone(),
+        }
+    }
+
+    fn from(peer: &str) -> Arc<PodPolicy> {
+        let peers: PrefixSet = [peer.parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
+        let rule = Rule { action: Action::Allow, peers, traffic: Traffic::Any, origin: Origin(1) };
+        let tier = Tier { rules: vec![rule], otherwise: Action::Deny, origin: Origin(2) };
+        Arc::new(PodPolicy { ingress: Rules { tiers: vec![tier] }, ..PodPolicy::default() })
+    }
+
+    fn datagram(src: &str) -> Tuple {
+        let (src, dst) = (src.parse().unwrap(), "10.0.0.1".parse().unwrap());
+        Tuple { src, dst, proto: UDP, l4: L4::Ports { src: 4000, dst: 53 } }
+    }
+
+    #[test]
+    fn while_rules_are_on_their_way_only_what_both_deny_is_denied() {
+        let (a, b) = (from("10.0.0.2/32"), from("10.0.0.3/32"));
+        let (mut zones, mut version) = (Zones::new(), 0);
+        assert!(!coming(&mut zones, &[wanted(&a, "s")]), "never in the tables: not judged");
+        assert_eq!(in_tables(&mut zones, vec![wanted(&a, "s")], &mut version).0.len(), 1);
+        let denied = |zones: &Zones| {
+            ["10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|src| zones[&zone(7)].denies(&datagram(src)))
+        };
+        assert_eq!(denied(&zones), [false, true, true]);
+        assert!(coming(&mut zones, &[wanted(&b, "s")]));
+        assert!(!coming(&mut zones, &[wanted(&b, "s")]), "no news");
+        assert_eq!(denied(&zones), [false, false, true]);
+        // It failed, and was called off.
+        assert_eq!(in_tables(&mut zones, vec![wanted(&a, "s")], &mut version), (vec![], true));
+        assert_eq!((denied(&zones), version), ([false, true, true], 1));
+        coming(&mut zones, &[wanted(&b, "s")]);
+        assert_eq!(in_tables(&mut zones, vec![wanted(&b, "s")], &mut version).0.len(), 1);
+        assert_eq!((denied(&zones), version), ([true, false, true], 2));
+    }
+
+    #[test]
+    fn a_zone_that_is_anothers_begins_again() {
+        let policy = from("10.0.0.2/32");
+        let (mut zones, mut version) = (Zones::new(), 0);
+        in_tables(&mut zones, vec![wanted(&policy, "s")], &mut version);
+        assert_eq!(in_tables(&mut zones, vec![wanted(&policy, "s")], &mut version), (vec![], false));
+        assert!(!coming(&mut zones, &[wanted(&from("10.0.0.9/32"), "t")]), "another pod's");
+        in_tables(&mut zones, vec![wanted(&policy, "t")], &mut version);
+        assert_eq!((zones[&zone(7)].version, &*zones[&zone(7)].key.sandbox), (2, "t"));
+        let moved = Wanted { addresses: vec!["10.0.0.9".parse().unwrap()], ..wanted(&policy, "t") };
+        in_tables(&mut zones, vec![moved], &mut version);
+        assert_eq!(zones[&zone(7)].version, 3, "the same rules, for other addresses");
+        assert!(!zones[&zone(7)].is_open());
+        in_tables(&mut zones, vec![wanted(&Arc::default(), "t")], &mut version);
+        assert!(zones[&zone(7)].is_open());
+        in_tables(&mut zones, vec![wanted(&Arc::new(enforcement::closed()), "t")], &mut version);
+        assert!(!zones[&zone(7)].is_open());
+    }
+}
