@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bench::Bench;
 use offload::cut::cut;
 use offload::ids::CtZone;
-use offload::netlink::conntrack::{Conntrack, Entry, Release, Status};
+use offload::netlink::conntrack::{Conntrack, Entry, NewConnection, NewConnections, Release, Status};
 use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
 use offload::tuple::{L4, SCTP, TCP, UDP};
 use oracle::{insert, listed, ours};
@@ -128,6 +128,59 @@ fn vm_only_the_named_entry_goes() {
     assert!(release.is_complete(), "{release:?}");
     one.turn();
     assert_eq!(to_port(&conntrack.entries(zone(ZONE)).unwrap(), TCP, 80).orig, gone.orig);
+}
+
+/// All that is told until nothing comes for a second.
+fn told(socket: &mut NewConnections) -> Vec<NewConnection> {
+    let mut told = Vec::new();
+    loop {
+        let more = socket.wait(Duration::from_secs(1)).unwrap();
+        if more.is_empty() {
+            return told;
+        }
+        told.extend(more);
+    }
+}
+
+/// Of the zones asked for, whether by a tool or by packets that the NIC's TC rules commit; and what is lost is told.
+#[test]
+fn vm_new_connections_are_told_by_zone() {
+    let mut bench = Bench::new();
+    let pods = Pods::new(&mut bench);
+    let mut socket = NewConnections::open(zone(ZONE)..=zone(ZONE)).unwrap();
+    let udp = [Udp::open(V4[1], 53), Udp::open(V6[1], 53)];
+    let mut tcp = Tcp::open(V4[1], 80);
+    let turn = || {
+        udp.iter().for_each(Udp::turn);
+        tcp.turn();
+    };
+    until("three connections in hardware", turn, || pods.in_hardware().len() == 6);
+    for other in [ZONE - 1, ZONE + 1] {
+        insert(&format!("-w {other} -s 10.9.0.1 -d 10.9.0.2 -p udp --sport 1 --dport 2 -u UNSET"));
+    }
+    insert("-s 10.9.0.1 -d 10.9.0.2 -p udp --sport 1 --dport 2 -u UNSET");
+    insert(&format!("-w {ZONE} -s 10.9.0.1 -d 10.9.0.2 -p udp --sport 1 --dport 2 -m 7 -u UNSET"));
+    let began: Vec<Entry> = told(&mut socket)
+        .into_iter()
+        .map(|it| match it {
+            NewConnection::Began(entry) => entry,
+            NewConnection::Lost => panic!("nothing was lost"),
+        })
+        .collect();
+    // As they were when they began: the same but for what became of them.
+    let key = |seen: &oracle::Seen| (seen.0, seen.1, seen.2, seen.4);
+    let mut keys: Vec<_> = began.iter().map(ours).map(|seen| key(&seen)).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, listed(Some(ZONE)).iter().map(key).collect::<Vec<_>>());
+    assert_eq!(keys.len(), 4, "{began:#?}");
+    assert!(began.iter().any(|it| it.mark == 7), "{began:#?}");
+
+    let mut small = NewConnections::with_buffer(zone(ZONE)..=zone(ZONE), 2048).unwrap();
+    for port in 1..60 {
+        insert(&format!("-w {ZONE} -s 10.9.0.1 -d 10.9.0.3 -p udp --sport {port} --dport 2 -u UNSET"));
+    }
+    let told = told(&mut small);
+    assert!(told.contains(&NewConnection::Lost) && told.len() < 60, "{told:?}");
 }
 
 /// Ends what runs beside a test, however the test ends.
