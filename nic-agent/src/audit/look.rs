@@ -58,6 +58,16 @@ impl Cut {
         *self.marks.entry(entry.mark).or_default() += 1;
     }
 
+    /// What was found later, to be told together.
+    pub fn merge(&mut self, later: Self) {
+        self.denied += later.denied;
+        self.answers.extend(later.answers);
+        self.oldest = self.oldest.into_iter().chain(later.oldest).min();
+        for (mark, connections) in later.marks {
+            *self.marks.entry(mark).or_default() += connections;
+        }
+    }
+
     pub fn count(&self) -> usize {
         self.denied + self.answers.len()
     }

@@ -1,5 +1,6 @@
 //! The task between the reconcile loop, the listener, Open vSwitch's proof, and the audits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,7 @@ use crate::metrics::{CauseLabel, Metrics};
 use crate::news;
 
 const RETRY: Duration = Duration::from_secs(1);
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Worker {
     zones: watch::Receiver<Arc<Zones>>,
@@ -29,6 +31,9 @@ pub struct Worker {
     metrics: Metrics,
     book: Book,
     failing: bool,
+    /// What was found and is not in the log yet, by pod, and whether the pod was settled: who floods must not fill the log.
+    unlogged: BTreeMap<String, (bool, Cut)>,
+    logged: Instant,
 }
 
 type Released = (ToRelease, Result<Release, String>);
@@ -42,7 +47,19 @@ impl Worker {
         report: watch::Sender<Arc<Progress>>,
         metrics: Metrics,
     ) -> Self {
-        Self { zones, prove, proofs, heard, report, metrics, book: Book::default(), failing: false }
+        let (book, unlogged) = (Book::default(), BTreeMap::new());
+        Self {
+            zones,
+            prove,
+            proofs,
+            heard,
+            report,
+            metrics,
+            book,
+            failing: false,
+            unlogged,
+            logged: Instant::now(),
+        }
     }
 
     pub async fn run(mut self, cancel: CancellationToken) {
@@ -58,6 +75,9 @@ impl Worker {
                 });
             }
             self.publish();
+            if self.logged.elapsed() >= LOG_EVERY {
+                self.log();
+            }
             let due = self.book.due(Instant::now()).map(|(at, _)| tokio::time::Instant::from_std(at));
             tokio::select! {
                 biased;
@@ -145,11 +165,12 @@ impl Worker {
     }
 
     /// `by` is what found it.
-    fn tell(&self, told: Vec<Told>, by: &'static str) {
+    fn tell(&mut self, told: Vec<Told>, by: &'static str) {
         for told in told {
             match told {
-                Told::Found { pod, late, cut } => self.found(&pod, late, &cut, by),
+                Told::Found { pod, late, cut } => self.found(pod, late, cut, by),
                 Told::Settled { pod, cut, took, released } => {
+                    self.log();
                     info!(
                         pod,
                         connections = cut,
@@ -163,13 +184,7 @@ impl Worker {
         }
     }
 
-    fn found(&self, pod: &str, late: bool, cut: &Cut, by: &'static str) {
-        let oldest_ms = cut.oldest.map(|began| age(began).as_millis());
-        if late {
-            warn!(pod, connections = cut.count(), by, oldest_ms, marks = ?cut.marks, "denied connections of a settled pod cut");
-        } else {
-            debug!(pod, connections = cut.count(), by, oldest_ms, marks = ?cut.marks, "denied connections cut");
-        }
+    fn found(&mut self, pod: String, late: bool, cut: Cut, by: &'static str) {
         let cause = match (late, by) {
             (_, "event") => "began-denied",
             (true, _) => "settled",
@@ -177,6 +192,31 @@ impl Worker {
         };
         self.count(cause, cut.denied);
         self.count("answer", cut.answers.len());
+        debug!(pod, late, by, connections = cut.count(), "denied connections cut");
+        let (was_late, unlogged) = self.unlogged.entry(pod).or_default();
+        *was_late |= late;
+        unlogged.merge(cut);
+    }
+
+    fn log(&mut self) {
+        self.logged = Instant::now();
+        for (pod, (late, cut)) in std::mem::take(&mut self.unlogged) {
+            // Without the kernel's time stamps (nf_conntrack_timestamp) only a complete audit bounds it.
+            let oldest_ms = cut.oldest.map(|began| age(began).as_millis());
+            let (connections, answers, marks) = (cut.denied, cut.answers.len(), cut.marks);
+            if late {
+                warn!(
+                    pod,
+                    connections,
+                    answers,
+                    oldest_ms,
+                    ?marks,
+                    "a settled pod had connections that its policy denies; cut"
+                );
+            } else {
+                info!(pod, connections, answers, oldest_ms, ?marks, "connections that policy denies cut");
+            }
+        }
     }
 
     fn count(&self, cause: &'static str, connections: usize) {

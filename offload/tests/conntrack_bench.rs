@@ -1,0 +1,195 @@
+//! What it costs to hold all connections against a policy, beside `conntrack -L`; and what new connections cost when somebody
+//! listens to them, and when they bear a mark. Runs in the lab VM, as root. Ends with a line for each figure, `bench`, name,
+//! ours, peer, ratio, goal, between tabs. `[ROUNDS]`
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![forbid(unsafe_code)]
+
+#[path = "netlink_vm/bench.rs"]
+#[allow(dead_code, reason = "shared with another target")]
+mod bench;
+#[path = "conntrack_vm/pods.rs"]
+#[allow(dead_code, reason = "shared with another target")]
+mod pods;
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bench::{Bench, run};
+use offload::cut::is_denied;
+use offload::ids::CtZone;
+use offload::netlink::conntrack::{Conntrack, NewConnections};
+use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
+use pods::{Pods, V4, ZONE, inside};
+
+/// New connections in one round.
+const NEW: u16 = 2000;
+const RULES: u32 = 20;
+
+/// One pod: twenty rules for one peer each, then the rest of 10.0.0.0/8, so that every entry is judged to the end and none is
+/// denied.
+fn policy() -> PodPolicy {
+    let rule = |net: ipnet::IpNet| Rule {
+        action: Action::Allow,
+        peers: [net].into_iter().collect::<PrefixSet>(),
+        traffic: Traffic::Any,
+        origin: Origin(1),
+    };
+    let one = |n| ipnet::IpNet::new(Ipv4Addr::from(0x0b00_0000 + n).into(), 32).unwrap();
+    let rules = (0..RULES).map(|n| rule(one(n))).chain(["10.0.0.0/8".parse().map(rule).unwrap()]);
+    let rules =
+        Rules { tiers: vec![Tier { rules: rules.collect(), otherwise: Action::Deny, origin: Origin(2) }] };
+    PodPolicy { egress: rules.clone(), ingress: rules }
+}
+
+fn fill(connections: u32) {
+    let file = std::env::temp_dir().join("bench-conntrack");
+    let mut lines = String::new();
+    for n in 0..connections {
+        let (src, port) = (Ipv4Addr::from(0x0a10_0000 + n / 1000), n % 1000 + 1);
+        let zone = 1000 + n % 32;
+        writeln!(
+            lines,
+            "-A -w {zone} -t 3600 -u SEEN_REPLY -s {src} -d 10.9.0.2 -p udp --sport {port} --dport 53"
+        )
+        .unwrap();
+    }
+    std::fs::write(&file, lines).unwrap();
+    run(&format!("conntrack -R {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert!(Conntrack::open().unwrap().kept().unwrap() >= connections, "all of them are there");
+}
+
+/// As `nic-agent`'s audit does: one dump of all zones, each entry judged.
+fn audit(policy: &PodPolicy, expected: usize) -> Duration {
+    let own = [IpAddr::from([10, 9, 0, 2])];
+    let start = Instant::now();
+    let mut judged = 0;
+    let denied = Conntrack::open()
+        .unwrap()
+        .select(None, |entry| {
+            judged += 1;
+            is_denied(&own, policy, &entry.orig).then_some(entry)
+        })
+        .unwrap();
+    let took = start.elapsed();
+    assert!(denied.is_empty() && judged >= expected, "{judged} judged, {} denied", denied.len());
+    took
+}
+
+fn tool() -> Duration {
+    let start = Instant::now();
+    run("conntrack -L");
+    start.elapsed()
+}
+
+/// Two seconds' worth of datagrams, each the first of its connection. Returns when all are committed.
+fn connections(first: u16) -> Duration {
+    let start = Instant::now();
+    inside(0, || {
+        for port in first..first + NEW {
+            let socket = UdpSocket::bind((V4[0], port)).unwrap();
+            socket.send_to(b"x", (V4[1], 9)).unwrap();
+        }
+    });
+    let mut conntrack = Conntrack::open().unwrap();
+    let zone = CtZone::new(ZONE).unwrap();
+    while conntrack.count(zone).unwrap() < usize::from(NEW) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+fn forget() {
+    run(&format!("conntrack -D -w {ZONE}"));
+}
+
+/// The same while a listener reads all events; until it has.
+fn heard() -> Duration {
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let zone = CtZone::new(ZONE).unwrap();
+    let mut socket = NewConnections::open(zone..=zone).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                count.fetch_add(socket.wait(Duration::from_millis(100)).unwrap().len(), Ordering::Relaxed);
+            }
+        });
+        let start = Instant::now();
+        connections(20_000);
+        while count.load(Ordering::Relaxed) < usize::from(NEW) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let took = start.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        took
+    })
+}
+
+fn commit_with(mark: &str) {
+    Pods::close();
+    for (i, pref, protocol) in [(0, 11, "ip"), (0, 12, "ipv6"), (1, 11, "ip"), (1, 12, "ipv6")] {
+        run(&format!(
+            "tc filter add dev pf0vf{i} ingress chain 1 pref {pref} protocol {protocol} flower ct_state +trk+new action ct commit zone {ZONE} {mark} pipe action mirred egress redirect dev pf0vf{}",
+            1 - i
+        ));
+    }
+}
+
+fn best(rounds: u32, mut measure: impl FnMut() -> Duration) -> Duration {
+    (0..rounds).map(|_| measure()).min().unwrap()
+}
+
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(5);
+    let mut lines = Vec::new();
+    let mut bench = Bench::new();
+    // Of all namespaces, to be set in the first one only.
+    run("nsenter -t 1 -n sysctl -q -w net.netfilter.nf_conntrack_max=300000");
+    let policy = policy();
+    for connections in [0, 10_000, 100_000] {
+        if connections > 0 {
+            fill(connections);
+        }
+        let expected = usize::try_from(connections).unwrap();
+        let (ours, tool) = (best(rounds, || audit(&policy, expected)), best(rounds, tool));
+        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+        let ratio = ours.as_secs_f64() / tool.as_secs_f64();
+        lines.push(format!(
+            "bench\taudit of {connections} connections: ours, conntrack -L\t{}\t{}\t{ratio:.2}\t-",
+            ms(ours),
+            ms(tool)
+        ));
+        if connections > 0 {
+            run("conntrack -F");
+        }
+    }
+    let _pods = Pods::new(&mut bench);
+    let plain = best(rounds, || {
+        let took = connections(20_000);
+        forget();
+        took
+    });
+    let listening = best(rounds, || {
+        let took = heard();
+        forget();
+        took
+    });
+    commit_with("mark 5/0xffffff");
+    let marked = best(rounds, || {
+        let took = connections(20_000);
+        forget();
+        took
+    });
+    for (name, time) in [("with somebody listening", listening), ("with a mark", marked)] {
+        let rate = |time: Duration| f64::from(NEW) / time.as_secs_f64();
+        lines.push(format!(
+            "bench\tnew connections, {name}: so, without\t{:.0}/s\t{:.0}/s\t{:.2}\t-",
+            rate(time),
+            rate(plain),
+            rate(time) / rate(plain)
+        ));
+    }
+    println!("{}", lines.join("\n"));
+}
