@@ -25,9 +25,11 @@ REFERENCE_SECONDS = 1.0
 MOST_PLACES = 3
 # Of a lab's minute on the reference machine its processor works so much. The rest is waiting, and takes as long on any machine.
 BUSY = 2 / 3
-# So much of a place may be missing: the measurement is no better than that, and three are right where two processors are as fast
-# as the reference machine's.
-TOLERANCE = 0.25
+# Labs may ask for so many times what processors there are, and then each takes so many times longer than alone. Less than one
+# leaves processors idle, and the run is longer for it.
+MOST_CONTENTION = 1.5
+# What tests take may be so much more than what deadlines are longer: the measurement is no better than that.
+TOLERANCE = 1.1
 # A factor this large says that something else is wrong. Who waits longer finds out later.
 MOST_PATIENCE = 6.0
 LONGEST = 30 * REFERENCE_SECONDS
@@ -43,15 +45,18 @@ class Speed:
 
     @property
     def places(self):
-        """How many labs, or lanes of tests, may be at work at a time without waiting for each other's processor more than they
-        do on the reference machine."""
+        """How many labs, or lanes of tests, may be at work at a time. On the reference machine three ask for just what there is."""
+        return max(number for number in range(1, MOST_PLACES + 1) if number == 1 or self.is_room_for(number))
+
+    def is_room_for(self, labs):
         busy = BUSY * self.slowness / (BUSY * self.slowness + 1 - BUSY)
-        return max(1, min(MOST_PLACES, math.floor(self.processors / busy + TOLERANCE)))
+        contention = labs * busy / self.processors
+        return contention <= MOST_CONTENTION and self.slowness * max(1, contention) <= self.longer * TOLERANCE
 
     @property
     def jobs(self):
         """How many compilers at a time keep the processors busy."""
-        return max(1, math.floor(self.processors + TOLERANCE))
+        return max(1, round(self.processors))
 
     @property
     def builds(self):
@@ -60,10 +65,13 @@ class Speed:
 
     @property
     def patience(self):
+        return round(min(MOST_PATIENCE, self.longer), 1)
+
+    @property
+    def longer(self):
         """How many times longer something may take than on the reference machine: a control plane runs beside a lab, and what is
         built beside both. A faster machine is not held to less."""
-        lacking = REFERENCE_PROCESSORS / min(REFERENCE_PROCESSORS, self.processors)
-        return round(max(1.0, min(MOST_PATIENCE, self.slowness * lacking)), 1)
+        return max(1.0, self.slowness * REFERENCE_PROCESSORS / min(REFERENCE_PROCESSORS, self.processors))
 
     def __str__(self):
         some = "1 place" if self.places == 1 else f"{self.places} places"
@@ -184,7 +192,7 @@ def text_of(path):
 def measure(processors, rounds=3):
     """How long an emulated second takes. The middle of three: something may come between one of them."""
     # Who may have half a processor works half the time: that is no slowness of what is there.
-    at_once, share = max(1, math.floor(processors + TOLERANCE)), min(1.0, processors)
+    at_once, share = max(1, math.floor(processors)), min(1.0, processors)
     with tempfile.TemporaryDirectory(prefix="drawbridge-speed.") as directory:
         image = f"{directory}/second"
         # One second on the reference machine, two thirds of it for code as it stands and one for code that is new.

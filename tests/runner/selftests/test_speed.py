@@ -13,12 +13,15 @@ class WhatFollows(unittest.TestCase):
             machine = Speed(2, slowness)
             self.assertEqual((machine.places, machine.builds, machine.jobs, machine.patience), (3, 2, 2, 1.0), machine)
 
-    def test_half_of_its_processors_leave_one_lab_and_double_the_deadlines(self):
-        machine = Speed(1, 1.0)
-        self.assertEqual((machine.places, machine.builds, machine.jobs, machine.patience), (1, 1, 1, 2.0))
+    def test_half_of_its_processors_leave_two_labs_and_double_the_deadlines(self):
+        for slowness in (0.9, 1.0, 1.1):
+            machine = Speed(1, slowness)
+            self.assertEqual((machine.places, machine.builds, machine.jobs, machine.patience), (2, 1, 1, round(2 * slowness, 1)))
 
-    def test_two_slow_processors_have_two_labs(self):
+    def test_two_slow_processors_have_two_labs_and_one_has_one(self):
         self.assertEqual((Speed(2, 3.0).places, Speed(2, 3.0).patience), (2, 3.0))
+        self.assertEqual((Speed(1, 2.0).places, Speed(1, 2.0).patience), (1, 4.0))
+        self.assertEqual(Speed(0.5, 1.0).places, 1)
 
     def test_a_lab_has_one_processor_so_a_slow_machine_with_many_still_has_all_places(self):
         self.assertEqual((Speed(8, 2.0).places, Speed(8, 2.0).patience), (3, 2.0))
@@ -35,18 +38,20 @@ class WhatFollows(unittest.TestCase):
                         self.assertGreaterEqual(worse.patience, better.patience)
                         self.assertTrue(1 <= worse.places <= 3 and worse.builds >= 1 and 1 <= worse.patience <= 6)
 
-    def test_labs_do_not_ask_for_more_than_a_quarter_of_a_place_beyond_what_is_there(self):
-        # What they ask for, counted another way: the seconds of work in what takes a lab a minute when it is alone.
+    def test_labs_beside_each_other_keep_their_deadlines(self):
+        # Counted another way: what takes a lab a minute on the reference machine is 40 s of work and 20 s of waiting. All labs'
+        # work is done by these processors, one lab's by one of them; three labs' minute is one on the reference machine.
         for processors in (1, 1.5, 2, 3):
-            for slowness in (1, 1.5, 2, 4):
+            for slowness in (1, 1.25, 1.5, 2, 4):
                 machine = Speed(processors, slowness)
-                work, waits = 40 * slowness, 20
-                if machine.places > 1:
-                    self.assertLessEqual((machine.places - 0.25) * work / (work + waits), processors + 1e-9, machine)
+                alone = 40 * slowness + 20
+                beside = max(alone, machine.places * 40 * slowness / processors)
+                self.assertLessEqual(beside, 60 * machine.patience * 1.1 + 1e-9, machine)
+                self.assertLessEqual(beside, alone * 1.5 + 1e-9, machine)
 
     def test_the_line_says_all_of_it(self):
-        self.assertEqual(str(Speed(1, 1.25)), "1 processors, an emulated second takes 1.25 s: "
-                                              "1 place for labs, 1 for builds of 1 jobs, deadlines times 2.5")
+        self.assertEqual(str(Speed(1, 1.75)), "1 processors, an emulated second takes 1.75 s: "
+                                              "1 place for labs, 1 for builds of 1 jobs, deadlines times 3.5")
 
 
 class Told(unittest.TestCase):
