@@ -1,4 +1,5 @@
 import threading
+import time
 import unittest
 
 from runner.places import Places
@@ -21,16 +22,16 @@ class PlacesTest(unittest.TestCase):
                     inside += 1
                     most = max(most, inside)
                 # Goes on only when there are two: so two may be in at once.
-                both.wait(30)
+                both.wait(20)
                 with lock:
                     inside -= 1
                     done += 1
 
-        threads = [threading.Thread(target=work) for _ in range(8)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(20)
         self.assertEqual((most, done), (2, 8))
 
     def test_the_lowest_rank_is_next_and_among_equals_who_came_first(self):
@@ -42,12 +43,13 @@ class PlacesTest(unittest.TestCase):
 
         with places.one():
             for rank, name in ((2, "unit"), (1, "first"), (0, "cluster"), (1, "second")):
-                threads.append(threading.Thread(target=work, args=(rank, name)))
+                threads.append(threading.Thread(target=work, args=(rank, name), daemon=True))
                 threads[-1].start()
-                while len(places.waiting) < len(threads):
-                    pass
+                end = time.monotonic() + 20
+                while len(places.waiting) < len(threads) and time.monotonic() < end:
+                    time.sleep(0.01)
         for thread in threads:
-            thread.join(60)
+            thread.join(20)
         self.assertEqual(order, ["cluster", "first", "second", "unit"])
 
     def test_who_gives_up_leaves_the_queue_and_who_fails_its_place(self):
