@@ -150,11 +150,12 @@ class Measured(unittest.TestCase):
             return speed.measure(processors), [call.args[1] for call in emulate.call_args_list]
 
     def test_as_many_at_once_as_there_are_processors_and_the_middle_one_counts(self):
-        self.assertEqual(self.measured(2.0, [9.0, 1.5, 1.0]), (1.5, [2, 2, 2]))
-        self.assertEqual(self.measured(1.5, [1.0, 1.0, 1.0]), (1.0, [1, 1, 1]))
+        a_second = speed.REFERENCE_SECONDS
+        self.assertEqual(self.measured(2.0, [9.0, 1.5 * a_second, a_second]), (1.5, [2, 2, 2]))
+        self.assertEqual(self.measured(1.5, [a_second] * 3), (1.0, [1, 1, 1]))
 
     def test_half_a_processor_is_not_counted_twice(self):
-        self.assertEqual(self.measured(0.5, [2.0, 2.0, 2.0]), (1.0, [1, 1, 1]))
+        self.assertEqual(self.measured(0.5, [2 * speed.REFERENCE_SECONDS] * 3), (1.0, [1, 1, 1]))
 
     def test_an_emulator_that_does_not_come_to_the_programs_end_is_no_measurement(self):
         class Broken:
