@@ -9,6 +9,8 @@
 mod bench;
 #[path = "conntrack_vm/oracle.rs"]
 mod oracle;
+#[path = "../../tests/src/patience.rs"]
+mod patience;
 #[path = "conntrack_vm/pods.rs"]
 mod pods;
 
@@ -22,6 +24,7 @@ use offload::netlink::conntrack::{Conntrack, Entry, NewConnection, NewConnection
 use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
 use offload::tuple::{L4, SCTP, TCP, UDP};
 use oracle::{insert, listed, ours};
+use patience::patience;
 use pods::{Pods, Tcp, Udp, V4, V6, ZONE, ping, until};
 
 fn zone(zone: u16) -> CtZone {
@@ -124,7 +127,7 @@ fn vm_only_the_named_entry_goes() {
     assert_eq!(to_port(&conntrack.entries(zone(ZONE)).unwrap(), TCP, 81).id, left.id);
 
     // Once the hardware has let go of the one that was deleted, it goes on as a new connection.
-    let release = conntrack.wait_until_released(done, Duration::from_mins(1)).unwrap();
+    let release = conntrack.wait_until_released(done, patience(Duration::from_mins(1))).unwrap();
     assert!(release.is_complete(), "{release:?}");
     one.turn();
     assert_eq!(to_port(&conntrack.entries(zone(ZONE)).unwrap(), TCP, 80).orig, gone.orig);
@@ -246,7 +249,7 @@ fn vm_tightening_is_done_when_the_hardware_has_let_go() {
             }
             deleted.at.elapsed()
         });
-        let release = conntrack.wait_until_released(deleted, Duration::from_mins(1)).unwrap();
+        let release = conntrack.wait_until_released(deleted, patience(Duration::from_mins(1))).unwrap();
         let left = pods.in_hardware();
         drop(over);
         (release, left, hardware.join().unwrap())

@@ -27,6 +27,8 @@ mod generate;
 mod load;
 #[path = "underlay_random_vm/outbox.rs"]
 mod outbox;
+#[path = "../../tests/src/patience.rs"]
+mod patience;
 #[path = "underlay_random_vm/policies.rs"]
 mod policies;
 #[path = "underlay_random_vm/probes.rs"]

@@ -17,6 +17,9 @@ say() {
 }
 die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 
+# shellcheck source=tests/lab/patience.sh
+. "$here/patience.sh"
+
 # The packages that a list names.
 packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::command::in_place;
+use crate::patience::patience;
 
 /// A running tcpdump. One line a frame, link-level header first.
 pub struct Capture {
@@ -61,7 +62,7 @@ impl Capture {
 
     /// Waits for stragglers, stops, and returns what arrived.
     pub fn stop(mut self) -> Vec<String> {
-        std::thread::sleep(Duration::from_millis(700));
+        std::thread::sleep(patience(Duration::from_millis(700)));
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.lines.iter().collect()

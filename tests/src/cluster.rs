@@ -20,6 +20,8 @@ pub use namespace::Namespace;
 pub use pods::{KubePod, Namespaces, Wanted, process};
 pub use waiting::{Versions, in_force};
 
+use crate::patience::{late, patience};
+
 /// Two kubelets in software emulation take their time.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 
@@ -145,7 +147,10 @@ impl Api {
         let before = self.get(path).unwrap_or_else(|e| panic!("{path}: {e:?}"));
         self.delete(path);
         let (collection, name) = parts(path);
-        let watch = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(60);
+        let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
+        // The most that Kubernetes allows is 295 s; this is far from it on any machine.
+        let seconds = patience(Duration::from_mins(1)).as_secs().min(290);
+        let watch = watch.timeout(u32::try_from(seconds).expect("below 290"));
         let from = before["metadata"]["resourceVersion"].as_str().expect("a version");
         let request = Request::new(collection).watch(&watch, from).expect("a request");
         self.runtime.block_on(async {
@@ -156,7 +161,10 @@ impl Api {
                     return version(&last);
                 }
             }
-            panic!("{path} is not gone after a minute");
+            panic!(
+                "{}",
+                late(format_args!("{path} is gone"), Duration::from_secs(seconds), "the watch ended")
+            );
         })
     }
 }

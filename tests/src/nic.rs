@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::command::{Output, daemon, place, sh};
 use crate::netns;
+use crate::patience::patience;
 use crate::wait::until;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Nic {
     pub fn ask(self, path: &str) -> Result<String, String> {
         let fetch = || -> std::io::Result<Vec<u8>> {
             let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(patience(Duration::from_secs(10))))?;
             write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;

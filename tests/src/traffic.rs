@@ -18,6 +18,7 @@ pub use newcomers::{By, Newcomers};
 pub use stream::{Stream, TcpEcho};
 
 use crate::netns::{self, Located};
+use crate::patience::patience;
 
 /// How long the last answers may take: those who are to give them may not have the processor for a while.
 const LAST: Duration = Duration::from_secs(5);
@@ -120,8 +121,8 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
     let mut answers = BTreeSet::new();
     let (mut sent, mut last, mut gap) = (0u32, Instant::now(), Duration::ZERO);
     let mut next = Instant::now();
-    let mut take = |patience: Duration, last: &mut Instant, gap: &mut Duration| {
-        socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).expect("time-out");
+    let mut take = |wait: Duration, last: &mut Instant, gap: &mut Duration| {
+        socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).expect("time-out");
         let mut buffer = [0; 64];
         if let Ok(4) = socket.recv(&mut buffer) {
             answers.insert(u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]));
@@ -139,7 +140,7 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
             take(left, &mut last, &mut gap);
         }
     }
-    let end = Instant::now() + LAST;
+    let end = Instant::now() + patience(LAST);
     while Instant::now() < end && take(Duration::from_millis(50), &mut last, &mut gap) < sent as usize {}
     let missing = |number: &u32| !answers.contains(number);
     Report {

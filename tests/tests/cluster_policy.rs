@@ -17,6 +17,7 @@ use nic_agent::policy::{Compiler, Settings, Snapshot};
 use offload::policy::PodPolicy;
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Program};
+use tests::{late, patience};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -74,14 +75,18 @@ async fn same(plane: &ControlPlane, cluster: &mut Cluster) -> BTreeMap<Arc<str>,
         }
         _ => false,
     };
-    let waited = tokio::time::timeout(PATIENCE, cluster.policies.wait_for(is_same)).await.is_ok();
-    assert!(waited, "expected {expected:#?}, found {:#?}", cluster.policies.borrow());
+    let waited = tokio::time::timeout(patience(PATIENCE), cluster.policies.wait_for(is_same)).await.is_ok();
+    let found = || format!("{:#?}", cluster.policies.borrow());
+    assert!(waited, "{}", late(format_args!("{expected:#?}"), patience(PATIENCE), found()));
     expected
 }
 
 async fn until_health(cluster: &mut Cluster, is: impl Fn(&Result<(), String>) -> bool) -> Result<(), String> {
     let wait = cluster.health.wait_for(is);
-    tokio::time::timeout(PATIENCE, wait).await.expect("health as expected").unwrap().clone()
+    let waited = tokio::time::timeout(patience(PATIENCE), wait).await.map(|it| it.unwrap().clone());
+    waited.unwrap_or_else(|_| {
+        panic!("{}", late("health as expected", patience(PATIENCE), format!("{:?}", cluster.health.borrow())))
+    })
 }
 
 fn isolated(policies: &BTreeMap<Arc<str>, Arc<PodPolicy>>) -> usize {

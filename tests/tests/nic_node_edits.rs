@@ -20,6 +20,7 @@ use nic_agent::reconcile::published::Published;
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
 use tests::kube_oracle::random::Dice;
+use tests::{late, patience};
 use tokio::sync::watch;
 
 const EDITS: usize = 300;
@@ -247,8 +248,11 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
         };
         let generation = written.metadata.generation;
         let looked_at = in_force.wait_for(|(_, report)| report.looked_at == generation);
-        let waited = tokio::time::timeout(PATIENCE, looked_at).await;
-        let (config, report) = waited.unwrap_or_else(|_| panic!("not looked at: {edit}")).unwrap().clone();
+        let waited = tokio::time::timeout(patience(PATIENCE), looked_at).await;
+        let Ok(now) = waited else {
+            panic!("{}", late(format_args!("a look at {edit}"), patience(PATIENCE), "none at it"));
+        };
+        let (config, report) = now.unwrap().clone();
         let spec = &written.data["spec"];
         match &report.verdict {
             Verdict::InForce => {
@@ -291,10 +295,14 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
         let written = api.patch("nic1", &PatchParams::default(), &Patch::Merge(&all)).await.unwrap();
         let generation = written.metadata.generation;
         let looked_at = in_force.wait_for(|(_, report)| report.looked_at == generation);
-        let (now, said) = tokio::time::timeout(PATIENCE, looked_at).await.unwrap().unwrap().clone();
+        let (now, said) = tokio::time::timeout(patience(PATIENCE), looked_at)
+            .await
+            .expect("late: a look at it")
+            .unwrap()
+            .clone();
         configs.send_replace(Arc::new(now));
         report.send_replace(said);
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + patience(PATIENCE);
         loop {
             let object = api.get("nic1").await.unwrap();
             let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -306,7 +314,8 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
             }) {
                 break;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{configured:?} is not {reason}");
+            let last = format!("{configured:?}");
+            assert!(tokio::time::Instant::now() < deadline, "{}", late(reason, patience(PATIENCE), last));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -5,11 +5,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
 use crate::bench::{Bench, Nic, output, run};
+use crate::patience::{late, patience};
 
 pub const ZONE: u16 = 77;
 const PODS: [&str; 2] = ["ctvm-a", "ctvm-b"];
@@ -106,10 +107,11 @@ impl Tcp {
     pub fn open(to: &str, port: u16) -> Self {
         let to: IpAddr = to.parse().unwrap();
         let listener = inside(1, || TcpListener::bind((to, port)).unwrap());
-        let client = inside(0, || TcpStream::connect_timeout(&(to, port).into(), PATIENCE).unwrap());
+        let client =
+            inside(0, || TcpStream::connect_timeout(&(to, port).into(), patience(PATIENCE)).unwrap());
         let (server, _) = listener.accept().unwrap();
         for socket in [&client, &server] {
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(patience(PATIENCE))).unwrap();
             socket.set_nodelay(true).unwrap();
         }
         Self { client, server }
@@ -139,7 +141,7 @@ impl Udp {
         let client = inside(0, || UdpSocket::bind((any, 0)).unwrap());
         client.connect((to, port)).unwrap();
         for socket in [&client, &server] {
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(patience(PATIENCE))).unwrap();
         }
         Self { client, server }
     }
@@ -166,14 +168,22 @@ pub fn ping(to: &str) {
     run(&format!("ip netns exec {} ping -n -c 1 -W 5 {to}", PODS[0]));
 }
 
+/// Until the NIC has a connection that is in use.
+const HANDED_OVER: Duration = Duration::from_secs(30);
+
 /// Turns until it is so.
 pub fn until(what: &str, mut turn: impl FnMut(), mut so: impl FnMut() -> bool) {
-    for _ in 0..300 {
+    let began = Instant::now();
+    for turns in 1.. {
         turn();
         if so() {
             return;
         }
+        assert!(
+            began.elapsed() < patience(HANDED_OVER),
+            "{}",
+            late(what, began.elapsed(), format_args!("not so after {turns} turns"))
+        );
         std::thread::sleep(Duration::from_millis(30));
     }
-    panic!("never: {what}");
 }

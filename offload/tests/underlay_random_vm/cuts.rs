@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offload::cut::cut_shared;
 use offload::netlink::conntrack::Release;
 use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Tier, Traffic, Transports};
 
 use crate::field::{Field, PODS};
+use crate::patience::{late, patience};
 use crate::policies::ingress;
 use crate::stand::{address, inside, zone};
 
@@ -30,16 +31,16 @@ impl Pair {
         let (tcp, udp) = inside(0, || {
             let udp = UdpSocket::bind((address(0, is_ipv6), 0)).unwrap();
             udp.connect(to).unwrap();
-            (TcpStream::connect_timeout(&to, PATIENCE).unwrap(), udp)
+            (TcpStream::connect_timeout(&to, patience(PATIENCE)).unwrap(), udp)
         });
         let (accepted, _) = listener.accept().unwrap();
         let pair = Self { port, tcp: [tcp, accepted], udp: [udp, server] };
         for socket in &pair.tcp {
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(patience(PATIENCE))).unwrap();
             socket.set_nodelay(true).unwrap();
         }
         for socket in &pair.udp {
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(patience(PATIENCE))).unwrap();
         }
         pair
     }
@@ -100,13 +101,16 @@ fn vm_tightening_cuts_and_loosening_lets_in() {
             lines
         };
         let in_hardware = |field: &Field, port: u16| carried(field, port).len();
-        for round in 0.. {
+        let began = Instant::now();
+        loop {
             cut.turn();
             kept.turn();
             if PORTS.iter().all(|port| in_hardware(&field, *port) == 4) {
                 break;
             }
-            assert!(round < 300, "never in hardware: {:?}", PORTS.map(|port| carried(&field, port)));
+            let last = format!("{:?}", PORTS.map(|port| carried(&field, port)));
+            let is_late = began.elapsed() > patience(PATIENCE);
+            assert!(!is_late, "{}", late("both pairs are in hardware", began.elapsed(), last));
             std::thread::sleep(Duration::from_millis(20));
         }
 
@@ -117,7 +121,7 @@ fn vm_tightening_cuts_and_loosening_lets_in() {
         assert_eq!(denied.len(), 2, "{entries:?}");
         let deleted = field.conntrack.delete(&denied).unwrap();
         assert_eq!(deleted.deleted, 2);
-        let release = field.conntrack.wait_until_released(deleted, Duration::from_mins(1)).unwrap();
+        let release = field.conntrack.wait_until_released(deleted, patience(Duration::from_mins(1))).unwrap();
         assert!(matches!(release, Release::Complete { .. }), "{release:?}");
         assert_eq!(carried(&field, cut.port), Vec::<String>::new());
         let version = if is_ipv6 { 6 } else { 4 };
@@ -133,7 +137,7 @@ fn vm_tightening_cuts_and_loosening_lets_in() {
         for _ in 0..10 {
             kept.turn();
         }
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(patience(Duration::from_millis(300)));
         assert_eq!(cut.arrived(), [0, 0]);
         assert_eq!(carried(&field, cut.port), Vec::<String>::new());
         assert_eq!(in_hardware(&field, kept.port), 4);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use offload::tuple::{L4, UDP};
 
+use crate::patience::patience;
 use crate::probes::{capture, parse};
 use crate::stand::{address, enter};
 
@@ -111,14 +112,14 @@ fn send(over: &AtomicBool, from: usize, (to, port): (usize, u16), is_ipv6: bool,
         }
         carried.answered += answers(&steady);
         // By age, not by number: who is late sends many at once.
-        while others.front().is_some_and(|(sent, _)| sent.elapsed() > GRACE) {
+        while others.front().is_some_and(|(sent, _)| sent.elapsed() > patience(GRACE)) {
             let (_, other) = others.pop_front().unwrap();
             carried.answered += answers(&other);
         }
         sleep(Duration::from_millis(1));
     }
     // What is on its way arrives.
-    sleep(GRACE);
+    sleep(patience(GRACE));
     carried.answered += answers(&steady) + others.iter().map(|(_, other)| answers(other)).sum::<u64>();
     carried
 }
@@ -191,7 +192,7 @@ impl Denied {
 
     /// How many were sent, and what of them has arrived.
     pub fn finish(self) -> (u64, Vec<String>) {
-        sleep(Duration::from_millis(200));
+        sleep(patience(Duration::from_millis(200)));
         self.over.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
         (self.sent.load(Ordering::Relaxed), self.arrived.lock().unwrap().clone())

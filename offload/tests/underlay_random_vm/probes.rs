@@ -18,6 +18,7 @@ use offload::policy::{Direction, Packet, PodPolicy, decide};
 use offload::tuple::{ICMP, ICMPV6, L4, TCP, Tuple, UDP};
 
 use crate::outbox::Outbox;
+use crate::patience::patience;
 use crate::stand::{address, enter};
 
 pub const TCP_PORTS: [u16; 2] = [80, 5000];
@@ -168,15 +169,15 @@ impl Hosts {
     pub fn judge(&mut self, policies: &[PodPolicy], probes: &[Probe]) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut left = probes.to_vec();
-        for patience in [250, 300, 1500].map(Duration::from_millis) {
+        for wait in [250, 300, 1500].map(Duration::from_millis) {
             let allowed = left.iter().filter(|probe| probe.is_allowed(policies)).count();
-            if patience == Duration::from_millis(250) {
+            if wait == Duration::from_millis(250) {
                 self.allowed += allowed;
                 self.refused += left.len() - allowed;
             } else {
                 self.repeated += left.len();
             }
-            left = self.attempt(policies, &left, patience, &mut differences);
+            left = self.attempt(policies, &left, patience(wait), &mut differences);
             if left.is_empty() || !differences.is_empty() {
                 break;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tests::cluster::KubePod;
 use tests::netns;
+use tests::patience;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -92,8 +93,8 @@ pub struct Line {
 impl Line {
     /// From the network namespace that the caller is in.
     pub fn open(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&to, patience(PATIENCE))?;
+        stream.set_read_timeout(Some(patience(PATIENCE)))?;
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         let mut with = String::new();
@@ -122,7 +123,7 @@ pub fn ask(to: SocketAddr, by: By) -> io::Result<String> {
                 let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
                 let socket = UdpSocket::bind((any, 0))?;
                 socket.connect(to)?;
-                socket.set_read_timeout(Some(PATIENCE / 10))?;
+                socket.set_read_timeout(Some(patience(PATIENCE / 10)))?;
                 let mut word = [0; 64];
                 match socket.send(b"who?").and_then(|_| socket.recv(&mut word)) {
                     Ok(length) => return Ok(String::from_utf8_lossy(&word[..length]).into_owned()),

@@ -19,11 +19,14 @@ make_place() {
     nsenter --net="/run/netns/$p" /lab/place-init "$p" "$@"
 }
 
+# In tenths: how many times longer deadlines are than on the reference machine (patience in ../lib.sh).
+lab_patience=$(</share/patience)
+
 # within SECONDS WHAT CMD...: polls until CMD succeeds.
 within() {
-  local end=$((${EPOCHREALTIME/./} + $1 * 1000000)) what=$2; shift 2
+  local seconds=$1 end=$((${EPOCHREALTIME/./} + $1 * lab_patience * 100000)) what=$2; shift 2
   until "$@" >/dev/null 2>&1; do
-    [ "${EPOCHREALTIME/./}" -lt $end ] || die "not within its time: $what"
+    [ "${EPOCHREALTIME/./}" -lt $end ] || die "late: $what, after $((seconds * lab_patience / 10)) s"
     sleep 0.1
   done
 }

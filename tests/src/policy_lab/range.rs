@@ -8,6 +8,7 @@ use super::probe::{Difference, Kind, Probe, Seen};
 use super::station::{self, Order, Shot, Station};
 use super::volley::Volley;
 use super::witness::Witness;
+use crate::patience::patience as on_this_machine;
 
 /// Every pod answers on these, TCP and UDP, IPv4 and IPv6.
 pub const PORTS: [u16; 9] = [53, 79, 80, 81, 82, 83, 443, 8080, 8443];
@@ -120,9 +121,10 @@ impl Range {
     }
 
     /// Sends all probes. Returns when each that `wanted` says should get through has done so, or nothing has happened for
-    /// `patience`, and the others have been silent for a while.
+    /// `patience` (of the reference machine's), and the others have been silent for a while.
     #[track_caller]
     pub fn shoot(&mut self, probes: &[Probe], wanted: &[bool], patience: Duration) -> Vec<Seen> {
+        let [quiet, patience, late] = [QUIET, patience, self.pace.late].map(on_this_machine);
         while self.events.try_recv().is_ok() {}
         let mut volley = Volley::new(probes.len());
         let waves = probes.len().div_ceil(self.pace.wave);
@@ -141,8 +143,8 @@ impl Range {
             let is_last = wave + 1 == waves;
             volley.follow(&self.events, |volley| {
                 let silence = volley.last.elapsed();
-                let is_quiet = !is_last || !wanted.contains(&false) || silence >= QUIET;
-                let patience = if is_last { patience } else { self.pace.late };
+                let is_quiet = !is_last || !wanted.contains(&false) || silence >= quiet;
+                let patience = if is_last { patience } else { late };
                 volley.unsent == 0 && is_quiet && (volley.missing == 0 || silence >= patience)
             });
             // Those that are denied would be sent again and again; those that are late go on.
@@ -190,7 +192,12 @@ impl Range {
                 break;
             }
             let some = &late[..late.len().min(4)];
-            println!("{} of {} not through in {PATIENCE:?}, again: {some:#?}", left.len(), probes.len());
+            println!(
+                "{} of {} not through in {:?}, again: {some:#?}",
+                left.len(),
+                probes.len(),
+                on_this_machine(PATIENCE)
+            );
         }
         differences
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Report;
 use crate::netns::{self, Located};
+use crate::patience::patience;
 
 /// How long one waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ async fn run(to: SocketAddr, by: By, interval: Duration, stop: &AtomicBool) -> R
         tick.tick().await;
         let (number, answered) = (begun, answered.clone());
         all.spawn(async move {
-            if matches!(tokio::time::timeout(PATIENCE, one(to, by, number)).await, Ok(Ok(()))) {
+            if matches!(tokio::time::timeout(patience(PATIENCE), one(to, by, number)).await, Ok(Ok(()))) {
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });

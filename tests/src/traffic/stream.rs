@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::{LAST, Report};
 use crate::netns::{self, Located};
+use crate::patience::patience;
 
+/// How long its first answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Each message is its number.
 const MESSAGE: usize = 4;
 
@@ -78,10 +81,10 @@ impl Stream {
     pub fn start(pod: &impl Located, address: &str, port: u16, interval: Duration) -> Self {
         let to = SocketAddr::new(address.parse().expect("an address"), port);
         let mut stream = netns::within(&pod.place(), move || {
-            TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap_or_else(|e| panic!("{to}: {e}"))
+            TcpStream::connect_timeout(&to, patience(PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"))
         });
         stream.set_nodelay(true).expect("no delay");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("time-out");
+        stream.set_read_timeout(Some(patience(PATIENCE))).expect("time-out");
         stream.write_all(&[0; MESSAGE]).expect("the first message");
         stream.read_exact(&mut [0; MESSAGE]).expect("the first answer");
         let stop = Arc::new(AtomicBool::new(false));
@@ -109,7 +112,7 @@ fn run(mut stream: TcpStream, stop: &AtomicBool, interval: Duration) -> Report {
     let mut end = None;
     while end.is_none_or(|end| Instant::now() < end && report.lost() > 0) {
         if stop.load(Ordering::Relaxed) {
-            end.get_or_insert_with(|| Instant::now() + LAST);
+            end.get_or_insert_with(|| Instant::now() + patience(LAST));
         } else if stream.write_all(&report.sent.to_be_bytes()).is_ok() {
             report.sent += 1;
         }
