@@ -244,7 +244,7 @@ impl Reconciler {
             let policy = enforced.get(&attachment.claim.key)?.policy();
             Some(edge::Pod { attachment, policy })
         });
-        match self.edge.sync(pods.collect()).await {
+        match self.edge.sync(pods.collect(), self.marks.current()).await {
             Ok(synced) => {
                 outcome.steps += synced.changes;
                 for error in synced.too_large {
