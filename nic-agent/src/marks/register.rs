@@ -87,11 +87,6 @@ impl Register {
         register
     }
 
-    /// Goes on above this number.
-    pub fn skip_to(&mut self, given: u32) {
-        self.given = self.given.max(given);
-    }
-
     pub fn given(&self) -> u32 {
         self.given
     }
