@@ -8,7 +8,7 @@ use offload::policy::{Origin, RuleMark};
 use serde::{Deserialize, Serialize};
 
 /// Rules that are not in force any more are remembered up to this many, those that left last.
-const REMEMBERED: usize = 8192;
+const REMEMBERED: usize = 4096;
 /// Bytes of a text that people read. What a rule is told from others by is all of it.
 const SHOWN: usize = 240;
 
@@ -110,9 +110,13 @@ impl Register {
     pub fn put_in_force(&mut self, rules: impl IntoIterator<Item = (Origin, Option<Name>)>) -> bool {
         let mut called: BTreeMap<RuleMark, BTreeSet<Origin>> = BTreeMap::new();
         let mut fresh: BTreeMap<Name, BTreeSet<Origin>> = BTreeMap::new();
-        let remembered: HashMap<Origin, RuleMark> = (self.rules.iter())
-            .flat_map(|(mark, rule)| rule.origins.iter().map(|origin| (*origin, *mark)))
-            .collect();
+        let rules: Vec<(Origin, Option<Name>)> = rules.into_iter().collect();
+        let mut remembered = HashMap::new();
+        if rules.iter().any(|(_, name)| name.is_none()) {
+            for (mark, rule) in &self.rules {
+                remembered.extend(rule.origins.iter().map(|origin| (*origin, *mark)));
+            }
+        }
         for (origin, name) in rules {
             let mark = match &name {
                 Some(name) => self.by_key.get(&name.key),
@@ -128,13 +132,13 @@ impl Register {
         let mut changed = false;
         for (mark, rule) in self.rules.clone() {
             let now = match called.remove(&mark) {
+                Some(origins) if rule.left.is_none() && rule.origins == origins => continue,
                 Some(origins) => Remembered { origins, left: None, ..(*rule).clone() },
-                None => Remembered { left: rule.left.or(Some(self.changes)), ..(*rule).clone() },
+                None if rule.left.is_some() => continue,
+                None => Remembered { left: Some(self.changes), ..(*rule).clone() },
             };
-            if *rule != now {
-                self.rules.insert(mark, Arc::new(now));
-                changed = true;
-            }
+            self.rules.insert(mark, Arc::new(now));
+            changed = true;
         }
         self.unnamed = 0;
         for (Name { key, text }, origins) in fresh {

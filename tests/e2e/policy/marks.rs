@@ -46,6 +46,14 @@ struct Megaflow {
     packets: u64,
 }
 
+impl Megaflow {
+    /// Does it ask for packets of an established connection (`OVS_CS_F_ESTABLISHED`)?
+    fn is_known(&self) -> bool {
+        let state = self.says.split("ct_state(0x").nth(1).and_then(|it| it.split('/').next());
+        state.and_then(|it| u32::from_str_radix(it, 16).ok()).is_some_and(|it| it & 2 != 0)
+    }
+}
+
 /// IP flows of the datapath, by unique id.
 fn megaflows(nic: Nic) -> BTreeMap<String, Megaflow> {
     let said = nic.run(&["ovs-appctl", "dpctl/dump-flows", "-m"]).ok();
@@ -103,9 +111,11 @@ fn carrying(nic: Nic) -> (BTreeMap<String, Megaflow>, BTreeMap<String, (u64, boo
         std::thread::sleep(Duration::from_secs(3));
         let flows = met(&flows, &megaflows(nic), |it| it.packets);
         let rules = met(&rules, &filters(nic), |it| it.0);
-        let known = flows.values().filter(|it| it.says.contains("+est")).count();
+        let known = flows.values().filter(|it| it.is_known()).count();
         let software = flows.values().find(|it| !it.says.contains("offloaded:yes"));
         let refused = rules.iter().find(|(_, it)| !it.1);
+        let marked = flows.values().find(|it| !it.says.contains("ct_mark(0/0)"));
+        assert!(marked.is_none(), "{nic:?} looks at marks: {marked:?}");
         // Both directions of both versions, at least, behind conntrack and before it.
         if known < 4 || flows.len() < 8 || rules.len() < 8 {
             return Err(format!("{known} of {} flows, {} filters", flows.len(), rules.len()));
