@@ -51,7 +51,13 @@ pub struct Keeper {
     lost: Option<String>,
     current: Marks,
     /// What the register was last told.
-    told: Option<(Vec<Arc<PodPolicy>>, Option<Arc<Known>>)>,
+    told: Option<Told>,
+}
+
+struct Told {
+    /// By address, each once.
+    policies: Vec<Arc<PodPolicy>>,
+    source: Option<Arc<Known>>,
 }
 
 impl Keeper {
@@ -128,7 +134,7 @@ impl Keeper {
             if self.register.put_in_force(named) {
                 self.is_saved = false;
             }
-            self.told = Some((policies, said));
+            self.told = Some(Told { policies, source: said });
         }
         if self.is_saved {
             return Ok(());
@@ -139,15 +145,15 @@ impl Keeper {
     }
 
     fn is_told(&self, policies: &[Arc<PodPolicy>], said: Option<&Arc<Known>>) -> bool {
-        let Some((before, source)) = &self.told else { return false };
-        let same_source = match (source, said) {
+        let Some(told) = &self.told else { return false };
+        let same_source = match (&told.source, said) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),
             (None, None) => true,
             _ => false,
         };
         same_source
-            && before.len() == policies.len()
-            && before.iter().zip(policies).all(|(before, now)| Arc::ptr_eq(before, now))
+            && told.policies.len() == policies.len()
+            && told.policies.iter().zip(policies).all(|(before, now)| Arc::ptr_eq(before, now))
     }
 
     fn save(&mut self) -> Result<(), DurableError> {

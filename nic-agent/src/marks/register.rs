@@ -26,7 +26,9 @@ impl Name {
         for part in [uid.as_bytes(), &[0], wording.as_bytes()] {
             digest.update(part);
         }
-        let key = digest.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest.finish();
+        let bytes = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}"));
+        let key = bytes.collect::<Vec<String>>().concat();
         let text = match wording.char_indices().find(|(at, char)| at + char.len_utf8() > SHOWN) {
             Some((end, _)) => format!("{}…", wording.get(..end).unwrap_or_default()),
             None => wording.to_owned(),

@@ -108,7 +108,7 @@ mod tests {
 
     use crate::policy::Policy;
 
-    fn ingress(rule: serde_json::Value) -> String {
+    fn ingress(rule: &serde_json::Value) -> String {
         let policy = json!({
             "metadata": {"name": "web", "namespace": "default", "uid": "u"},
             "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [rule]},
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_rule_in_words() {
-        assert_eq!(ingress(json!({})), "everybody: every protocol");
+        assert_eq!(ingress(&json!({})), "everybody: every protocol");
         let rule = json!({
             "from": [
                 {"podSelector": {"matchLabels": {"app": "client"}}},
@@ -133,7 +133,7 @@ mod tests {
             "ports": [{"port": 80}, {"protocol": "UDP", "port": 5, "endPort": 9}, {"port": "http"}, {"protocol": "SCTP"}],
         });
         assert_eq!(
-            ingress(rule),
+            ingress(&rule),
             "10.0.0.0/8 except 10.1.0.0/16 and 10.2.0.0/16, every pod, every pod in namespaces !old,team in (a,b), \
              pods app notin (x),run in every namespace, pods app=client: SCTP, TCP \"http\", TCP 80, UDP 5-9"
         );
@@ -147,6 +147,6 @@ mod tests {
             "from": [block("192.0.2.0/24"), block("10.0.0.0/8"), block("10.0.0.0/8")],
             "ports": [{"port": 443}, {"port": 80}],
         });
-        assert_eq!(ingress(one), ingress(other));
+        assert_eq!(ingress(&one), ingress(&other));
     }
 }
