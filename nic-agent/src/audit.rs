@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
+use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::news;
 
@@ -51,6 +52,7 @@ pub struct Auditor {
     /// Of the newest change of the tables.
     version: u64,
     publish: watch::Sender<Arc<Zones>>,
+    names: watch::Sender<Marks>,
     progress: watch::Receiver<Arc<Progress>>,
 }
 
@@ -64,6 +66,7 @@ impl Auditor {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (publish, zones) = watch::channel(Arc::default());
         let (report, progress) = watch::channel(Arc::default());
+        let (names, marks) = watch::channel(Marks::default());
         let worker = async move {
             let (found, from_listener) = mpsc::channel(listener::WAITING);
             let (prove, to_prove) = watch::channel(0);
@@ -72,11 +75,12 @@ impl Auditor {
             // A thread of its own: the socket blocks.
             std::thread::spawn(move || listener.run());
             let prover = tokio::spawn(proof::run(run_dir, to_prove, proven, cancel.clone()));
-            worker::Worker::new(zones, prove, proofs, from_listener, report, metrics).run(cancel).await;
+            let inputs = worker::Inputs { zones, marks, proofs, heard: from_listener };
+            worker::Worker::new(inputs, prove, report, metrics).run(cancel).await;
             // It ends with the same token.
             let _ = prover.await;
         };
-        (Self { zones: Zones::new(), version: 0, publish, progress }, worker)
+        (Self { zones: Zones::new(), version: 0, publish, names, progress }, worker)
     }
 
     /// These rules are on their way into the tables: until [`Self::in_tables`] says that they are there, a packet may meet
@@ -87,8 +91,14 @@ impl Auditor {
         }
     }
 
-    /// These rules, and no others, are in the tables. Returns those whose pod has other rules than before.
-    pub fn in_tables(&mut self, wanted: Vec<Wanted>) -> Vec<SandboxKey> {
+    /// These rules, and no others, are in the tables; `marks` names those that connections bear. Returns those whose pod has
+    /// other rules than before.
+    pub fn in_tables(&mut self, wanted: Vec<Wanted>, marks: &Marks) -> Vec<SandboxKey> {
+        self.names.send_if_modified(|known| {
+            let is_news = !known.is_same(marks);
+            *known = marks.clone();
+            is_news
+        });
         let (changed, is_news) = zones::in_tables(&mut self.zones, wanted, &mut self.version);
         if is_news {
             self.publish.send_replace(Arc::new(self.zones.clone()));

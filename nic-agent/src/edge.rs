@@ -13,6 +13,7 @@ use offload::policy::PodPolicy;
 use offload::ruleset::RuleSetId;
 use tracing::{debug, info};
 
+use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::openflow::Session;
 use crate::reconcile::restore::Restore;
@@ -95,9 +96,9 @@ impl Edge {
         self.tables.ids(policy)
     }
 
-    /// Brings the bridge to just these pods' flows.
-    pub async fn sync(&mut self, pods: Vec<Pod<'_>>) -> Result<Synced, String> {
-        let (wanted, too_large) = self.tables.flows(&pods);
+    /// Brings the bridge to just these pods' flows. A rule leaves its mark in the connections that it admits.
+    pub async fn sync(&mut self, pods: Vec<Pod<'_>>, marks: &Marks) -> Result<Synced, String> {
+        let (wanted, too_large) = self.tables.flows(&pods, marks);
         match self.try_sync(wanted).await {
             Ok(changes) => Ok(Synced { changes, too_large }),
             Err(e) => {

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod log;
 pub mod management;
+pub mod marks;
 pub mod metrics;
 mod names;
 mod news;

@@ -49,6 +49,7 @@ use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
 use crate::ledger::Ledger;
 use crate::management::Access;
+use crate::marks::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::news;
 use crate::ovs::link::OvsLink;
@@ -86,6 +87,7 @@ pub struct Reconciler {
     health: Option<Health>,
     kept: Kept,
     kept_path: PathBuf,
+    marks: Keeper,
     auditor: Auditor,
     access: watch::Sender<Access>,
     /// Which word of the source this pass goes by, and which the tables follow.
@@ -169,6 +171,7 @@ impl Reconciler {
             health: parts.health,
             kept,
             kept_path,
+            marks: Keeper::load(&state_dir),
             auditor: parts.auditor,
             access: parts.access,
             resolved_source: None,

@@ -18,10 +18,10 @@ use openflow::interpret::{Conntrack, Switch};
 use openflow::{CtFlags, diff};
 use openflow_support::trace::{traced, words};
 use openflow_support::{BRIDGE, PrivateSwitch};
-use policy::{Direction, Packet, State, verdict};
+use policy::{Action, Direction, Packet, PodPolicy, Rule, State, verdict};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use world::{Conversation, Dice, PODS, World, any_world, frame};
+use world::{Conversation, Dice, PODS, World, any_world, frame, mark_of};
 
 const NETWORK: MacAddr = MacAddr([2, 0, 0, 0, 0, 99]);
 
@@ -47,6 +47,23 @@ struct Case {
     eth_src: MacAddr,
     expected: BTreeSet<u32>,
     by_conjunction: bool,
+}
+
+/// What may be said of the connection that this packet begins, if it may: the mark of the rule that admits it, as OVS
+/// writes it, or none. Where several admit it, that of any.
+fn marks(policy: &PodPolicy, direction: Direction, packet: &Packet) -> BTreeSet<Vec<String>> {
+    let peer = if direction == Direction::Egress { packet.dst } else { packet.src };
+    let admits = |rule: &&Rule| {
+        rule.action == Action::Allow
+            && rule.peers.contains(peer)
+            && rule.traffic.covers(packet.transport, peer.is_ipv6())
+    };
+    let decision = verdict(policy, direction, packet, State::New);
+    let Some(by) = decision.by.filter(|_| decision.allowed) else { return BTreeSet::from([Vec::new()]) };
+    let tiers = policy.rules(direction).tiers.iter();
+    let others = tiers.flat_map(|tier| tier.rules.iter().filter(admits).map(|rule| rule.origin));
+    let written = |mark: policy::RuleMark| format!("{:#x}/0xffffff", mark.get());
+    others.chain([by]).map(|origin| mark_of(origin).map(written).into_iter().collect()).collect()
 }
 
 /// Of many random packets every one that a conjunction decides, in the interpreter, and 40 of the others.
@@ -78,19 +95,23 @@ async fn open_vswitch_decides_as_the_evaluator_does() {
     let ovs = PrivateSwitch::start(u32::try_from(2 * PODS).unwrap());
     let session = Session::connect(&ovs.management(), Duration::from_mins(1)).await.unwrap();
     let mut runner = TestRunner::deterministic();
-    let (mut passed, mut dropped, mut by_conjunction) = (0, 0, 0);
+    let (mut passed, mut dropped, mut by_conjunction, mut marked) = (0, 0, 0, 0);
     for seed in 0..16 {
         let world = any_world().new_tree(&mut runner).unwrap().current();
         install(&session, &world).await;
         for case in cases(&world, seed) {
             let Case { pod, direction, packet, .. } = &case;
-            let sent = traced(&ovs, case.enters, &frame(packet, case.eth_src), CtFlags::TRK | CtFlags::NEW);
-            assert_eq!(sent, case.expected, "{direction:?} of pod {pod}, {packet:?} in {world:#?}");
+            let seen = traced(&ovs, case.enters, &frame(packet, case.eth_src), CtFlags::TRK | CtFlags::NEW);
+            let possible = marks(&world.policy(*pod), *direction, packet);
+            assert!(possible.contains(&seen.marks), "{:?}, not one of {possible:?}", seen.marks);
+            marked += seen.marks.len();
+            assert_eq!(seen.ports, case.expected, "{direction:?} of pod {pod}, {packet:?} in {world:#?}");
             by_conjunction += u32::from(case.by_conjunction);
             if case.expected.is_empty() { dropped += 1 } else { passed += 1 }
         }
     }
-    println!("{passed} passed, {dropped} dropped, {by_conjunction} by a conjunction");
+    println!("{passed} passed, {marked} with a mark, {dropped} dropped, {by_conjunction} by a conjunction");
+    assert!(marked > 100, "{marked}");
     assert!(passed > 150 && dropped > 150 && by_conjunction > 50, "{passed} {dropped} {by_conjunction}");
 }
 
@@ -116,7 +137,9 @@ async fn rules_add_nothing_to_what_is_looked_at_of_an_established_connection() {
                 let trace = ovs.appctl(&["ofproto/trace", BRIDGE, &words, "--ct-next", "est,trk"]);
                 let looked_at = trace.lines().filter(|line| line.starts_with("Megaflow: ")).nth(1).unwrap();
                 assert!(looked_at.contains("ct_state=+est+trk"), "{looked_at}");
-                for field in ["tp_", "tcp_", "udp_", "icmp_", "nw_src", "nw_dst", "ipv6_", "nw_proto"] {
+                for field in
+                    ["tp_", "tcp_", "udp_", "icmp_", "ct_mark", "nw_src", "nw_dst", "ipv6_", "nw_proto"]
+                {
                     assert!(!looked_at.contains(field), "{field} in {looked_at}");
                 }
             }

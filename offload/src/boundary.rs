@@ -20,6 +20,11 @@
 //! policy would send every packet of every connection of the pod, carried by the hardware or not, up to ovs-vswitchd,
 //! until the flows were made anew. As it is, the flows of known connections say the same before and after, and stay.
 //!
+//! A rule leaves its [`RuleMark`] in the connections that it admits. Nothing here ever matches it, for the same reason:
+//! what a connection was admitted by is said for people and for who judges connections anew, and decides nothing. (OVS
+//! matches on `ct_mark` only where a flow does; to set some of its bits in a commit does not count, `xlate.c`,
+//! `compose_conntrack_action()`.)
+//!
 //! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
 //! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
 //! conntrack, as fragments for example, is dropped there.
@@ -35,9 +40,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::{
-    Action, Cookie, Ct, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
-    Masked, Match, Reg, RegSlice, SetField, TCP_SYN, TableId,
+    Action, Cookie, Ct, CtExec, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match,
+    L4Match, Masked, Match, Reg, RegSlice, SetField, TCP_SYN, TableId,
 };
+use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
 
 mod from_pod;
@@ -208,9 +214,10 @@ pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     flows
 }
 
-/// What is done to a new connection that is allowed.
-pub(crate) fn allow() -> Vec<Action> {
-    let commit = Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)));
+/// What is done to a new connection that is allowed, and by which rule.
+pub(crate) fn allow(by: Option<RuleMark>) -> Vec<Action> {
+    let mut commit = Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)));
+    commit.exec.extend(by.map(|mark| CtExec::SetMark(Masked::new(mark.get(), RuleMark::MASK))));
     vec![Action::Ct(commit), pass()]
 }
 
@@ -242,8 +249,8 @@ fn unknown_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
         flows.push(flow(RELATED, related().ipv6(Ipv6Match { l4, ..Ipv6Match::default() }), vec![pass()]));
     }
     // OVS takes a commit only in a flow that says which version of IP it is for.
-    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), allow()));
-    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), allow()));
+    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), allow(None)));
+    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), allow(None)));
     flows
 }
 

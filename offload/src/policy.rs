@@ -15,6 +15,7 @@
 //! Who builds a [`Rules`] from the same parts in whatever order of *peers and ports* gets the same value. The order of
 //! *rules* has a meaning and is kept.
 
+mod mark;
 mod ports;
 mod prefixes;
 mod traffic;
@@ -24,6 +25,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use mark::{NoRuleMark, RuleMark};
 pub use ports::{PortRange, PortSet};
 pub use prefixes::PrefixSet;
 pub use traffic::{IcmpKind, Traffic, Transports};

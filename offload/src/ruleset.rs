@@ -26,14 +26,17 @@
 //! same packet at the same priority (`find_conjunctive_match()`), and all of them ask for the rule set and the stage.
 //! A flow may not be both clause and decision, hence two priorities for a run.
 //!
-//! Every flow bears the cookie of the rule, or of the tier, that it comes from: [`crate::policy::Origin`].
+//! Every flow bears the cookie of the rule, or of the tier, that it comes from: [`crate::policy::Origin`]. One that
+//! admits connections also leaves the [`RuleMark`] of its rule in them; none, where the rule has none and where what
+//! passes was decided by no rule (it has come to the end of all tiers). Of rules of one run that match the same packet
+//! any may be the one that is named: each of them admits it.
 //!
 //! Sources: `ovs-fields(7)` on conjunctive matches, `classifier_lookup__()` in Open vSwitch's `lib/classifier.c`,
 //! `MAX_DEPTH` in its `ofproto/ofproto-dpif-xlate.c`.
 
 use crate::boundary::{EGRESS, INGRESS, RELATED, RULE_SET, TIER, UNRULED, allow};
 use crate::openflow::{Action, Cookie, CtFlags, Flow, Match, Reg, SetField, TableId};
-use crate::policy::{self, Direction, Rules};
+use crate::policy::{self, Direction, Origin, RuleMark, Rules};
 
 mod family;
 mod ids;
@@ -69,9 +72,17 @@ pub const fn table(direction: Direction) -> TableId {
     }
 }
 
+/// Which mark a rule leaves in the connections that it admits.
+pub type Marks<'a> = &'a dyn Fn(Origin) -> Option<RuleMark>;
+
 /// The flows of one rule set in one direction. They need [`crate::boundary::common_flows`] beside them, which holds
 /// all that there is to [`RuleSetId::NONE`] with open rules.
-pub fn flows(id: RuleSetId, direction: Direction, rules: &Rules) -> Result<Vec<Flow>, TooLarge> {
+pub fn flows(
+    id: RuleSetId,
+    direction: Direction,
+    rules: &Rules,
+    marks: Marks<'_>,
+) -> Result<Vec<Flow>, TooLarge> {
     if id == RuleSetId::NONE && rules.is_open() {
         return Ok(Vec::new());
     }
@@ -82,7 +93,7 @@ pub fn flows(id: RuleSetId, direction: Direction, rules: &Rules) -> Result<Vec<F
     let mut flows = Vec::new();
     for (number, stage) in (0u32..).zip(&stages) {
         let is_last = stages.len() == usize::try_from(number).unwrap_or(usize::MAX).saturating_add(1);
-        let here = Place { id, direction, number, is_last };
+        let here = Place { id, direction, number, is_last, marks };
         here.compile(stage, &mut flows)?;
     }
     Ok(flows)
@@ -90,14 +101,15 @@ pub fn flows(id: RuleSetId, direction: Direction, rules: &Rules) -> Result<Vec<F
 
 /// A stage of a rule set.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place<'a> {
     id: RuleSetId,
     direction: Direction,
     number: u32,
     is_last: bool,
+    marks: Marks<'a>,
 }
 
-impl Place {
+impl Place<'_> {
     fn compile(self, stage: &Stage<'_>, flows: &mut Vec<Flow>) -> Result<(), TooLarge> {
         let runs = run::runs(stage, |action| self.verdict(action));
         if runs.len() > MAX_RUNS {
@@ -111,7 +123,7 @@ impl Place {
         let verdict = self.verdict(action);
         let cookie = Cookie(origin.0);
         for matches in verdict.matches(self.base()) {
-            let actions = self.actions(verdict);
+            let actions = self.actions(verdict, (self.marks)(origin));
             flows.push(Flow { table: table(self.direction), priority: OTHERWISE, cookie, matches, actions });
         }
         Ok(())
@@ -121,7 +133,7 @@ impl Place {
     fn verdict(self, action: policy::Action) -> Verdict {
         match action {
             policy::Action::Allow => Verdict::Allow,
-            policy::Action::Pass if self.is_last => Verdict::Allow,
+            policy::Action::Pass if self.is_last => Verdict::Through,
             policy::Action::Pass => Verdict::Pass,
             policy::Action::Deny => Verdict::Deny,
         }
@@ -132,10 +144,11 @@ impl Place {
         Match::any().ct_state(new, CtFlags::NONE).reg(RULE_SET, self.id.0).reg(TIER, self.number)
     }
 
-    fn actions(self, verdict: Verdict) -> Vec<Action> {
+    fn actions(self, verdict: Verdict, mark: Option<RuleMark>) -> Vec<Action> {
         let set = |reg: Reg, value: u32| Action::Set(SetField::Reg(reg, value.into()));
         match verdict {
-            Verdict::Allow => allow(),
+            Verdict::Allow => allow(mark),
+            Verdict::Through => allow(None),
             Verdict::Deny => Vec::new(),
             Verdict::Pass => {
                 vec![set(TIER, self.number.saturating_add(1)), Action::Resubmit(table(self.direction))]

@@ -216,7 +216,7 @@ impl Agent {
             attachment,
             policy: known.pods[attachment.claim.pod.uid.as_str()].clone(),
         });
-        let synced = self.edge.sync(pods.collect()).await.unwrap();
+        let synced = self.edge.sync(pods.collect(), &nic_agent::marks::Marks::default()).await.unwrap();
         assert!(synced.too_large.is_empty(), "{:?}", synced.too_large);
         synced.changes
     }

@@ -5,6 +5,8 @@
 mod cases;
 #[path = "policy/changes.rs"]
 mod changes;
+#[path = "policy/marks.rs"]
+mod marks;
 #[path = "policy/sctp.rs"]
 mod sctp;
 #[path = "policy/services.rs"]
@@ -113,6 +115,13 @@ fn changes_under_traffic() {
     let open = objects(&lab);
     changes::removed_and_restored(&mut lab, &open);
     changes::loosened(&mut lab, &open);
+}
+
+#[test]
+fn connections_name_their_rule() {
+    let mut lab = PolicyLab::start();
+    let open = objects(&lab);
+    marks::named(&mut lab, &open);
 }
 
 /// With pods of its own: what earlier connections leave in the zones is in the way of proving that the hardware has let go.

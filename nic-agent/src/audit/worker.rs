@@ -16,14 +16,25 @@ use super::look::{Cut, look};
 use super::progress::{Book, ToRelease, Told};
 use super::proof::Proof;
 use super::zones::Zones;
+use crate::marks::Marks;
 use crate::metrics::{CauseLabel, Metrics};
 use crate::news;
 
 const RETRY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
+/// What it follows.
+pub struct Inputs {
+    pub zones: watch::Receiver<Arc<Zones>>,
+    /// The names of the rules that connections were admitted by.
+    pub marks: watch::Receiver<Marks>,
+    pub proofs: watch::Receiver<Proof>,
+    pub heard: mpsc::Receiver<Heard>,
+}
+
 pub struct Worker {
     zones: watch::Receiver<Arc<Zones>>,
+    marks: watch::Receiver<Marks>,
     prove: watch::Sender<u64>,
     proofs: watch::Receiver<Proof>,
     heard: mpsc::Receiver<Heard>,
@@ -40,24 +51,23 @@ type Released = (ToRelease, Result<Release, String>);
 
 impl Worker {
     pub fn new(
-        zones: watch::Receiver<Arc<Zones>>,
+        inputs: Inputs,
         prove: watch::Sender<u64>,
-        proofs: watch::Receiver<Proof>,
-        heard: mpsc::Receiver<Heard>,
         report: watch::Sender<Arc<Progress>>,
         metrics: Metrics,
     ) -> Self {
-        let (book, unlogged) = (Book::default(), BTreeMap::new());
+        let Inputs { zones, marks, proofs, heard } = inputs;
         Self {
             zones,
+            marks,
             prove,
             proofs,
             heard,
             report,
             metrics,
-            book,
+            book: Book::default(),
             failing: false,
-            unlogged,
+            unlogged: BTreeMap::new(),
             logged: Instant::now(),
         }
     }
@@ -203,7 +213,8 @@ impl Worker {
         for (pod, (late, cut)) in std::mem::take(&mut self.unlogged) {
             // Without the kernel's time stamps (nf_conntrack_timestamp) only a complete audit bounds it.
             let oldest_ms = cut.oldest.map(|began| age(began).as_millis());
-            let (connections, answers, marks) = (cut.denied, cut.answers.len(), cut.marks);
+            let (connections, answers) = (cut.denied, cut.answers.len());
+            let admitted_by = admitted_by(&cut.marks, &self.marks.borrow());
             if late {
                 warn!(
                     pod,
@@ -214,7 +225,7 @@ impl Worker {
                     "a settled pod had connections that its policy denies; cut"
                 );
             } else {
-                info!(pod, connections, answers, oldest_ms, ?marks, "connections that policy denies cut");
+                info!(pod, connections, answers, oldest_ms, admitted_by, "connections that policy denies cut");
             }
         }
     }
@@ -236,6 +247,12 @@ impl Worker {
             is_news
         });
     }
+}
+
+/// The rule that admitted most of them.
+fn admitted_by(marks: &BTreeMap<u32, usize>, names: &Marks) -> Option<String> {
+    let (mark, _) = marks.iter().max_by_key(|(_, connections)| **connections)?;
+    names.text(*mark)
 }
 
 /// Of what began then, since the Unix epoch.

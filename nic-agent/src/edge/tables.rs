@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use offload::boundary::{self, Boundary};
 use offload::openflow::{Cookie, Flow};
-use offload::policy::{Direction, PodPolicy, Rules};
-use offload::ruleset::{self, RuleSetId, RuleSets};
+use offload::policy::{Direction, PodPolicy, RuleMark, Rules};
+use offload::ruleset::{self, RuleSetId, RuleSets, TooLarge};
 
 use crate::attachment::{self, Attachment};
+use crate::marks::Marks;
 
 /// First byte of the cookies of what is no rule's, for whoever looks with `ovs-ofctl`. Rules have their origin there.
 const COOKIE: u64 = 0xdb << 56;
@@ -53,20 +54,45 @@ impl Hash for ByAddress {
 pub struct Tables {
     sets: RuleSets,
     halves: HashMap<ByAddress, Halves>,
-    compiled: Compiled,
+    compiled: BTreeMap<(RuleSetId, Direction), Compiled>,
+    /// Which they were compiled with.
+    marks: Marks,
 }
 
-/// Flows with the rules that they were made of, by where they stand.
-type Compiled = BTreeMap<(RuleSetId, Direction), (Arc<Rules>, Arc<Vec<Flow>>)>;
+/// Flows with what they were made of.
+#[derive(Debug, Clone)]
+struct Compiled {
+    rules: Arc<Rules>,
+    /// Of the rules, in order.
+    marks: Vec<Option<RuleMark>>,
+    flows: Arc<Vec<Flow>>,
+}
+
+impl Compiled {
+    fn new(
+        id: RuleSetId,
+        direction: Direction,
+        rules: &Arc<Rules>,
+        marks: &Marks,
+    ) -> Result<Self, (Self, TooLarge)> {
+        let (flows, error) = match ruleset::flows(id, direction, rules, &|origin| marks.of(origin)) {
+            Ok(flows) => (Arc::new(flows), None),
+            Err(error) => (Arc::default(), Some(error)),
+        };
+        let made = Self { rules: rules.clone(), marks: marks.of_rules(rules), flows };
+        error.map_or(Ok(made.clone()), |error| Err((made, error)))
+    }
+}
 
 impl Tables {
     /// The flows, and what did not fit.
-    pub fn flows(&mut self, pods: &[Pod<'_>]) -> (Vec<Flow>, Vec<String>) {
+    pub fn flows(&mut self, pods: &[Pod<'_>], marks: &Marks) -> (Vec<Flow>, Vec<String>) {
+        let same_marks = self.marks.is_same(marks);
         self.halves = self.split(pods);
         self.sets =
             self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
         let mut too_large = Vec::new();
-        let mut compiled = Compiled::new();
+        let mut compiled = BTreeMap::new();
         let mut flows = boundary::common_flows(Cookie(COOKIE));
         for pod in pods {
             let attachment = pod.attachment;
@@ -80,18 +106,17 @@ impl Tables {
                 let id = self.sets.id(rules)?;
                 let key = (id, direction);
                 if let Entry::Vacant(entry) = compiled.entry(key) {
-                    let known = self.compiled.get(&key).filter(|(of, _)| of == rules);
-                    let flows = match known {
-                        Some((_, flows)) => flows.clone(),
-                        None => match ruleset::flows(id, direction, rules) {
-                            Ok(flows) => Arc::new(flows),
-                            Err(error) => {
-                                too_large.push(format!("{} ({direction:?}): {error}", attachment.claim.pod));
-                                Arc::default()
-                            }
-                        },
+                    let is_current = |it: &&Compiled| {
+                        it.rules == *rules && (same_marks || it.marks == marks.of_rules(rules))
                     };
-                    entry.insert((rules.clone(), flows));
+                    let made = match self.compiled.get(&key).filter(is_current) {
+                        Some(known) => known.clone(),
+                        None => Compiled::new(id, direction, rules, marks).unwrap_or_else(|(none, error)| {
+                            too_large.push(format!("{} ({direction:?}): {error}", attachment.claim.pod));
+                            none
+                        }),
+                    };
+                    entry.insert(made);
                 }
                 Some(id)
             };
@@ -111,8 +136,9 @@ impl Tables {
             };
             flows.extend(boundary.flows());
         }
-        flows.extend(compiled.values().flat_map(|(_, flows)| flows.iter().cloned()));
+        flows.extend(compiled.values().flat_map(|it| it.flows.iter().cloned()));
         self.compiled = compiled;
+        self.marks = marks.clone();
         (flows, too_large)
     }
 

@@ -9,6 +9,7 @@ mod raw;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod wording;
 
 pub(in crate::policy) use object::find_port;
 pub use object::{

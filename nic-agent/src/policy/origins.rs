@@ -17,8 +17,9 @@ use super::model::ObjectName;
 pub enum OriginKey {
     /// A policy isolates, and no rule allowed it.
     Isolation { policy: ObjectName, uid: Arc<str>, direction: Direction },
-    /// Counted from 0, as in the object.
-    Rule { policy: ObjectName, uid: Arc<str>, direction: Direction, index: usize },
+    /// Counted from 0, as in the object; and what it says. Another text is another rule, also where it comes to the same
+    /// addresses and ports today.
+    Rule { policy: ObjectName, uid: Arc<str>, direction: Direction, index: usize, text: Arc<str> },
     /// The node may always reach its pods.
     Node,
     /// A pod may reach itself through its Service, which OVN sends with the ClusterIP as its source.
@@ -31,21 +32,45 @@ pub enum OriginKey {
 
 impl fmt::Display for OriginKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = |direction: &Direction| match direction {
-            Direction::Ingress => "ingress",
-            Direction::Egress => "egress",
-        };
         match self {
             Self::Isolation { policy, direction, .. } => {
-                write!(f, "{policy} {} default deny", side(direction))
+                write!(f, "{policy} {} default deny", side(*direction))
             }
             Self::Rule { policy, direction, index, .. } => {
-                write!(f, "{policy} {} rule {}", side(direction), index + 1)
+                write!(f, "{policy} {} rule {}", side(*direction), index + 1)
             }
             Self::Node => f.write_str("node to its own pods"),
             Self::Hairpin => f.write_str("pod to itself through its Service"),
             Self::ServiceCovered => f.write_str("Service of which every ready backend is allowed"),
             Self::ServiceRefused => f.write_str("Service of which not every ready backend is allowed"),
+        }
+    }
+}
+
+fn side(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+impl OriginKey {
+    /// The rule by what it says, wherever it stands in its policy: `default/web ingress from pods app=client: TCP 80`.
+    pub fn wording(&self) -> String {
+        match self {
+            Self::Rule { policy, direction, text, .. } => {
+                let preposition = if *direction == Direction::Ingress { "from" } else { "to" };
+                format!("{policy} {} {preposition} {text}", side(*direction))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// Of the policy. Two of one name, one after the other, are not the same.
+    pub fn uid(&self) -> &str {
+        match self {
+            Self::Isolation { uid, .. } | Self::Rule { uid, .. } => uid,
+            _ => "",
         }
     }
 }
@@ -136,8 +161,9 @@ fn fixed_hash(key: &OriginKey) -> u64 {
                 Direction::Ingress => b"/in",
                 Direction::Egress => b"/eg",
             });
-            if let OriginKey::Rule { index, .. } = key {
+            if let OriginKey::Rule { index, text, .. } = key {
                 eat(&u64::try_from(*index).unwrap_or(u64::MAX).to_le_bytes());
+                eat(text.as_bytes());
             }
         }
         other => eat(other.to_string().as_bytes()),
@@ -158,6 +184,7 @@ mod tests {
             uid: format!("uid-{name}").into(),
             direction: Direction::Ingress,
             index,
+            text: "everybody: TCP 80".into(),
         }
     }
 
@@ -169,11 +196,12 @@ mod tests {
         assert_eq!(origins.text(origin).unwrap(), "default/web ingress rule 2");
         // Part of what is written into switches: it must not change from one version to the next.
         assert_eq!(origin, Origin(FIXED));
+        assert_eq!(rule("web", 1).wording(), "default/web ingress from everybody: TCP 80");
         origins.remove(&rule("web", 1));
         assert_eq!((origins.text(origin), origins.of(&rule("web", 1))), (None, None));
     }
 
-    const FIXED: u64 = 2_638_045_831_982_429_440;
+    const FIXED: u64 = 6_991_166_735_804_944_896;
 
     #[test]
     fn rules_of_one_hash_have_numbers_of_their_own_whatever_came_first() {

@@ -63,12 +63,29 @@ impl Reconciler {
                 Err(e) => outcome.failed("policy", e),
             }
         }
+        self.name_rules(&policies, &enforced, outcome);
         let closed = enforced.values().filter(|it| matches!(it, Enforced::Closed { .. })).count();
         for (label, pods) in [("closed", closed), ("policy", enforced.len() - closed)] {
             let gauge = self.metrics.enforced.get_or_create(&OutcomeLabel { outcome: label });
             gauge.set(i64::try_from(pods).unwrap_or(i64::MAX));
         }
         enforced
+    }
+
+    /// Every rule in force that admits connections gets a mark, which is kept before a flow bears it.
+    fn name_rules(&mut self, policies: &Policies, enforced: &Enforcement, outcome: &mut Outcome) {
+        let said = match policies {
+            Policies::Known(known) => Some(known.clone()),
+            Policies::Off | Policies::Unknown { .. } => None,
+        };
+        let in_force = enforced.values().filter_map(|it| match it {
+            Enforced::Policy(policy) => Some(policy.clone()),
+            Enforced::Closed { .. } => None,
+        });
+        // Policy holds without a name.
+        if let Err(e) = self.marks.name(in_force.collect(), said) {
+            outcome.failed("marks", e);
+        }
     }
 
     /// What the tables are to say, as far as it can be said of whom.
@@ -93,7 +110,7 @@ impl Reconciler {
         for Wanted { key, policy, .. } in &wanted {
             self.in_force.insert(key.clone(), policy.clone());
         }
-        for key in self.auditor.in_tables(wanted) {
+        for key in self.auditor.in_tables(wanted, self.marks.current()) {
             let pod = self.ledger.get(&key).map(|it| it.claim.pod.to_string());
             info!(%key, pod, "policy in the tables");
         }
@@ -126,14 +143,16 @@ impl Reconciler {
                 offload: rep.map(|rep| rep.offload.clone()).unwrap_or_default(),
             })
         };
-        let (reports, rules) = match &*self.policies.borrow() {
+        let (mut reports, rules) = match &*self.policies.borrow() {
             Policies::Known(known) => (known.reports.to_vec(), known.origins.clone()),
             Policies::Off => Default::default(),
             Policies::Unknown { why } => (vec![why.clone()], Origins::default()),
         };
+        reports.extend(self.marks.trouble());
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.pods().filter_map(pod).collect();
-        PolicyStatus { source: self.source_in_tables.clone(), pods, from_outside, reports, rules }
+        let (source, marks) = (self.source_in_tables.clone(), self.marks.current().clone());
+        PolicyStatus { source, pods, from_outside, reports, rules, marks }
     }
 
     /// Flows that the hardware has refused, or lost, when it may take them now.

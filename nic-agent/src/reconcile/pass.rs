@@ -247,7 +247,7 @@ impl Reconciler {
         });
         let pods = pods.collect();
         self.auditor.coming(&wanted);
-        match self.edge.sync(pods).await {
+        match self.edge.sync(pods, self.marks.current()).await {
             Ok(synced) => {
                 outcome.steps += synced.changes;
                 for error in synced.too_large {

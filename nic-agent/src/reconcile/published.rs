@@ -11,6 +11,7 @@ use super::links::Offload;
 use crate::attachment::Binding;
 use crate::audit::{Held, PodProgress, Stage};
 use crate::claim::{Attached, Claim, SandboxKey};
+use crate::marks::Marks;
 use crate::policy::Origins;
 
 /// A snapshot, replaced after every pass.
@@ -75,6 +76,8 @@ pub struct PolicyStatus {
     /// Cookies of flows, and whose rules they are.
     #[serde(serialize_with = "by_cookie")]
     pub rules: Origins,
+    /// Of connections, in the low 24 bits of `ct_mark`, and which rules admitted them.
+    pub marks: Marks,
 }
 
 fn by_cookie<S: Serializer>(rules: &Origins, to: S) -> Result<S::Ok, S::Error> {

@@ -68,8 +68,16 @@ pub fn words(in_port: OfPort, frame: &Frame) -> String {
     out + &payload
 }
 
-/// Ports to which OVS would send the frame, if conntrack called it what our model of conntrack calls it.
-pub fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtFlags) -> BTreeSet<u32> {
+/// What OVS would do with a frame.
+pub struct Traced {
+    /// To these ports it would send it.
+    pub ports: BTreeSet<u32>,
+    /// Bits that it would leave in `ct_mark`, and their mask: in the datapath's own words.
+    pub marks: Vec<String>,
+}
+
+/// What OVS would do with the frame, if conntrack called it what our model of conntrack calls it.
+pub fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtFlags) -> Traced {
     let names = CtFlags::NAMES.iter().filter(|(flag, _)| state.contains(*flag)).map(|(_, name)| *name);
     let next = names.collect::<Vec<_>>().join(",");
     let trace = switch.appctl(&["ofproto/trace", BRIDGE, &words(in_port, frame), "--ct-next", &next]);
@@ -77,5 +85,8 @@ pub fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtF
         let line = line.trim();
         line.strip_prefix("output:").or_else(|| line.strip_prefix("-> output port is "))?.parse().ok()
     };
-    trace.lines().filter_map(number).collect()
+    let actions = trace.lines().filter_map(|line| line.strip_prefix("Datapath actions: "));
+    let marks =
+        actions.flat_map(|it| it.split("mark=").skip(1).map(|it| it.split([',', ')']).next().unwrap()));
+    Traced { ports: trace.lines().filter_map(number).collect(), marks: marks.map(str::to_owned).collect() }
 }

@@ -64,7 +64,9 @@ fn is_ruled(pod: &Boundary) -> bool {
 
 fn all_flows(pods: &[Boundary]) -> Vec<Flow> {
     let everything = Tier { rules: Vec::new(), otherwise: policy::Action::Allow, origin: Origin(1) };
-    let rules = ruleset::flows(ALLOWS, Direction::Egress, &Rules { tiers: vec![everything] }).unwrap();
+    let rules =
+        ruleset::flows(ALLOWS, Direction::Egress, &Rules { tiers: vec![everything] }, &|_| RuleMark::new(3))
+            .unwrap();
     common_flows(Cookie(0)).into_iter().chain(rules).chain(pods.iter().flat_map(Boundary::flows)).collect()
 }
 

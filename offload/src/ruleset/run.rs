@@ -6,7 +6,7 @@ use super::family::{Family, V4, V6, l4_matches};
 use super::stages::Stage;
 use super::{Place, table};
 use crate::openflow::{Action, Cookie, Flow, Ipv4Match, Ipv6Match, L4Match, Masked, Match};
-use crate::policy::{self, Rule};
+use crate::policy::{self, Rule, RuleMark};
 
 /// A flow holds at most some 4000 of them: 16 bytes each, in a message of 64 KiB.
 const MAX_CONJUNCTIONS: usize = 2000;
@@ -15,6 +15,8 @@ const MAX_CONJUNCTIONS: usize = 2000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Allow,
+    /// Allowed by nobody: the last tier leaves it to the next.
+    Through,
     Deny,
     /// On to the next stage.
     Pass,
@@ -24,7 +26,7 @@ impl Verdict {
     /// What matches all. OVS takes a commit only in a flow that says which version of IP it is for.
     pub fn matches(self, base: Match) -> Vec<Match> {
         match self {
-            Self::Allow => {
+            Self::Allow | Self::Through => {
                 vec![base.clone().ipv4(Ipv4Match::default()), base.ipv6(Ipv6Match::default())]
             }
             Self::Deny | Self::Pass => vec![base],
@@ -57,15 +59,16 @@ pub fn runs<'a>(stage: &Stage<'a>, verdict: impl Fn(policy::Action) -> Verdict) 
 
 impl Run<'_> {
     /// `priority`, and the one below it for conjunctions.
-    pub fn compile(&self, place: Place, priority: u16, flows: &mut Vec<Flow>) {
+    pub fn compile(&self, place: Place<'_>, priority: u16, flows: &mut Vec<Flow>) {
         self.compile_family::<V4>(place, priority, flows);
         self.compile_family::<V6>(place, priority, flows);
     }
 
-    fn compile_family<F: Family>(&self, place: Place, priority: u16, flows: &mut Vec<Flow>) {
+    fn compile_family<F: Family>(&self, place: Place<'_>, priority: u16, flows: &mut Vec<Flow>) {
         let mut out = Parts::<F>::default();
         for (id, rule) in &self.rules {
-            out.add(*id, rule);
+            let named = Named { cookie: Cookie(rule.origin.0), mark: (place.marks)(rule.origin) };
+            out.add(*id, rule, named);
         }
         let base = place.base();
         let part = |(peer, l4)| Match { payload: F::payload(place.direction, peer, l4), ..base.clone() };
@@ -77,26 +80,33 @@ impl Run<'_> {
             actions,
         };
         let below = priority.saturating_sub(1);
-        for (key, cookie) in out.written_out {
-            flows.push(flow(priority, cookie, part(key), place.actions(self.verdict)));
+        for (key, by) in out.written_out {
+            flows.push(flow(priority, by.cookie, part(key), place.actions(self.verdict, by.mark)));
         }
         for (key, (cookie, actions)) in out.clauses {
             flows.push(flow(below, cookie, part(key), actions));
         }
-        for (id, cookie) in out.conjunctions {
+        for (id, by) in out.conjunctions {
             let matches = part((Masked::any(), L4Match::Any)).conj_id(id);
-            flows.push(flow(below, cookie, matches, place.actions(self.verdict)));
+            flows.push(flow(below, by.cookie, matches, place.actions(self.verdict, by.mark)));
         }
     }
 }
 
 type Key<F> = (Masked<<F as Family>::Addr>, L4Match<<F as Family>::Icmp>);
 
-/// What the rules of a run come to in one version of IP. Of equal keys there is one flow, with the first rule's cookie.
+/// What a flow says of the rule that it comes from: itself, and in the connections that it admits.
+#[derive(Clone, Copy)]
+struct Named {
+    cookie: Cookie,
+    mark: Option<RuleMark>,
+}
+
+/// What the rules of a run come to in one version of IP. Of equal keys there is one flow, which names the first rule.
 struct Parts<F: Family> {
-    written_out: BTreeMap<Key<F>, Cookie>,
+    written_out: BTreeMap<Key<F>, Named>,
     clauses: BTreeMap<Key<F>, (Cookie, Vec<Action>)>,
-    conjunctions: Vec<(u32, Cookie)>,
+    conjunctions: Vec<(u32, Named)>,
 }
 
 impl<F: Family> Default for Parts<F> {
@@ -106,25 +116,24 @@ impl<F: Family> Default for Parts<F> {
 }
 
 impl<F: Family> Parts<F> {
-    fn add(&mut self, id: u32, rule: &Rule) {
-        let cookie = Cookie(rule.origin.0);
+    fn add(&mut self, id: u32, rule: &Rule, named: Named) {
         let (peers, l4) = (F::nets(&rule.peers), l4_matches::<F>(&rule.traffic));
         let product = peers.len().saturating_mul(l4.len());
         if product <= peers.len().saturating_add(l4.len()).saturating_add(1) {
             for peer in peers {
                 for l4 in &l4 {
-                    self.written_out.entry((peer, l4.clone())).or_insert(cookie);
+                    self.written_out.entry((peer, l4.clone())).or_insert(named);
                 }
             }
             return;
         }
         for peer in peers {
-            self.add_clause((peer, L4Match::Any), cookie, id, 1);
+            self.add_clause((peer, L4Match::Any), named.cookie, id, 1);
         }
         for l4 in l4 {
-            self.add_clause((Masked::any(), l4), cookie, id, 2);
+            self.add_clause((Masked::any(), l4), named.cookie, id, 2);
         }
-        self.conjunctions.push((id, cookie));
+        self.conjunctions.push((id, named));
     }
 
     fn add_clause(&mut self, key: Key<F>, cookie: Cookie, id: u32, clause: u8) {

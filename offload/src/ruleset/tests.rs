@@ -16,7 +16,7 @@ use crate::policy::{
     self as ir, Decision, Origin, Packet, PodPolicy, PortRange, PortSet, Rule, State, Tier, Traffic,
     Transport, verdict,
 };
-use world::{Conversation, Dice, World, answer, any_world, frame};
+use world::{Conversation, Dice, World, answer, any_world, frame, mark_of};
 
 mod world;
 
@@ -53,26 +53,30 @@ impl Side<'_> {
         };
         let frame = frame(packet, eth_src);
         let sent = switch.receive(enters, frame.clone()).unwrap();
-        let expected = if decision.allowed { vec![(leaves, frame)] } else { Vec::new() };
+        let expected = if decision.allowed { vec![(leaves, frame.clone())] } else { Vec::new() };
         assert_eq!(sent, expected, "{direction:?} {state:?} {packet:?}: {decision:?}");
         if state == State::New {
             self.committed = self.committed.or(decision.allowed.then_some(along));
             let met = switch.met.last().unwrap();
-            assert!(bears_the_name(self.policy.rules(direction), direction, packet, decision, met), "{met}");
+            let (rules, named) = (self.policy.rules(direction), Origin(met.cookie.0));
+            assert!(bears_the_name(rules, direction, packet, decision, named), "{met}");
+            if decision.allowed {
+                let mark = switch.connections.mark(self.boundary.zone.get(), &frame).unwrap();
+                assert!(names_who_admitted(rules, direction, packet, decision, mark), "{mark:#x}: {met}");
+            }
         }
         decision.allowed
     }
 }
 
-/// The flow that decided names the tier that decided, or a rule that matches and says the same.
+/// What decided is named as the tier that did, or as a rule that matches and says the same.
 fn bears_the_name(
     rules: &Rules,
     direction: Direction,
     packet: &Packet,
     decision: Decision,
-    met: &Flow,
+    named: Origin,
 ) -> bool {
-    let named = Origin(met.cookie.0);
     let peer = if direction == Direction::Egress { packet.dst } else { packet.src };
     let action = |says: ir::Action| match says {
         ir::Action::Deny => !decision.allowed,
@@ -88,6 +92,36 @@ fn bears_the_name(
     match rules.tiers.iter().find(|tier| tier.origin == named) {
         Some(tier) => action(tier.otherwise) && decision.by.is_none_or(|by| by == named),
         None => rules.is_open() && named == Origin(0),
+    }
+}
+
+/// The connection's mark is that of the rule that the evaluator names. Where several in a row admit the packet,
+/// of any of them; where it names none, or that one has no mark, there is none.
+fn names_who_admitted(
+    rules: &Rules,
+    direction: Direction,
+    packet: &Packet,
+    decision: Decision,
+    mark: u32,
+) -> bool {
+    let peer = if direction == Direction::Egress { packet.dst } else { packet.src };
+    let matches = |rule: &&Rule| {
+        rule.action == ir::Action::Allow
+            && rule.peers.contains(peer)
+            && rule.traffic.covers(packet.transport, peer.is_ipv6())
+    };
+    let number = |origin| mark_of(origin).map_or(0, policy::RuleMark::get);
+    let admitting: BTreeSet<Origin> = rules
+        .tiers
+        .iter()
+        .flat_map(|tier| tier.rules.iter().filter(matches).map(|rule| rule.origin))
+        .chain(decision.by)
+        .collect();
+    match decision.by {
+        None => mark == 0,
+        Some(_) => admitting.into_iter().any(|origin| {
+            number(origin) == mark && bears_the_name(rules, direction, packet, decision, origin)
+        }),
     }
 }
 
@@ -289,8 +323,17 @@ fn rule(action: ir::Action, peers: &[&str], traffic: Traffic) -> Rule {
     Rule { action, peers, traffic, origin: Origin(5) }
 }
 
+/// Of 24 bits or none.
+fn by_origin(origin: Origin) -> Option<policy::RuleMark> {
+    policy::RuleMark::new(u32::try_from(origin.0).ok()?)
+}
+
 fn compiled(rules: &Rules) -> Vec<String> {
-    flows(RuleSetId(7), Direction::Egress, rules).unwrap().iter().map(ToString::to_string).collect()
+    flows(RuleSetId(7), Direction::Egress, rules, &by_origin)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn ports(ranges: &[(u16, u16)]) -> PortSet {
@@ -301,7 +344,7 @@ fn ports(ranges: &[(u16, u16)]) -> PortSet {
 fn as_ovs_ofctl_would_write_it() {
     let dns = rule(ir::Action::Allow, &["10.0.0.10/32"], Traffic::udp(53));
     let new = "reg0=0x7,reg3=0x0,ct_state=+new+trk";
-    let allow = "actions=ct(commit,zone=NXM_NX_REG2[0..15]),output:NXM_NX_REG1[]";
+    let allow = "actions=ct(commit,zone=NXM_NX_REG2[0..15],exec(set_field:0x5/0xffffff->ct_mark)),output:NXM_NX_REG1[]";
     assert_eq!(
         compiled(&one_tier(vec![dns])),
         [
@@ -311,17 +354,50 @@ fn as_ovs_ofctl_would_write_it() {
     );
 }
 
+/// The flow to which a conjunction leads bears the mark, its clauses do not; of one match it is the first rule's.
+#[test]
+fn each_rule_of_a_run_leaves_its_own_mark() {
+    let named = |peers: &[&str], ports: &[(u16, u16)], origin| Rule {
+        origin: Origin(origin),
+        ..rule(ir::Action::Allow, peers, Traffic::tcp(self::ports(ports)))
+    };
+    let many = ["10.0.0.1/32", "10.0.0.3/32", "10.0.0.5/32"];
+    let rules = one_tier(vec![
+        named(&many, &[(1, 1), (3, 3), (5, 5), (7, 7)], 5),
+        named(&["10.0.0.9/32"], &[(80, 80)], 6),
+        named(&["10.0.0.9/32"], &[(80, 80)], 7),
+        named(&["10.0.0.9/32"], &[(443, 443)], 0x0100_0000),
+    ]);
+    let sets: Vec<(u64, String)> = flows(RuleSetId(7), Direction::Egress, &rules, &by_origin)
+        .unwrap()
+        .iter()
+        .filter(|flow| flow.actions.iter().any(|action| matches!(action, Action::Ct(_))))
+        .map(|flow| (flow.cookie.0, flow.to_string()))
+        .collect();
+    let cookies: Vec<u64> = sets.iter().map(|(cookie, _)| *cookie).collect();
+    assert_eq!(cookies, [6, 0x0100_0000, 5]);
+    for (cookie, flow) in sets {
+        let set = format!("exec(set_field:{cookie:#x}/0xffffff->ct_mark)");
+        assert_eq!(flow.contains(&set), cookie < 0x0100_0000, "{flow}");
+        assert_eq!(flow.contains("ct_mark"), cookie < 0x0100_0000, "{flow}");
+        assert_eq!(flow.contains("conj_id="), cookie == 5, "{flow}");
+    }
+}
+
 /// Three peers and five ports are fifteen flows, or nine.
 #[test]
 fn what_is_large_becomes_a_conjunction() {
     let peers = ["10.0.0.1/32", "10.0.0.3/32", "10.0.0.5/32"];
     let all = ports(&[(1, 1), (3, 3), (5, 5), (7, 7), (9, 9)]);
     let large = rule(ir::Action::Deny, &peers, Traffic::tcp(all.clone()));
-    let made = flows(RuleSetId(7), Direction::Ingress, &one_tier(vec![large])).unwrap();
+    let made = flows(RuleSetId(7), Direction::Ingress, &one_tier(vec![large]), &|_| None).unwrap();
     assert_eq!(made.len(), 3 + 5 + 1 + 1);
     assert!(made.iter().all(|flow| flow.cookie == Cookie(5) || flow.priority == OTHERWISE));
     let small = rule(ir::Action::Deny, &peers[..1], Traffic::tcp(all));
-    assert_eq!(flows(RuleSetId(7), Direction::Ingress, &one_tier(vec![small])).unwrap().len(), 5 + 1);
+    assert_eq!(
+        flows(RuleSetId(7), Direction::Ingress, &one_tier(vec![small]), &|_| None).unwrap().len(),
+        5 + 1
+    );
 }
 
 #[test]
@@ -343,10 +419,10 @@ fn tiers_that_only_hand_on_are_one_stage() {
 fn what_does_not_fit_is_said() {
     let turn = |n: usize| if n.is_multiple_of(2) { ir::Action::Allow } else { ir::Action::Deny };
     let turns = |count| one_tier((0..count).map(|n| rule(turn(n), &["10.0.0.1/32"], Traffic::Any)).collect());
-    let made = flows(RuleSetId(7), Direction::Egress, &turns(MAX_RUNS)).unwrap();
+    let made = flows(RuleSetId(7), Direction::Egress, &turns(MAX_RUNS), &|_| None).unwrap();
     assert_eq!(keys(&made).len(), made.len());
     assert!(made.iter().all(|flow| (OTHERWISE..RELATED).contains(&flow.priority)));
-    let too_large = flows(RuleSetId(7), Direction::Egress, &turns(MAX_RUNS + 1));
+    let too_large = flows(RuleSetId(7), Direction::Egress, &turns(MAX_RUNS + 1), &|_| None);
     assert_eq!(too_large, Err(TooLarge::Runs(MAX_RUNS + 1)));
 
     let tier = Tier {
@@ -355,8 +431,8 @@ fn what_does_not_fit_is_said() {
         origin: Origin(1),
     };
     let deep = |count| Rules { tiers: vec![tier.clone(); count] };
-    assert!(flows(RuleSetId(7), Direction::Egress, &deep(MAX_STAGES)).is_ok());
-    assert_eq!(flows(RuleSetId(7), Direction::Egress, &deep(17)), Err(TooLarge::Stages(17)));
+    assert!(flows(RuleSetId(7), Direction::Egress, &deep(MAX_STAGES), &|_| None).is_ok());
+    assert_eq!(flows(RuleSetId(7), Direction::Egress, &deep(17), &|_| None), Err(TooLarge::Stages(17)));
 }
 
 /// Every flow must fit in a message, however many rules ask for the same port.
@@ -367,7 +443,8 @@ fn a_clause_of_very_many_rules_still_fits() {
         let nets = [0, 2, 4].map(|low| format!("10.{}.{}.{low}/32", n / 250, n % 250));
         rule(ir::Action::Allow, &nets.each_ref().map(String::as_str), Traffic::tcp(odd.clone()))
     };
-    let made = flows(RuleSetId(7), Direction::Egress, &one_tier((0..4500).map(of).collect())).unwrap();
+    let made =
+        flows(RuleSetId(7), Direction::Egress, &one_tier((0..4500).map(of).collect()), &by_origin).unwrap();
     assert_eq!(made.len(), 4500 * 4 + 3 * 3 + 1);
     let longest = made.iter().map(|flow| flow.actions.len()).max().unwrap();
     assert_eq!(longest, 2000);
@@ -379,9 +456,9 @@ fn a_clause_of_very_many_rules_still_fits() {
 #[test]
 fn open_rules_need_no_flows_but_get_them_under_a_number() {
     let open = Rules::default();
-    assert_eq!(flows(RuleSetId::NONE, Direction::Egress, &open), Ok(Vec::new()));
-    let numbered = flows(RuleSetId(7), Direction::Egress, &open).unwrap();
-    assert!(numbered.iter().all(|flow| flow.actions == allow()) && numbered.len() == 2);
+    assert_eq!(flows(RuleSetId::NONE, Direction::Egress, &open, &by_origin), Ok(Vec::new()));
+    let numbered = flows(RuleSetId(7), Direction::Egress, &open, &by_origin).unwrap();
+    assert!(numbered.iter().all(|flow| flow.actions == allow(None)) && numbered.len() == 2);
 }
 
 /// Allowed to the service's address, translated, allowed from the client: the answer finds its way back through both.

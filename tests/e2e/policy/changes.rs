@@ -26,14 +26,14 @@ fn from_clients(scope: &Value) -> Value {
 }
 
 /// Established connections from one pod: both protocols to each address.
-struct Held {
+pub struct Held {
     name: String,
     datagrams: Vec<Client>,
     streams: Vec<Stream>,
 }
 
 impl Held {
-    fn start(from: &Pod, to: &[&str]) -> Self {
+    pub fn start(from: &Pod, to: &[&str]) -> Self {
         Self {
             name: from.name.clone(),
             datagrams: to.iter().map(|it| Client::start(from, it, UDP, OFTEN)).collect(),
@@ -42,7 +42,7 @@ impl Held {
     }
 
     /// Of each connection.
-    fn stop(self) -> Vec<Report> {
+    pub fn stop(self) -> Vec<Report> {
         self.datagrams.iter().for_each(Client::halt);
         self.streams.iter().for_each(Stream::halt);
         let datagrams = self.datagrams.into_iter().map(Client::stop);
@@ -202,7 +202,7 @@ pub fn tightened(lab: &mut PolicyLab, open: &[Value]) {
 }
 
 /// Zones of these pods, of those that this NIC has.
-fn zones(nic: Nic, uids: &[&str]) -> Vec<u64> {
+pub fn zones(nic: Nic, uids: &[&str]) -> Vec<u64> {
     let policy = tests::policy_lab::policy_of(nic).unwrap();
     let pods = policy["pods"].as_array().unwrap();
     let ours = pods.iter().filter(|it| uids.contains(&it["uid"].as_str().unwrap_or_default()));

@@ -14,6 +14,8 @@ use crate::policy::origins::{OriginKey, Origins};
 /// One rule of the policy, its peers looked up.
 #[derive(Debug)]
 struct Part {
+    /// The rule in words: a part of its name.
+    text: Arc<str>,
     /// `None`: everybody.
     peers: Option<SetId>,
     /// Where a name of a port is looked up: the receivers' pods. Only of egress, and only if there are names.
@@ -59,7 +61,7 @@ impl Program {
             };
             let receivers =
                 (!looked_up.is_empty()).then(|| peers.unwrap_or_else(|| acquire(SetKey::every_pod())));
-            Part { peers, receivers, numbers, names }
+            Part { text: rule.to_string().into(), peers, receivers, numbers, names }
         };
         // What the types do not name is not in force (NetworkPolicySpec.policyTypes).
         let ingress = policy.ingress.iter().filter(|_| policy.isolates.ingress);
@@ -79,9 +81,9 @@ impl Program {
 
     /// After a set, or an origin, has changed.
     pub fn rebuild(&mut self, policy: &Policy, sets: &Sets, origins: &Origins) {
-        let origin = |direction, index| {
-            let (policy, uid) = (policy.name.clone(), policy.uid.clone());
-            origins.of(&OriginKey::Rule { policy, uid, direction, index }).unwrap_or_default()
+        let origin = |direction, index, part: &Part| {
+            let (policy, uid, text) = (policy.name.clone(), policy.uid.clone(), part.text.clone());
+            origins.of(&OriginKey::Rule { policy, uid, direction, index, text }).unwrap_or_default()
         };
         let addresses = |part: &Part| match part.peers {
             None => PrefixSet::any(),
@@ -90,12 +92,12 @@ impl Program {
         let numbers = |part: &Part| part.numbers.clone().map_or(Traffic::Any, Traffic::Of);
         self.ingress_rules.clear();
         for (index, part) in self.ingress.iter().enumerate() {
-            let rule = allow(addresses(part), numbers(part), origin(Direction::Ingress, index));
+            let rule = allow(addresses(part), numbers(part), origin(Direction::Ingress, index, part));
             self.ingress_rules.push(IngressRule { rule, names: part.names.clone() });
         }
         self.egress_rules.clear();
         for (index, part) in self.egress.iter().enumerate() {
-            let origin = origin(Direction::Egress, index);
+            let origin = origin(Direction::Egress, index, part);
             self.egress_rules.push(allow(addresses(part), numbers(part), origin));
             let Some(receivers) = part.receivers.and_then(|id| sets.get(id)) else { continue };
             let mut resolved: BTreeMap<(Protocol, u16), PrefixSet> = BTreeMap::new();

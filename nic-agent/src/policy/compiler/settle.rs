@@ -188,16 +188,17 @@ pub(super) fn egress_rules<'a>(
 fn origin_keys(policy: &Policy) -> Vec<OriginKey> {
     let mut keys = Vec::new();
     for (direction, isolates, rules) in [
-        (Direction::Ingress, policy.isolates.ingress, policy.ingress.len()),
-        (Direction::Egress, policy.isolates.egress, policy.egress.len()),
+        (Direction::Ingress, policy.isolates.ingress, &policy.ingress),
+        (Direction::Egress, policy.isolates.egress, &policy.egress),
     ] {
         if isolates {
             keys.push(isolation(policy, direction));
-            keys.extend((0..rules).map(|index| OriginKey::Rule {
+            keys.extend(rules.iter().enumerate().map(|(index, rule)| OriginKey::Rule {
                 policy: policy.name.clone(),
                 uid: policy.uid.clone(),
                 direction,
                 index,
+                text: rule.to_string().into(),
             }));
         }
     }

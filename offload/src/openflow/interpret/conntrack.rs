@@ -91,6 +91,13 @@ impl Conntrack {
         forth.or_else(|| connection(about.reversed()).map(|it| (CtFlags::TRK | CtFlags::REL, it.mark)))
     }
 
+    /// The mark of the connection that this packet belongs to, whichever way it goes.
+    pub fn mark(&self, zone: u16, frame: &Frame) -> Option<u32> {
+        let (Class::Opens(tuple) | Class::Continues(tuple)) = class(frame) else { return None };
+        let known = self.0.get(&(zone, tuple)).or_else(|| self.0.get(&(zone, tuple.reversed())));
+        known.map(|it| it.mark)
+    }
+
     pub fn commit(&mut self, zone: u16, frame: &Frame, mark: u32) {
         let (Class::Opens(tuple) | Class::Continues(tuple)) = class(frame) else { return };
         let known = if self.0.contains_key(&(zone, tuple.reversed())) { tuple.reversed() } else { tuple };

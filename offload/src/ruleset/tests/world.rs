@@ -14,8 +14,8 @@ use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::interpret::{Body, Frame, Icmp, Ip, L4, Piece};
 use crate::openflow::{Cookie, Flow};
 use crate::policy::{
-    Action, Direction, IcmpKind, Origin, Packet, PodPolicy, PortRange, PortSet, PrefixSet, Rule, Rules, Tier,
-    Traffic, Transport, Transports,
+    Action, Direction, IcmpKind, Origin, Packet, PodPolicy, PortRange, PortSet, PrefixSet, Rule, RuleMark,
+    Rules, Tier, Traffic, Transport, Transports,
 };
 use crate::ruleset::{RuleSets, flows};
 
@@ -75,7 +75,7 @@ impl World {
             ids.sort_unstable();
             ids.dedup();
             for rules in ids.into_iter().filter_map(|id| Some((id, sets.get(id)?))) {
-                all.extend(flows(rules.0, direction, rules.1).unwrap());
+                all.extend(flows(rules.0, direction, rules.1, &mark_of).unwrap());
             }
         }
         all
@@ -198,6 +198,13 @@ fn named((index, mut rules): (usize, Rules)) -> Rules {
         }
     }
     rules
+}
+
+/// What a rule leaves in the connections that it admits. Some have no mark.
+pub fn mark_of(origin: Origin) -> Option<RuleMark> {
+    let (set, tier, rule) = (origin.0 >> 32, origin.0 >> 16 & 0xffff, origin.0 & 0xffff);
+    let number = u32::try_from(set << 12 | tier << 8 | rule).ok().filter(|_| rule != 4)?;
+    RuleMark::new(number)
 }
 
 pub fn any_world() -> impl Strategy<Value = World> {
