@@ -142,6 +142,7 @@ mod tests {
             name: format!("pod-{uid}"),
             node: "server1".into(),
             host_network: false,
+            mirror: false,
             phase: "Running".into(),
             annotations: BTreeMap::new(),
         };

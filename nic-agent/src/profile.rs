@@ -137,6 +137,7 @@ mod tests {
             name: "web".into(),
             node: "server1".into(),
             host_network: false,
+            mirror: false,
             phase: "Pending".into(),
             annotations: annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         };

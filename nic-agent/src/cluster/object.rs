@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
+use drawbridge_api::{GROUP, VERSION};
 use kube::Resource;
 use kube::core::{ClusterResourceScope, ObjectMeta};
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::directory::PodRecord;
-use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service};
+use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
 use crate::profile;
 
 /// The kinds that are watched.
@@ -23,7 +24,10 @@ pub enum Kind {
     EndpointSlices,
     Namespaces,
     NetworkPolicies,
+    NicNodes,
+    NodeRanges,
     Nodes,
+    PodAttachments,
     Pods,
     Services,
 }
@@ -35,10 +39,18 @@ impl Kind {
             Self::EndpointSlices => "endpointslices",
             Self::Namespaces => "namespaces",
             Self::NetworkPolicies => "networkpolicies",
+            Self::NicNodes => "nicnodes",
+            Self::NodeRanges => "noderanges",
             Self::Nodes => "nodes",
+            Self::PodAttachments => "podattachments",
             Self::Pods => "pods",
             Self::Services => "services",
         }
+    }
+
+    /// May the cluster do without it? Its CRD may not be there.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::NicNodes | Self::NodeRanges | Self::PodAttachments)
     }
 }
 
@@ -52,12 +64,14 @@ pub enum Content {
     Node(Vec<IpAddr>),
     Pod(Box<(Pod, PodRecord)>),
     Service(Service),
+    Word(Word),
 }
 
 /// How a kind is found in the API, and read.
 pub trait Watched: Clone + Debug + Send + Sync + 'static {
     const KIND: Kind;
     const GROUP: &'static str;
+    const VERSION: &'static str;
     /// As in `kind:`.
     const NAME: &'static str;
 
@@ -65,13 +79,14 @@ pub trait Watched: Clone + Debug + Send + Sync + 'static {
 }
 
 macro_rules! watched {
-    ($marker:ident, $kind:ident, $group:literal, $name:literal, $read:expr) => {
+    ($marker:ident, $kind:ident, $group:expr, $version:expr, $name:literal, $read:expr) => {
         #[derive(Debug, Clone)]
         pub struct $marker;
 
         impl Watched for $marker {
             const KIND: Kind = Kind::$kind;
             const GROUP: &'static str = $group;
+            const VERSION: &'static str = $version;
             const NAME: &'static str = $name;
 
             fn read(object: &Value) -> Result<Content, serde_json::Error> {
@@ -81,16 +96,23 @@ macro_rules! watched {
     };
 }
 
-watched!(Pods, Pods, "", "Pod", pod);
-watched!(Namespaces, Namespaces, "", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
-watched!(Services, Services, "", "Service", |it| Ok(Content::Service(read(it)?)));
-watched!(Nodes, Nodes, "", "Node", |it| Ok(Content::Node(node_addresses(it))));
-watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "NetworkPolicy", |it| Ok(
+watched!(Pods, Pods, "", "v1", "Pod", pod);
+watched!(Namespaces, Namespaces, "", "v1", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
+watched!(Services, Services, "", "v1", "Service", |it| Ok(Content::Service(read(it)?)));
+watched!(Nodes, Nodes, "", "v1", "Node", |it| Ok(Content::Node(node_addresses(it))));
+watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "v1", "NetworkPolicy", |it| Ok(
     Content::NetworkPolicy(read(it)?)
 ));
-watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "EndpointSlice", |it| Ok(
+watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "v1", "EndpointSlice", |it| Ok(
     Content::EndpointSlice(read(it)?)
 ));
+watched!(PodAttachments, PodAttachments, GROUP, VERSION, "PodAttachment", |it| word(it, Word::Attachment));
+watched!(NicNodes, NicNodes, GROUP, VERSION, "NicNode", |it| word(it, Word::Nic));
+watched!(NodeRanges, NodeRanges, GROUP, VERSION, "NodeRange", |it| word(it, Word::Range));
+
+fn word<T: DeserializeOwned>(object: &Value, of: fn(T) -> Word) -> Result<Content, serde_json::Error> {
+    Ok(Content::Word(of(read(object)?)))
+}
 
 fn read<T: DeserializeOwned>(object: &Value) -> Result<T, serde_json::Error> {
     T::deserialize(object)
@@ -104,6 +126,7 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
         name: pod.name.name.to_string(),
         node: pod.node.to_string(),
         host_network: pod.host_network,
+        mirror: pod.mirror,
         phase: text(object, "/status/phase").to_owned(),
         annotations: annotations(object),
     };
@@ -189,7 +212,7 @@ impl<K: Watched> Resource for Seen<K> {
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
+        K::VERSION.into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {
@@ -238,7 +261,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_so_and_has_a_name() {
         let pod = seen::<Pods>(json!({"metadata": {"namespace": "a", "name": "b", "resourceVersion": "7"},
-            "spec": {"containers": []}, "status": {"podIPs": [{"ip": "ten"}]}}));
+            "spec": {"containers": "ten"}}));
         assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
         assert!(pod.content.unwrap_err().contains("ten"));
         assert!(seen::<Services>(json!({"metadata": 5})).content.is_err());
