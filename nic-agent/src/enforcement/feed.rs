@@ -95,7 +95,8 @@ impl Feed {
         }
         let of_trust = self.trust.as_mut().is_some_and(Trust::take_reports_changed);
         let of_policies = self.compiler.take_reports_changed();
-        let reported = (of_policies || of_trust) && self.report() && of_policies;
+        let is_other = (of_policies || of_trust) && self.report();
+        let reported = of_policies && is_other;
         if affected.pods.is_empty() && !reported {
             return false;
         }
@@ -119,7 +120,7 @@ impl Feed {
             _ => None,
         });
         let whys: BTreeSet<Disbelief> = whys.collect();
-        for report in disbelieved.iter() {
+        for report in &disbelieved {
             if let Report::Disbelieved { why, .. } = report
                 && !self.told.contains(why)
             {

@@ -168,10 +168,14 @@ impl Trust {
         };
         match kind {
             ObjectKind::Pod => {
-                gone(&mut self.pods.keys()).iter().for_each(|name| self.remove_pod(name));
+                for name in gone(&mut self.pods.keys()) {
+                    self.remove_pod(&name);
+                }
             }
             ObjectKind::EndpointSlice => {
-                gone(&mut self.slices.keys()).iter().for_each(|name| self.remove_slice(name));
+                for name in gone(&mut self.slices.keys()) {
+                    self.remove_slice(&name);
+                }
             }
             ObjectKind::Namespace | ObjectKind::Policy | ObjectKind::Service => {}
         }
@@ -190,7 +194,9 @@ impl Trust {
                 self.confirmed.keys().filter(|it| is_gone(it)).cloned().map(Word::RangeGone).collect()
             }
         };
-        words.into_iter().for_each(|word| self.hear(word));
+        for word in words {
+            self.hear(word);
+        }
     }
 
     /// What follows from all that was taken in since this was last called.
