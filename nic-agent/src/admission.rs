@@ -144,7 +144,6 @@ mod tests {
             host_network: false,
             mirror: false,
             phase: "Running".into(),
-            annotations: BTreeMap::new(),
         };
         Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
     }

@@ -31,9 +31,6 @@ pub struct PodRecord {
     /// `status.phase`.
     #[serde(default)]
     pub phase: String,
-    /// Those by which a CMS says what the pod's logical port is ([`crate::profile::ANNOTATIONS`]).
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
 }
 
 impl PodRecord {
@@ -112,7 +109,6 @@ mod tests {
                     host_network,
                     mirror: uid == "mirror",
                     phase: phase.into(),
-                    annotations: BTreeMap::new(),
                 },
             )
         };

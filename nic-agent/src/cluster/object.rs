@@ -3,7 +3,6 @@
 //! An object that cannot be read must not hide the others of its kind, so reading one never fails: it says what is wrong.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
@@ -16,7 +15,6 @@ use serde_json::Value;
 
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
-use crate::profile;
 
 /// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,19 +126,8 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
         host_network: pod.host_network,
         mirror: pod.mirror,
         phase: text(object, "/status/phase").to_owned(),
-        annotations: annotations(object),
     };
     Ok(Content::Pod(Box::new((pod, record))))
-}
-
-/// Those by which a CMS says what a pod's port is.
-fn annotations(object: &Value) -> BTreeMap<String, String> {
-    let all = object.pointer("/metadata/annotations").and_then(Value::as_object);
-    let of = |key: &&str| {
-        let value = all?.get(*key)?.as_str()?;
-        Some(((*key).to_owned(), value.to_owned()))
-    };
-    profile::ANNOTATIONS.iter().filter_map(of).collect()
 }
 
 fn node_addresses(object: &Value) -> Vec<IpAddr> {
@@ -243,7 +230,7 @@ mod tests {
         let pod = seen::<Pods>(json!({
             "metadata": {"namespace": "shop", "name": "web-0", "uid": "u1", "resourceVersion": "42",
                 "labels": {"app": "web"}, "managedFields": [{"manager": "kubectl"}],
-                "annotations": {"k8s.ovn.org/pod-networks": "{}", "other": "long"}},
+                "annotations": {"other": "long"}},
             "spec": {"nodeName": "server1", "hostNetwork": null,
                 "containers": [{"name": "c", "image": "i", "env": [], "ports": [{"name": "http", "containerPort": 80}]}]},
             "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
@@ -255,7 +242,6 @@ mod tests {
             (record.uid.as_str(), record.node.as_str(), record.phase.as_str()),
             ("u1", "server1", "Running")
         );
-        assert_eq!(record.annotations.keys().collect::<Vec<_>>(), ["k8s.ovn.org/pod-networks"]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::edge;
 use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
-use crate::ovs::spec::{self, BridgeSpec, OvsSpec};
+use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
 use crate::profile;
 
@@ -178,26 +178,11 @@ impl Reconciler {
     fn learn_identities(&mut self, config: &Config) -> BTreeMap<String, PortState> {
         let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
         self.southbound.ask_for(&names);
-        let answers = self.southbound.ports(&names, &config.chassis.system_id, config.profile.dhcp);
-        let directory = self.directories.borrow().clone();
+        let claimed = self.ledger.attachments().map(|a| (a.logical_port.clone(), a.claim.pod.uid.clone()));
+        let answers =
+            self.southbound.ports(&claimed.collect(), &config.chassis.system_id, config.profile.dhcp);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
-            if attachment.binding.is_none()
-                && !matches!(answers.get(&attachment.logical_port), Some((_, Some(_))))
-                && let Some(pod) = directory.get(&attachment.claim.pod.uid)
-            {
-                match profile::announced(&config.profile, pod) {
-                    Some(Ok(binding)) => {
-                        info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity announced");
-                        attachment.binding = Some(binding);
-                        learned = true;
-                    }
-                    Some(Err(error)) => {
-                        debug!(port = attachment.logical_port, error, "identity not readable");
-                    }
-                    None => {}
-                }
-            }
             let asks = management::is_management(attachment);
             let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
             // The server's own port asks OVN for its address, whatever pods do.
@@ -281,13 +266,21 @@ impl Reconciler {
             let plugged = view
                 .interface(&attachment::int_patch(attachment.claim.vf))
                 .is_some_and(|row| row.external_ids.get("iface-id") == Some(&attachment.logical_port));
-            let may_plug = ports.get(&attachment.logical_port).is_some_and(PortState::may_plug);
+            let port = ports.get(&attachment.logical_port);
+            let may_plug = port.is_some_and(PortState::may_plug);
+            let lost = port.is_some_and(PortState::is_lost);
             let known = attachment.binding.is_some();
             if let Some(name) = self.rep_names.get(&attachment.claim.vf)
                 && known
-                && (plugged || may_plug)
             {
-                wanted.extend(spec::pod_ports(attachment, name));
+                let there = view.interface(&attachment::edge_patch(attachment.claim.vf)).is_some();
+                let of_pod = spec::pod_ports(attachment, name).into_iter();
+                if lost && there {
+                    // Off OVN. The representor stays behind its boundary, closed to all but that.
+                    wanted.extend(of_pod.filter(|it| it.bridge == Bridge::Edge));
+                } else if (plugged && !lost) || may_plug {
+                    wanted.extend(of_pod);
+                }
             }
         }
         let spec = OvsSpec {

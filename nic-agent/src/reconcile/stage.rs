@@ -17,6 +17,10 @@ pub enum PortState {
     Asking,
     Missing,
     NoIdentity(IdentityError),
+    /// It is that of another pod, which has the same name.
+    OtherPod {
+        uid: String,
+    },
     Known {
         chassis: ChassisState,
     },
@@ -31,13 +35,27 @@ pub enum ChassisState {
         name: String,
         requested: bool,
     },
+    /// The CMS asks for another, whoever has bound it.
+    Elsewhere {
+        name: String,
+    },
 }
 
 impl PortState {
+    /// Is it another's: of another pod, or of a chassis that has bound it, or shall?
+    pub fn is_lost(&self) -> bool {
+        use ChassisState::{Elsewhere, Other};
+        matches!(
+            self,
+            Self::OtherPod { .. }
+                | Self::Known { chassis: Other { requested: false, .. } | Elsewhere { .. } }
+        )
+    }
+
     /// May our integration bridge claim the port? One that another chassis has bound is left there: two that claim it
     /// take it from each other for ever.
     pub fn may_plug(&self) -> bool {
-        !matches!(self, Self::Known { chassis: ChassisState::Other { requested: false, .. } } | Self::Missing)
+        !self.is_lost() && *self != Self::Missing
     }
 }
 
@@ -139,8 +157,15 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
         PortState::Known { chassis: ChassisState::Other { name, requested: false } } => {
             Some(format!("logical port {port} is bound by chassis {name}"))
         }
+        PortState::Known { chassis: ChassisState::Elsewhere { name } } => {
+            Some(format!("logical port {port} is to be bound by chassis {name} (requested-chassis)"))
+        }
+        PortState::OtherPod { uid } => {
+            let own = &of.claim.pod.uid;
+            Some(format!("logical port {port} is that of another pod of this name (uid {uid}, not {own})"))
+        }
         PortState::Known { .. } => None,
-        // Said by the CMS on the pod, or by the southbound before.
+        // Said by the southbound before.
         PortState::NoIdentity(_) if of.binding.is_some() => None,
         PortState::NoIdentity(error) => Some(format!("logical port {port} gives no identity: {error}")),
         PortState::Missing => Some(format!("logical port {port} is not in the southbound")),

@@ -210,7 +210,6 @@ async fn a_pod_that_was_asked_for_counts_until_the_watch_has_had_its_time() {
         host_network: false,
         mirror: false,
         phase: "Pending".into(),
-        annotations: BTreeMap::new(),
     };
     state.found(record("u9", "server2"));
     assert!(state.news().directory.is_none(), "another node's is nothing to us");
