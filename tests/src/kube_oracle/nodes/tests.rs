@@ -1,6 +1,8 @@
 //! One node lies in every field that it can write. What the NIC of another compiles is what it would compile had that node
 //! said nothing but what its own NIC says.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,326 +11,18 @@ use std::sync::Arc;
 use nic_agent::policy::{Change, Compiler, ObjectName, Settings, Snapshot, Trust, Word};
 use serde_json::{Value, from_value, json};
 
-use super::super::random::{self, Dice, PORTS};
-use super::super::{list, text};
-use super::{Held, believed, believed_ips, is_mirror, said_ips};
+use super::super::random::Dice;
+use super::super::text;
+use super::{Held, believed};
+use cluster::Cluster;
 
 /// Whose NIC compiles.
 const OWN: &str = "n1";
 const LIAR: &str = "n2";
-/// With a NIC; the fourth has none, and the liar may have none.
-const HONEST: [&str; 2] = ["n3", "n4"];
-const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 
 fn settings() -> Settings {
     let node_addresses = ["10.9.0.1".parse::<IpAddr>().unwrap()].into_iter().collect();
     Settings { node: OWN.into(), node_addresses }
-}
-
-struct Cluster {
-    dice: Dice,
-    items: Vec<Value>,
-    nics: Vec<&'static str>,
-    uids: usize,
-    lies: usize,
-}
-
-fn node_number(node: &str) -> &str {
-    &node[1..]
-}
-
-impl Cluster {
-    fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
-        let mut nics = vec![OWN, "n3"];
-        nics.extend(dice.one_in(2).then_some(LIAR));
-        let mut items: Vec<Value> = (nics.iter())
-            .map(|it| json!({"kind": "NicNode", "metadata": {"name": format!("nic-{it}")}, "spec": {"node": it}}))
-            .collect();
-        // Of a cluster of which nobody knows the ranges, those without a NIC have no peers.
-        let has_ranges = !dice.one_in(4);
-        for node in [OWN, LIAR, "n3", "n4"].iter().filter(|_| has_ranges) {
-            let number = node_number(node);
-            items.push(json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {
-                "ranges": [format!("10.{number}.0.0/24"), format!("fd00:{number}::/64")],
-                "addresses": [format!("192.0.2.{number}")]}}));
-        }
-        Self { dice, items, nics, uids: 0, lies: 0 }
-    }
-
-    fn pods(&self, of: impl Fn(&Value) -> bool) -> Vec<Value> {
-        self.items.iter().filter(|it| it["kind"] == "Pod" && of(it)).cloned().collect()
-    }
-
-    fn pick_pod(&mut self, of: impl Fn(&Value) -> bool) -> Option<Value> {
-        let pods = self.pods(of);
-        (!pods.is_empty()).then(|| self.dice.pick(&pods))
-    }
-
-    fn put(&mut self, item: Value) {
-        random::put(&mut self.items, item);
-    }
-
-    /// Addresses that a node's NIC, or its kubelet where there is none, gives a pod.
-    fn addresses(&mut self, node: &str) -> Vec<String> {
-        let (number, host) = (node_number(node), 1 + self.dice.roll(6));
-        let both = [format!("10.{number}.0.{host}"), format!("fd00:{number}::{host:x}")];
-        both[..self.dice.pick(&[1, 2, 2])].to_vec()
-    }
-
-    fn step(&mut self) {
-        match self.dice.roll(20) {
-            0..4 => self.make_pod(),
-            4..8 => self.attach(),
-            8..10 => self.kubelet(),
-            10..15 => self.lie(),
-            15 => {
-                let kind = self.dice.pick(&["Namespace", "Service", "NicNode"]);
-                self.other(kind);
-            }
-            16 => {
-                let gone = self.dice.roll(self.items.len());
-                let is_lasting = ["NodeRange", "NicNode"].contains(&text(&self.items[gone]["kind"]));
-                if !is_lasting {
-                    self.items.remove(gone);
-                }
-            }
-            _ => self.other("NetworkPolicy"),
-        }
-        self.control_endpoints();
-    }
-
-    fn other(&mut self, kind: &'static str) {
-        match kind {
-            // It comes and goes.
-            "NicNode" => {
-                let item = json!({"kind": kind, "metadata": {"name": "nic-n4"}, "spec": {"node": "n4"}});
-                match self.items.iter().position(|it| random::is_same(it, &item)) {
-                    Some(at) => drop(self.items.remove(at)),
-                    None => self.put(item),
-                }
-            }
-            "Service" => {
-                let mut service = random::object(&mut self.dice, kind);
-                service["spec"]["selector"] = random::labels(&mut self.dice);
-                self.put(service);
-            }
-            kind => {
-                let item = random::object(&mut self.dice, kind);
-                self.put(item);
-            }
-        }
-    }
-
-    /// By a user, on the node that the scheduler chose; perhaps in the place of one that was deleted.
-    fn make_pod(&mut self) {
-        self.uids += 1;
-        let namespace = self.dice.pick(&NAMESPACES);
-        let name = format!("it-{}", self.dice.roll(6));
-        let (labels, ports) = (random::labels(&mut self.dice), random::container_ports(&mut self.dice));
-        let node = self.dice.pick(&[OWN, OWN, LIAR, LIAR, "n3", "n4"]);
-        let host_network = self.dice.one_in(8);
-        self.put(json!({"kind": "Pod",
-            "metadata": {"namespace": namespace, "name": name, "uid": format!("u-{}", self.uids), "labels": labels},
-            "spec": {"nodeName": node, "hostNetwork": host_network, "containers": [{"ports": ports}]},
-            "status": {"phase": "Pending"}}));
-    }
-
-    /// A NIC attaches a pod of its own node, or detaches one that may be gone already.
-    fn attach(&mut self) {
-        if self.dice.one_in(5) {
-            let attachments = self.items.iter().filter(|it| it["kind"] == "PodAttachment");
-            let attachments: Vec<Value> = attachments.cloned().collect();
-            if !attachments.is_empty() {
-                let gone = self.dice.pick(&attachments);
-                self.items.retain(|it| *it != gone);
-            }
-            return;
-        }
-        let nics = self.nics.clone();
-        let is_held = |it: &Value| {
-            nics.iter().any(|nic| it["spec"]["nodeName"] == **nic)
-                && it["spec"]["hostNetwork"] != true
-                && !is_mirror(it)
-        };
-        let Some(pod) = self.pick_pod(is_held) else { return };
-        let node = text(&pod["spec"]["nodeName"]);
-        let ips = self.addresses(node);
-        let metadata = &pod["metadata"];
-        self.put(json!({"kind": "PodAttachment",
-            "metadata": {"namespace": metadata["namespace"], "name": format!("{}-eth0", text(&metadata["name"]))},
-            "spec": {"pod": {"name": metadata["name"], "uid": metadata["uid"]}, "interface": "eth0", "node": node,
-                "vf": {"pf": 0, "vf": 1}},
-            "status": {"ips": ips}}));
-    }
-
-    /// An honest one.
-    fn kubelet(&mut self) {
-        let nodes = [OWN, HONEST[0], HONEST[1]];
-        let of_honest = |it: &Value| nodes.iter().any(|node| it["spec"]["nodeName"] == **node);
-        let Some(mut pod) = self.pick_pod(of_honest) else { return };
-        let node = text(&pod["spec"]["nodeName"]).to_owned();
-        let uid = &pod["metadata"]["uid"];
-        let attachment =
-            self.items.iter().find(|it| it["kind"] == "PodAttachment" && it["spec"]["pod"]["uid"] == *uid);
-        let ips: Vec<String> = match attachment {
-            _ if pod["spec"]["hostNetwork"] == true => vec![format!("192.0.2.{}", node_number(&node))],
-            Some(it) => list(&it["status"]["ips"]).iter().map(|it| text(it).to_owned()).collect(),
-            None if self.nics.contains(&node.as_str()) => Vec::new(),
-            None => self.addresses(&node),
-        };
-        pod["status"] = self.status(&ips);
-        self.put(pod);
-    }
-
-    fn status(&mut self, ips: &[String]) -> Value {
-        let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
-        json!({"phase": self.dice.pick(&["Running", "Running", "Running", "Succeeded"]), "podIPs": ips,
-            "conditions": [{"type": "Ready", "status": self.dice.pick(&["True", "True", "False"])}]})
-    }
-
-    /// Everything that NodeRestriction leaves to the node.
-    fn lie(&mut self) {
-        self.lies += 1;
-        let ips: Vec<String> = (0..self.dice.roll(3))
-            .map(|_| {
-                let (node, host) = (1 + self.dice.roll(5), 1 + self.dice.roll(6));
-                self.dice.pick(&[
-                    format!("10.{node}.0.{host}"),
-                    format!("10.{node}.0.{host}"),
-                    format!("10.2.0.{host}"),
-                    format!("fd00:{node}::{host:x}"),
-                    format!("192.0.2.{node}"),
-                    "10.9.0.1".to_owned(),
-                    format!("10.96.0.{host}"),
-                    format!("010.{node}.0.{host}"),
-                    format!("::ffff:10.{node}.0.{host}"),
-                ])
-            })
-            .collect();
-        if self.dice.one_in(8) {
-            return self.put(json!({"kind": "Node", "metadata": {"name": LIAR},
-                "spec": {"podCIDRs": ["10.1.0.0/25", "10.3.0.0/16"]},
-                "status": {"addresses": ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect::<Value>()}}));
-        }
-        if self.dice.one_in(3) {
-            return self.mirror(&ips);
-        }
-        let Some(mut pod) = self.pick_pod(|it| it["spec"]["nodeName"] == LIAR) else { return };
-        pod["status"] = self.status(&ips);
-        pod["metadata"]["finalizers"] = json!(["example/never"]);
-        let annotations = json!({"k8s.ovn.org/pod-networks":
-            "{\"default\":{\"ip_addresses\":[\"10.3.0.1/24\"],\"mac_address\":\"0a:00:00:00:00:01\"}}"});
-        for (key, value) in annotations.as_object().unwrap() {
-            pod["metadata"]["annotations"][key] = value.clone();
-        }
-        if self.dice.one_in(6) {
-            let items = std::mem::take(&mut self.items);
-            self.items = items.into_iter().filter(|it| !random::is_same(it, &pod)).collect();
-            return;
-        }
-        self.put(pod);
-    }
-
-    /// In any namespace, under any name that is free, with any labels.
-    fn mirror(&mut self, ips: &[String]) {
-        let name = format!("it-{}", self.dice.roll(8));
-        let namespace = self.dice.pick(&NAMESPACES);
-        let mut metadata =
-            json!({"namespace": namespace, "name": name, "labels": random::labels(&mut self.dice)});
-        if self.dice.one_in(2) {
-            metadata["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        } else {
-            metadata["ownerReferences"] =
-                json!([{"apiVersion": "v1", "kind": "Node", "name": LIAR, "uid": "n"}]);
-        }
-        self.uids += 1;
-        metadata["uid"] = format!("m-{}", self.uids).into();
-        let pod = json!({"kind": "Pod", "metadata": metadata,
-            "spec": {"nodeName": LIAR, "hostNetwork": self.dice.one_in(4),
-                "containers": [{"ports": random::container_ports(&mut self.dice)}]},
-            "status": self.status(ips)});
-        let is_taken = |it: &Value| random::is_same(it, &pod) && !is_mirror(it);
-        if !self.items.iter().any(is_taken) {
-            self.put(pod);
-        }
-    }
-
-    /// As the EndpointSlice controller does: whatever the pods' nodes say.
-    fn control_endpoints(&mut self) {
-        self.items.retain(|it| it["kind"] != "EndpointSlice");
-        let slices = slices(&self.items);
-        self.items.extend(slices);
-    }
-
-    fn held(&self) -> Held {
-        let own = |it: &&Value| it["kind"] == "PodAttachment" && it["spec"]["node"] == OWN;
-        let of =
-            |it: &Value| (text(&it["spec"]["pod"]["uid"]).to_owned(), super::addresses(&it["status"]["ips"]));
-        self.items.iter().filter(own).map(of).collect()
-    }
-
-    /// The liar's pods replaced by what its NIC says, and its kubelet does not take back.
-    fn honest(&self) -> Vec<Value> {
-        let held = self.held();
-        let truth = |item: &Value| match text(&item["kind"]) {
-            "Node" | "EndpointSlice" => None,
-            "Pod" if is_mirror(item) => None,
-            "Pod" if item["spec"]["nodeName"] == LIAR => {
-                let mut pod = item.clone();
-                let said = said_ips(item);
-                let ips = believed_ips(&self.items, item, OWN, &held);
-                pod["status"]["podIPs"] = ips
-                    .iter()
-                    .filter(|it| said.contains(it))
-                    .map(|it| json!({"ip": it.to_string()}))
-                    .collect();
-                let metadata = pod["metadata"].as_object_mut().unwrap();
-                metadata.remove("annotations");
-                metadata.remove("finalizers");
-                Some(pod)
-            }
-            _ => Some(item.clone()),
-        };
-        let mut items: Vec<Value> = self.items.iter().filter_map(truth).collect();
-        items.extend(slices(&items));
-        items
-    }
-}
-
-fn slices(items: &[Value]) -> Vec<Value> {
-    let mut all = Vec::new();
-    for service in items.iter().filter(|it| it["kind"] == "Service") {
-        let Some(wanted) = service["spec"]["selector"].as_object() else { continue };
-        let is_meant = |pod: &&Value| {
-            pod["kind"] == "Pod"
-                && pod["metadata"]["namespace"] == service["metadata"]["namespace"]
-                && wanted.iter().all(|(key, value)| pod["metadata"]["labels"].get(key) == Some(value))
-                && !["Succeeded", "Failed"].contains(&text(&pod["status"]["phase"]))
-        };
-        let target = service["spec"]["ports"][0].clone();
-        for (family, is_v6) in [("IPv4", false), ("IPv6", true)] {
-            let mut endpoints = Vec::new();
-            for pod in items.iter().filter(is_meant) {
-                let metadata = &pod["metadata"];
-                let is_ready = pod["status"]["conditions"][0]["status"] == "True";
-                let of_family = |it: &&Value| text(&it["ip"]).contains(':') == is_v6;
-                for ip in list(&pod["status"]["podIPs"]).iter().filter(of_family) {
-                    endpoints.push(json!({"addresses": [ip["ip"]], "conditions": {"ready": is_ready},
-                        "nodeName": pod["spec"]["nodeName"],
-                        "targetRef": {"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"],
-                            "uid": metadata["uid"]}}));
-                }
-            }
-            let name = text(&service["metadata"]["name"]);
-            all.push(json!({"kind": "EndpointSlice", "addressType": family,
-                "metadata": {"namespace": service["metadata"]["namespace"], "name": format!("{name}-{family}"),
-                    "labels": {"kubernetes.io/service-name": name}},
-                "endpoints": endpoints,
-                "ports": [{"name": target["name"], "protocol": target["protocol"], "port": PORTS[1]}]}));
-        }
-    }
-    all
 }
 
 type Key = (String, String, String);
@@ -378,7 +72,7 @@ impl Nic {
                 ("Service", Some(item)) => self.change(Change::Service(from_value(item).unwrap())),
                 ("Service", None) => self.change(Change::ServiceGone(name)),
                 ("EndpointSlice", Some(item)) => {
-                    self.change(Change::EndpointSlice(from_value(item).unwrap()))
+                    self.change(Change::EndpointSlice(from_value(item).unwrap()));
                 }
                 ("EndpointSlice", None) => self.change(Change::EndpointSliceGone(name)),
                 ("PodAttachment", Some(item)) => self.trust.hear(Word::Attachment(from_value(item).unwrap())),
@@ -404,7 +98,7 @@ impl Nic {
 /// Everything that concerns this node's pods.
 fn said(compiler: &Compiler) -> String {
     let pods: Vec<_> = compiler.all_compiled().collect();
-    format!("{pods:#?}\n{:#?}", compiler.reports())
+    format!("{pods:?}\n{:?}", compiler.reports())
 }
 
 /// Who wrote these is believed in everything.
@@ -416,8 +110,8 @@ fn as_file(items: &[Value]) -> String {
 
 #[test]
 fn a_node_that_lies_changes_nothing_for_pods_of_others() {
-    let (mut lies, mut steps, mut would_matter) = (0, 0, 0);
-    for seed in 0..60 {
+    let (mut lies, mut looks, mut would_matter) = (0, 0, 0);
+    for seed in 0..24 {
         let mut cluster = Cluster::new(seed);
         let mut order = Dice(seed << 32);
         let (mut nic, mut of_honest) = (Nic::new(), Nic::new());
@@ -430,12 +124,13 @@ fn a_node_that_lies_changes_nothing_for_pods_of_others() {
             assert!(compiled == said(&of_honest.compiler), "seed {seed} step {step}: a lie counts");
             let truth = as_file(&believed(&cluster.items, OWN, &held));
             assert!(compiled == truth, "seed {seed} step {step}:\n{compiled}\nshould be\n{truth}");
-            steps += 1;
-            would_matter += usize::from(as_file(&cluster.items) != compiled);
+            if step % 4 == 0 {
+                looks += 1;
+                would_matter += usize::from(as_file(&cluster.items) != compiled);
+            }
         }
         lies += cluster.lies;
     }
     // They would have, had they been believed.
-    assert!(lies > 1000 && would_matter > steps / 4, "{lies} lies, {would_matter} of {steps}");
-    println!("{lies} lies in {steps} steps; {would_matter} steps would be others, were they believed");
+    assert!(lies > 250 && would_matter > looks / 4, "{lies} lies, {would_matter} of {looks} looks");
 }
