@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use nic_agent::policy::{Change, Compiler, ObjectName, Settings, Snapshot, Trust, Word};
+use nic_agent::policy::{Change, Compiler, ObjectName, Report, Settings, Snapshot, Trust, Word};
+use offload::policy::PodPolicy;
 use serde_json::{Value, from_value, json};
 
 use super::super::random::Dice;
@@ -96,22 +97,28 @@ impl Nic {
 }
 
 /// Everything that concerns this node's pods.
-fn said(compiler: &Compiler) -> String {
-    let pods: Vec<_> = compiler.all_compiled().collect();
-    format!("{pods:?}\n{:?}", compiler.reports())
+#[derive(Debug, PartialEq)]
+struct Compiled {
+    pods: Vec<(Arc<str>, Arc<PodPolicy>)>,
+    reports: Vec<Report>,
 }
 
-/// Who wrote these is believed in everything.
-fn as_file(items: &[Value]) -> String {
+fn compiled(compiler: &Compiler) -> Compiled {
+    let pods = compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone()));
+    Compiled { pods: pods.collect(), reports: compiler.reports() }
+}
+
+/// Who wrote these is believed in everything. `None`: there is something that is no address.
+fn as_file(items: &[Value]) -> Option<Compiled> {
     let list = json!({"kind": "List", "items": items});
     let snapshot = Snapshot::parse(Path::new("test"), list.to_string().as_bytes());
-    snapshot.map_or_else(|error| error.to_string(), |it| said(&Compiler::new(settings(), it)))
+    snapshot.ok().map(|it| compiled(&Compiler::new(settings(), it)))
 }
 
 #[test]
 fn a_node_that_lies_changes_nothing_for_pods_of_others() {
     let (mut lies, mut looks, mut would_matter) = (0, 0, 0);
-    for seed in 0..24 {
+    for seed in 0..20 {
         let mut cluster = Cluster::new(seed);
         let mut order = Dice(seed << 32);
         let (mut nic, mut of_honest) = (Nic::new(), Nic::new());
@@ -119,18 +126,20 @@ fn a_node_that_lies_changes_nothing_for_pods_of_others() {
             cluster.step();
             let held = cluster.held();
             nic.watch(&cluster.items, &held, &mut order);
-            let compiled = said(&nic.compiler);
+            let in_force = compiled(&nic.compiler);
             of_honest.watch(&cluster.honest(), &held, &mut order);
-            assert!(compiled == said(&of_honest.compiler), "seed {seed} step {step}: a lie counts");
-            let truth = as_file(&believed(&cluster.items, OWN, &held));
-            assert!(compiled == truth, "seed {seed} step {step}:\n{compiled}\nshould be\n{truth}");
+            assert!(in_force == compiled(&of_honest.compiler), "seed {seed} step {step}: a lie counts");
+            if step % 2 == 0 {
+                let truth = as_file(&believed(&cluster.items, OWN, &held)).unwrap();
+                assert!(in_force == truth, "seed {seed} step {step}:\n{in_force:#?}\nshould be\n{truth:#?}");
+            }
             if step % 4 == 0 {
                 looks += 1;
-                would_matter += usize::from(as_file(&cluster.items) != compiled);
+                would_matter += usize::from(as_file(&cluster.items).as_ref() != Some(&in_force));
             }
         }
         lies += cluster.lies;
     }
     // They would have, had they been believed.
-    assert!(lies > 250 && would_matter > looks / 4, "{lies} lies, {would_matter} of {looks} looks");
+    assert!(lies > 200 && would_matter > looks / 4, "{lies} lies, {would_matter} of {looks} looks");
 }
