@@ -14,7 +14,7 @@ use super::enforce::{Enforcement, policy_known};
 use super::links::{self, LinkStep, RepView};
 use super::published::{Entry, Health, Published, State, Wiring};
 use super::restore::Restore;
-use super::stage::{self, Facts, PortState};
+use super::stage::{self, Facts, Plugging, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
@@ -266,21 +266,17 @@ impl Reconciler {
             let plugged = view
                 .interface(&attachment::int_patch(attachment.claim.vf))
                 .is_some_and(|row| row.external_ids.get("iface-id") == Some(&attachment.logical_port));
-            let port = ports.get(&attachment.logical_port);
-            let may_plug = port.is_some_and(PortState::may_plug);
-            let lost = port.is_some_and(PortState::is_lost);
-            let known = attachment.binding.is_some();
+            let behind = view.interface(&attachment::edge_patch(attachment.claim.vf)).is_some();
+            let plugging = stage::plugging(ports.get(&attachment.logical_port), plugged, behind);
             if let Some(name) = self.rep_names.get(&attachment.claim.vf)
-                && known
+                && attachment.binding.is_some()
             {
-                let there = view.interface(&attachment::edge_patch(attachment.claim.vf)).is_some();
                 let of_pod = spec::pod_ports(attachment, name).into_iter();
-                if lost && there {
-                    // Off OVN. The representor stays behind its boundary, closed to all but that.
-                    wanted.extend(of_pod.filter(|it| it.bridge == Bridge::Edge));
-                } else if (plugged && !lost) || may_plug {
-                    wanted.extend(of_pod);
-                }
+                wanted.extend(of_pod.filter(|it| match plugging {
+                    Plugging::Nothing => false,
+                    Plugging::Boundary => it.bridge == Bridge::Edge,
+                    Plugging::All => true,
+                }));
             }
         }
         let spec = OvsSpec {

@@ -59,6 +59,26 @@ impl PortState {
     }
 }
 
+/// Which of an attachment's ports shall be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugging {
+    Nothing,
+    /// Its representor and the patch behind it, with nothing on the patch's other end: a representor out of every bridge
+    /// would be a device of the NIC's own.
+    Boundary,
+    All,
+}
+
+/// `plugged`: the integration bridge has it; `behind`: its boundary has it.
+pub fn plugging(port: Option<&PortState>, plugged: bool, behind: bool) -> Plugging {
+    let Some(port) = port else { return if plugged { Plugging::All } else { Plugging::Nothing } };
+    match (port.is_lost(), port.may_plug() || plugged) {
+        (true, _) if behind => Plugging::Boundary,
+        (false, true) => Plugging::All,
+        _ => Plugging::Nothing,
+    }
+}
+
 /// All that an attachment's readiness depends on.
 pub struct Facts<'a> {
     pub representor: Option<&'a RepView>,
@@ -172,5 +192,42 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
         _ if of.binding.is_some() => None,
         PortState::Disconnected { why } => Some(format!("OVN southbound not connected: {why}")),
         PortState::Asking => Some(format!("logical port {port} not yet answered by the southbound")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_port_leaves_ovn_and_stays_behind_its_boundary() {
+        let known = |chassis| PortState::Known { chassis };
+        let lost = [
+            PortState::OtherPod { uid: "u2".to_owned() },
+            known(ChassisState::Elsewhere { name: "nic2".to_owned() }),
+            known(ChassisState::Other { name: "nic2".to_owned(), requested: false }),
+        ];
+        for port in &lost {
+            for plugged in [true, false] {
+                assert_eq!(plugging(Some(port), plugged, true), Plugging::Boundary, "{port:?}");
+                assert_eq!(plugging(Some(port), plugged, false), Plugging::Nothing, "{port:?}");
+            }
+        }
+        let ours = [
+            known(ChassisState::Unbound),
+            known(ChassisState::Ours),
+            known(ChassisState::Other { name: "nic2".to_owned(), requested: true }),
+            PortState::Asking,
+            PortState::Disconnected { why: String::new() },
+        ];
+        for port in &ours {
+            assert_eq!(plugging(Some(port), false, false), Plugging::All, "{port:?}");
+            assert_eq!(plugging(Some(port), true, true), Plugging::All, "{port:?}");
+        }
+        // What OVN takes away for a moment is not torn down, and not made before OVN has it.
+        for (plugged, wanted) in [(true, Plugging::All), (false, Plugging::Nothing)] {
+            assert_eq!(plugging(Some(&PortState::Missing), plugged, plugged), wanted);
+            assert_eq!(plugging(None, plugged, plugged), wanted);
+        }
     }
 }
