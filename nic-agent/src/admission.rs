@@ -142,8 +142,8 @@ mod tests {
             name: format!("pod-{uid}"),
             node: "server1".into(),
             host_network: false,
+            mirror: false,
             phase: "Running".into(),
-            annotations: BTreeMap::new(),
         };
         Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
     }

@@ -23,6 +23,7 @@ use crate::audit::Auditor;
 use crate::cluster::client::Accesses;
 use crate::cluster::configuration::{Layers, Report};
 use crate::cluster::events::{Teller, Telling};
+use crate::cluster::held;
 use crate::cluster::lookup::Lookup;
 use crate::cluster::own_node::Own;
 use crate::cluster::{self, Cluster, Health, attachments, daemons, report, status};
@@ -83,7 +84,9 @@ impl App {
         info!(attachments = ledger.attachments().count(), "ledger read");
         // What was in force before a restart is in force after it: nobody's probes fail in between.
         let (access, accessed) = watch::channel(Access::of(&first, &ledger));
-        let sources = sources(&first, accessed, &metrics, &tasks, &cancel).await;
+        let (hold, held) = watch::channel(held::of_ledger(&ledger));
+        let inputs = cluster::Inputs { access: accessed, held };
+        let sources = sources(&first, inputs, &metrics, &tasks, &cancel).await;
         let (auditor, work) =
             Auditor::start(first.ovs.run_dir.clone(), first.edge.ct_zones, metrics.clone(), cancel.clone());
         tasks.spawn(work);
@@ -125,6 +128,7 @@ impl App {
         let (found, own) = watch::channel(Own::default());
         if let (Some(accesses), Some(cluster)) = (sources.accesses, &first.cluster) {
             let published = handle.published();
+            tasks.spawn(held::follow(published.clone(), hold, cancel.clone()));
             let (daemons, follow) = daemons::start(&first, cancel.clone());
             tasks.spawn(follow);
             let inputs = report::Inputs {
@@ -265,7 +269,7 @@ struct Sources {
 
 async fn sources(
     config: &Config,
-    access: watch::Receiver<Access>,
+    inputs: cluster::Inputs,
     metrics: &Metrics,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
@@ -274,7 +278,7 @@ async fn sources(
         let (accesses, follow) = cluster::client::start(cluster.kubeconfig.clone(), cancel.clone()).await;
         tasks.spawn(follow);
         let Cluster { directories, policies, lookup, health } =
-            cluster::start(config, &accesses, access, metrics.clone(), tasks, cancel);
+            cluster::start(config, &accesses, inputs, metrics.clone(), tasks, cancel);
         return Sources {
             directories,
             policies,

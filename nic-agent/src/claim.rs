@@ -70,6 +70,10 @@ pub enum Refusal {
     WrongNode { pod: String, actual: String, served: String },
     #[error("pod {pod} uses the host's network")]
     HostNetwork { pod: String },
+    #[error(
+        "pod {pod} is a mirror pod, which its node made by itself: no VF is given to it; run it by a DaemonSet instead"
+    )]
+    MirrorPod { pod: String },
     #[error("pod {pod} is finished ({phase})")]
     Finished { pod: String, phase: String },
     #[error("which pods exist is not known yet: {why}")]
@@ -111,6 +115,7 @@ impl Refusal {
             Self::WrongPod { .. } => "wrong-pod",
             Self::WrongNode { .. } => "wrong-node",
             Self::HostNetwork { .. } => "host-network",
+            Self::MirrorPod { .. } => "mirror-pod",
             Self::Finished { .. } => "finished",
             Self::DirectoryUnavailable { .. } => "directory-unavailable",
             Self::VfHeld { .. } => "vf-held",

@@ -19,6 +19,7 @@ pub mod client;
 pub mod configuration;
 pub mod daemons;
 pub mod events;
+pub mod held;
 pub mod lookup;
 pub mod machine;
 pub mod nic_node;
@@ -47,10 +48,13 @@ use crate::directory::{Directories, Directory, PodRecord};
 use crate::enforcement::{Policies, PolicyWatch};
 use crate::management::Access;
 use crate::metrics::Metrics;
-use crate::policy::Settings;
+use crate::policy::{Held, Settings};
 use client::Accesses;
 use lookup::Lookup;
-use object::{EndpointSlices, Kind, Namespaces, NetworkPolicies, Nodes, Pods, Services};
+use object::{
+    EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, PodAttachments, Pods,
+    Services,
+};
 use state::State;
 use watch::{Said, follow};
 
@@ -71,23 +75,42 @@ pub struct Cluster {
     pub health: Health,
 }
 
+/// What the agent's other parts know, and this one needs.
+pub struct Inputs {
+    /// Whose traffic is the node's own.
+    pub access: channel::Receiver<Access>,
+    /// Which addresses this NIC's own pods have.
+    pub held: channel::Receiver<Held>,
+}
+
 /// Watches until cancelled.
 pub fn start(
     config: &Config,
     accesses: &Accesses,
-    access: channel::Receiver<Access>,
+    inputs: Inputs,
     metrics: Metrics,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
 ) -> Cluster {
     let node = &config.node.name;
     let (say, said) = mpsc::channel::<Said>(1024);
-    let mut kinds =
-        vec![Kind::EndpointSlices, Kind::Namespaces, Kind::NetworkPolicies, Kind::Pods, Kind::Services];
+    let mut kinds = vec![
+        Kind::EndpointSlices,
+        Kind::Namespaces,
+        Kind::NetworkPolicies,
+        Kind::NicNodes,
+        Kind::NodeRanges,
+        Kind::PodAttachments,
+        Kind::Pods,
+        Kind::Services,
+    ];
     let run = |watch| tasks.spawn(until(cancel.clone(), watch));
     run(Box::pin(follow::<EndpointSlices>(None, accesses.clone(), say.clone())) as Watching);
     run(Box::pin(follow::<Namespaces>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<NetworkPolicies>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<NicNodes>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<NodeRanges>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<PodAttachments>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<Pods>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<Services>(None, accesses.clone(), say.clone())));
     let given = &config.policy.node_addresses;
@@ -96,7 +119,8 @@ pub fn start(
         run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
     }
     let settings = Settings { node: node.as_str().into(), node_addresses: given.iter().copied().collect() };
-    let mut state = State::new(&kinds, settings, access.borrow().clone(), metrics);
+    let mut state = State::new(&kinds, settings, inputs.access.borrow().clone(), metrics);
+    state.hold(inputs.held.borrow().clone());
     let first = state.news();
     let unknown = || "the Kubernetes API has not been asked yet".to_owned();
     let (publish_directory, directories) =
@@ -107,7 +131,7 @@ pub fn start(
     let lookup = Lookup::new(accesses.clone(), directories.clone(), node.as_str().into(), found);
     let publish =
         Publish { directory: publish_directory, policies: publish_policies, health: publish_health };
-    tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, access, publish))));
+    tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, inputs, publish))));
     Cluster { directories, policies, lookup, health }
 }
 
@@ -130,9 +154,10 @@ async fn gather(
     mut state: State,
     mut said: mpsc::Receiver<Said>,
     mut asked: mpsc::Receiver<PodRecord>,
-    mut access: channel::Receiver<Access>,
+    inputs: Inputs,
     publish: Publish,
 ) {
+    let Inputs { mut access, mut held } = inputs;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::new();
@@ -154,6 +179,10 @@ async fn gather(
             // Whoever asked for it is gone when the lookup is.
             Some(record) = asked.recv() => state.found(record),
             Ok(()) = access.changed() => state.set_access(access.borrow_and_update().clone()),
+            Ok(()) = held.changed() => {
+                let held = held.borrow_and_update().clone();
+                state.hold(held);
+            }
             _ = tick.tick() => state.expire(),
         }
         for said in batch.drain(..) {

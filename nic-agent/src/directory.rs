@@ -25,12 +25,12 @@ pub struct PodRecord {
     pub node: String,
     #[serde(default)]
     pub host_network: bool,
+    /// Its node made it by itself.
+    #[serde(default)]
+    pub mirror: bool,
     /// `status.phase`.
     #[serde(default)]
     pub phase: String,
-    /// Those by which a CMS says what the pod's logical port is ([`crate::profile::ANNOTATIONS`]).
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
 }
 
 impl PodRecord {
@@ -83,6 +83,9 @@ impl Directory {
         if record.host_network {
             return Err(Refusal::HostNetwork { pod: pod.to_string() });
         }
+        if record.mirror {
+            return Err(Refusal::MirrorPod { pod: pod.to_string() });
+        }
         if record.is_finished() {
             return Err(Refusal::Finished { pod: pod.to_string(), phase: record.phase.clone() });
         }
@@ -104,8 +107,8 @@ mod tests {
                     name: format!("pod-{uid}"),
                     node: node.into(),
                     host_network,
+                    mirror: uid == "mirror",
                     phase: phase.into(),
-                    annotations: BTreeMap::new(),
                 },
             )
         };
@@ -113,6 +116,7 @@ mod tests {
             pod("good", "server1", false, "Pending"),
             pod("elsewhere", "server2", false, "Running"),
             pod("host", "server1", true, "Running"),
+            pod("mirror", "server1", false, "Running"),
             pod("done", "server1", false, "Succeeded"),
             pod("failed", "server1", false, "Failed"),
         ])))
@@ -130,6 +134,7 @@ mod tests {
         assert_eq!(reason("nobody", "pod-good"), "unknown-pod");
         assert_eq!(reason("elsewhere", "pod-elsewhere"), "wrong-node");
         assert_eq!(reason("host", "pod-host"), "host-network");
+        assert_eq!(reason("mirror", "pod-mirror"), "mirror-pod");
         assert_eq!(reason("done", "pod-done"), "finished");
         assert_eq!(reason("failed", "pod-failed"), "finished");
         let unknown = Directory::Unknown { why: "no such file".into() };

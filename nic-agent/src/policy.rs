@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  pods, namespaces, policies, services, slices ──Change──►  Compiler  ──►  Arc<PodPolicy> of each pod of this node
-//!   (a file, or the cluster)                                    ├──►  Report   what a user should know
+//!   (a file; a cluster by way of Trust)                         ├──►  Report   what a user should know
 //!                                                               └──►  Origins  which rule was it
 //! ```
 //!
@@ -18,13 +18,15 @@ mod model;
 mod origins;
 mod report;
 mod snapshot;
+mod trust;
 
 pub use compiler::{Affected, Compiler, Settings};
 pub use model::{
-    AddressKind, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort, Namespace,
-    ObjectName, Peer, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol, Requirement, Selector,
-    Service, ServicePort, Test,
+    AddressKind, Confirmed, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort,
+    Namespace, NicNode, NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort,
+    PolicyRule, Ports, Protocol, Requirement, Selector, Service, ServicePort, Target, Test, Word,
 };
 pub use origins::{OriginKey, Origins};
-pub use report::{InForce, Report};
-pub use snapshot::{Change, FileError, ObjectKind, Snapshot};
+pub use report::{Disbelief, InForce, Report};
+pub use snapshot::{Change, FileError, ObjectKind, Snapshot, WordKind};
+pub use trust::{Held, Trust};

@@ -149,7 +149,8 @@ impl Reconciler {
         };
         let (ledger_path, kept_path) = (state_dir.join(LEDGER), state_dir.join("policy.json"));
         let ledger = parts.ledger;
-        let kept = kept::load(&kept_path).unwrap_or_else(|e| {
+        let pod_of = |key: &SandboxKey| Some(ledger.get(key)?.claim.pod.uid.clone());
+        let kept = kept::load(&kept_path, pod_of).unwrap_or_else(|e| {
             error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
             Kept::new()
         });

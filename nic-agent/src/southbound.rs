@@ -1,6 +1,7 @@
 //! What OVN's southbound says of a logical port.
 
 pub mod link;
+mod port;
 
 use std::net::IpAddr;
 

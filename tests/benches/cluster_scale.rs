@@ -24,12 +24,13 @@ use kube::runtime::watcher;
 use nic_agent::attachment::{Attachment, Binding};
 use nic_agent::claim::{Claim, PodRef, SandboxKey};
 use nic_agent::cluster::client::Access;
-use nic_agent::cluster::{self, Cluster};
+use nic_agent::cluster::{self, Cluster, Inputs};
 use nic_agent::config::Config;
 use nic_agent::edge::{Edge, Pod};
 use nic_agent::enforcement::{Known, Policies};
 use nic_agent::management;
 use nic_agent::metrics::Metrics;
+use nic_agent::policy::Held;
 use offload::ids::{CtZone, MacAddr, VfId};
 use openflow_support::{BRIDGE, PrivateSwitch};
 use serde_json::{Value, json};
@@ -74,6 +75,11 @@ fn main() {
         return;
     }
     let plane = ControlPlane::api_only();
+    for crd in ["nicnodes", "podattachments"] {
+        let path = format!("{}/../packaging/kubernetes/crds/{crd}.yaml", env!("CARGO_MANIFEST_DIR"));
+        plane.kubectl(&["apply", "-f", &path]).ok();
+        plane.kubectl(&["wait", "--for=condition=Established", &format!("crd/{crd}.drawbridge.dev")]).ok();
+    }
     let started = Instant::now();
     runtime.block_on(async {
         let client = Access::load(&plane.kubeconfig()).await.unwrap().client().unwrap();
@@ -88,19 +94,31 @@ fn main() {
 
 // --- The cluster ---
 
+const OURS_GROUP: &str = "drawbridge.dev";
+
+fn version(group: &str) -> &'static str {
+    if group == OURS_GROUP { "v1alpha1" } else { "v1" }
+}
+
 fn api(client: &Client, group: &str, kind: &str, namespace: Option<u32>) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version(group), kind));
     match namespace {
         Some(number) => Api::namespaced_with(client.clone(), &format!("ns-{number}"), &resource),
         None => Api::all_with(client.clone(), &resource),
     }
 }
 
-async fn create(api: Api<DynamicObject>, kind: &str, mut object: Value) {
+/// Its uid.
+async fn create(api: Api<DynamicObject>, kind: &str, mut object: Value) -> String {
     object["kind"] = kind.into();
-    object["apiVersion"] = if kind == "NetworkPolicy" { "networking.k8s.io/v1" } else { "v1" }.into();
+    let version = match kind {
+        "NetworkPolicy" => "networking.k8s.io/v1",
+        "PodAttachment" => "drawbridge.dev/v1alpha1",
+        _ => "v1",
+    };
+    object["apiVersion"] = version.into();
     let object: DynamicObject = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap().metadata.uid.unwrap()
 }
 
 fn pod_name(at: u32) -> String {
@@ -127,7 +145,10 @@ async fn fill(client: &Client, size: Size) {
         .for_each_concurrent(AT_ONCE, |at| {
             let metadata =
                 json!({"name": format!("ns-{at}"), "labels": {"team": format!("team-{}", at % 10)}});
-            create(api(client, "", "Namespace", None), "Namespace", json!({ "metadata": metadata }))
+            let object = json!({ "metadata": metadata });
+            async move {
+                create(api(client, "", "Namespace", None), "Namespace", object).await;
+            }
         })
         .await;
     each(size.policies)
@@ -136,17 +157,31 @@ async fn fill(client: &Client, size: Size) {
                 {"namespaceSelector": {"matchLabels": {"team": format!("team-{}", at % 10)}},
                  "podSelector": {"matchLabels": {"role": format!("role-{}", at % ROLES)}}}]}]});
             let api = api(client, "networking.k8s.io", "NetworkPolicy", Some(at % size.namespaces));
-            create(api, "NetworkPolicy", json!({"metadata": {"name": format!("p-{at}")}, "spec": spec}))
+            let object = json!({"metadata": {"name": format!("p-{at}")}, "spec": spec});
+            async move {
+                create(api, "NetworkPolicy", object).await;
+            }
         })
         .await;
     each(size.pods)
         .for_each_concurrent(AT_ONCE, |at| async move {
             let pods = api(client, "", "Pod", Some(at % size.namespaces));
-            create(pods.clone(), "Pod", pod(at, size)).await;
+            let object = pod(at, size);
+            let node = object["spec"]["nodeName"].clone();
+            let uid = create(pods.clone(), "Pod", object).await;
             let ip = std::net::Ipv4Addr::from(0x0a80_0000 + at);
             let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}});
             let patch = Patch::Merge(&status);
             pods.patch_status(&pod_name(at), &PatchParams::default(), &patch).await.unwrap();
+            // As its node's NIC says it.
+            let attachments = api(client, OURS_GROUP, "PodAttachment", Some(at % size.namespaces));
+            let spec = json!({"pod": {"name": pod_name(at), "uid": uid}, "interface": "eth0", "node": node,
+                "vf": {"pf": 0, "vf": 1}});
+            let object = json!({"metadata": {"name": format!("{}-eth0", pod_name(at))}, "spec": spec});
+            create(attachments.clone(), "PodAttachment", object).await;
+            let status = json!({"status": {"ips": [ip]}});
+            let (name, patch) = (format!("{}-eth0", pod_name(at)), Patch::Merge(&status));
+            attachments.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
         })
         .await;
 }
@@ -258,7 +293,9 @@ async fn measure(kubeconfig: PathBuf) {
     let (accesses, follow) = cluster::client::start(kubeconfig.clone(), cancel.clone()).await;
     tasks.spawn(follow);
     let (_, access) = watch::channel(management::Access::NodeAddresses);
-    let mut cluster = cluster::start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
+    let (_, held) = watch::channel(Held::default());
+    let inputs = Inputs { access, held };
+    let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
     cluster.policies.wait_for(|it| matches!(it, Policies::Known(_))).await.unwrap();
     println!("known after {:.2} s", started.elapsed().as_secs_f64());
     let edge = Edge::new(BRIDGE.to_owned(), ovs.management().parent().unwrap(), metrics.clone());

@@ -2,6 +2,7 @@
 //! ("Network Policies", and the field descriptions of `networking.k8s.io/v1`) and from docs/policy.md where that leaves it
 //! open; shares no code with the compiler, not even the reading of the objects.
 
+pub mod nodes;
 pub mod random;
 #[cfg(test)]
 mod tests;
@@ -35,11 +36,11 @@ struct ServicePort {
     backends: Vec<(IpAddr, u16)>,
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

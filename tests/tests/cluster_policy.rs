@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nic_agent::cluster::{self, Cluster};
+use nic_agent::cluster::{self, Cluster, Inputs};
 use nic_agent::config::Config;
 use nic_agent::directory::Directory;
 use nic_agent::enforcement::Policies;
@@ -47,6 +47,20 @@ fn running(plane: &ControlPlane, name: &str, ip: &str) {
     let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}}).to_string();
     let patch = ["-n", "shop", "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status];
     plane.kubectl(&patch).ok();
+}
+
+/// As the NIC of the pod's node writes it.
+fn attached(plane: &ControlPlane, name: &str, node: &str, ip: &str) {
+    let uid = plane.kubectl(&["-n", "shop", "get", "pod", name, "-o", "jsonpath={.metadata.uid}"]).ok();
+    let attachment = json!({"apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
+        "metadata": {"name": format!("{name}-eth0"), "namespace": "shop"},
+        "spec": {"pod": {"name": name, "uid": uid.trim()}, "interface": "eth0", "node": node,
+            "vf": {"pf": 0, "vf": 1}}});
+    apply(plane, &[attachment]);
+    let status = json!({"status": {"ips": [ip]}}).to_string();
+    let name = format!("{name}-eth0");
+    let patch = ["-n", "shop", "patch", "podattachment", &name, "--subresource=status", "--type=merge", "-p"];
+    plane.kubectl(&[&patch[..], &[status.as_str()]].concat()).ok();
 }
 
 fn kubectl(plane: &ControlPlane, arguments: &str) {
@@ -96,6 +110,12 @@ fn isolated(policies: &BTreeMap<Arc<str>, Arc<PodPolicy>>) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_api_server_says_what_a_file_would() {
     let plane = ControlPlane::api_only();
+    // Who knows nothing of ranges: that kind is not there.
+    for crd in ["nicnodes", "podattachments"] {
+        let path = format!("{}/../packaging/kubernetes/crds/{crd}.yaml", env!("CARGO_MANIFEST_DIR"));
+        plane.kubectl(&["apply", "-f", &path]).ok();
+        plane.kubectl(&["wait", "--for=condition=Established", &format!("crd/{crd}.drawbridge.dev")]).ok();
+    }
     apply(
         &plane,
         &[
@@ -107,7 +127,11 @@ async fn a_real_api_server_says_what_a_file_would() {
         &[pod("web", "server1"), pod("cart", "server1"), pod("db", "server2"), pod("cache", "server2")],
     );
     for (at, name) in ["web", "cart", "db", "cache"].into_iter().enumerate() {
-        running(&plane, name, &format!("10.244.0.{}", at + 1));
+        let ip = format!("10.244.0.{}", at + 1);
+        running(&plane, name, &ip);
+        if at > 1 {
+            attached(&plane, name, "server2", &ip);
+        }
     }
     let from_db = json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [
         {"from": [{"podSelector": {"matchLabels": {"app": "db"}}}], "ports": [{"port": "http"}]}]});
@@ -132,7 +156,15 @@ async fn a_real_api_server_says_what_a_file_would() {
     let (accesses, follow) = cluster::client::start(kubeconfig, cancel.clone()).await;
     tasks.spawn(follow);
     let (_, access) = watch::channel(Access::NodeAddresses);
-    let mut cluster = cluster::start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
+    // What this node's pods have is nobody's word but its NIC's.
+    let held = ["web", "cart"].map(|name| {
+        let uid = plane.kubectl(&["-n", "shop", "get", "pod", name, "-o", "jsonpath={.metadata.uid}"]).ok();
+        let ip = if name == "web" { "10.244.0.1" } else { "10.244.0.2" };
+        (Arc::from(uid.trim()), vec![ip.parse().unwrap()])
+    });
+    let (_, held) = watch::channel(Arc::new(held.into()));
+    let inputs = Inputs { access, held };
+    let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
 
     assert_eq!(isolated(&same(&plane, &mut cluster).await), 2);
     until_health(&mut cluster, Result::is_ok).await.unwrap();
@@ -140,6 +172,18 @@ async fn a_real_api_server_says_what_a_file_would() {
         Directory::Known(pods) => assert_eq!(pods.len(), 2, "this node's: {pods:?}"),
         unknown @ Directory::Unknown { .. } => panic!("{unknown:?}"),
     }
+
+    // The other node says of its pod what it likes: its NIC's word stays.
+    running(&plane, "db", "10.244.0.66");
+    let says = |it: &Policies| matches!(it, Policies::Known(known) if known.reports.iter().any(|it| it.contains("shop/db")));
+    tests::until("the lie is reported", PATIENCE, || {
+        if says(&cluster.policies.borrow()) {
+            Ok(())
+        } else {
+            Err(format!("{:?}", cluster.policies.borrow()))
+        }
+    });
+    running(&plane, "db", "10.244.0.3");
 
     // Each change by kubectl, and each changes something.
     let mut before = same(&plane, &mut cluster).await;

@@ -90,6 +90,7 @@ enum About {
 fn is_ours(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::HostNetwork { .. }
+        | Refusal::MirrorPod { .. }
         | Refusal::Finished { .. }
         | Refusal::VfHeld { .. }
         | Refusal::NoSuchVf { .. }

@@ -3,10 +3,10 @@
 //! An object that cannot be read must not hide the others of its kind, so reading one never fails: it says what is wrong.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 
+use drawbridge_api::{GROUP, VERSION};
 use kube::Resource;
 use kube::core::{ClusterResourceScope, ObjectMeta};
 use serde::de::DeserializeOwned;
@@ -14,8 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::directory::PodRecord;
-use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service};
-use crate::profile;
+use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
 
 /// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +22,10 @@ pub enum Kind {
     EndpointSlices,
     Namespaces,
     NetworkPolicies,
+    NicNodes,
+    NodeRanges,
     Nodes,
+    PodAttachments,
     Pods,
     Services,
 }
@@ -35,10 +37,18 @@ impl Kind {
             Self::EndpointSlices => "endpointslices",
             Self::Namespaces => "namespaces",
             Self::NetworkPolicies => "networkpolicies",
+            Self::NicNodes => "nicnodes",
+            Self::NodeRanges => "noderanges",
             Self::Nodes => "nodes",
+            Self::PodAttachments => "podattachments",
             Self::Pods => "pods",
             Self::Services => "services",
         }
+    }
+
+    /// May the cluster do without it? Its CRD may not be there.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::NicNodes | Self::NodeRanges | Self::PodAttachments)
     }
 }
 
@@ -52,12 +62,14 @@ pub enum Content {
     Node(Vec<IpAddr>),
     Pod(Box<(Pod, PodRecord)>),
     Service(Service),
+    Word(Word),
 }
 
 /// How a kind is found in the API, and read.
 pub trait Watched: Clone + Debug + Send + Sync + 'static {
     const KIND: Kind;
     const GROUP: &'static str;
+    const VERSION: &'static str;
     /// As in `kind:`.
     const NAME: &'static str;
 
@@ -65,13 +77,14 @@ pub trait Watched: Clone + Debug + Send + Sync + 'static {
 }
 
 macro_rules! watched {
-    ($marker:ident, $kind:ident, $group:literal, $name:literal, $read:expr) => {
+    ($marker:ident, $kind:ident, $group:expr, $version:expr, $name:literal, $read:expr) => {
         #[derive(Debug, Clone)]
         pub struct $marker;
 
         impl Watched for $marker {
             const KIND: Kind = Kind::$kind;
             const GROUP: &'static str = $group;
+            const VERSION: &'static str = $version;
             const NAME: &'static str = $name;
 
             fn read(object: &Value) -> Result<Content, serde_json::Error> {
@@ -81,16 +94,23 @@ macro_rules! watched {
     };
 }
 
-watched!(Pods, Pods, "", "Pod", pod);
-watched!(Namespaces, Namespaces, "", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
-watched!(Services, Services, "", "Service", |it| Ok(Content::Service(read(it)?)));
-watched!(Nodes, Nodes, "", "Node", |it| Ok(Content::Node(node_addresses(it))));
-watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "NetworkPolicy", |it| Ok(
+watched!(Pods, Pods, "", "v1", "Pod", pod);
+watched!(Namespaces, Namespaces, "", "v1", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
+watched!(Services, Services, "", "v1", "Service", |it| Ok(Content::Service(read(it)?)));
+watched!(Nodes, Nodes, "", "v1", "Node", |it| Ok(Content::Node(node_addresses(it))));
+watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "v1", "NetworkPolicy", |it| Ok(
     Content::NetworkPolicy(read(it)?)
 ));
-watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "EndpointSlice", |it| Ok(
+watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "v1", "EndpointSlice", |it| Ok(
     Content::EndpointSlice(read(it)?)
 ));
+watched!(PodAttachments, PodAttachments, GROUP, VERSION, "PodAttachment", |it| word(it, Word::Attachment));
+watched!(NicNodes, NicNodes, GROUP, VERSION, "NicNode", |it| word(it, Word::Nic));
+watched!(NodeRanges, NodeRanges, GROUP, VERSION, "NodeRange", |it| word(it, Word::Range));
+
+fn word<T: DeserializeOwned>(object: &Value, of: fn(T) -> Word) -> Result<Content, serde_json::Error> {
+    Ok(Content::Word(of(read(object)?)))
+}
 
 fn read<T: DeserializeOwned>(object: &Value) -> Result<T, serde_json::Error> {
     T::deserialize(object)
@@ -104,20 +124,10 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
         name: pod.name.name.to_string(),
         node: pod.node.to_string(),
         host_network: pod.host_network,
+        mirror: pod.mirror,
         phase: text(object, "/status/phase").to_owned(),
-        annotations: annotations(object),
     };
     Ok(Content::Pod(Box::new((pod, record))))
-}
-
-/// Those by which a CMS says what a pod's port is.
-fn annotations(object: &Value) -> BTreeMap<String, String> {
-    let all = object.pointer("/metadata/annotations").and_then(Value::as_object);
-    let of = |key: &&str| {
-        let value = all?.get(*key)?.as_str()?;
-        Some(((*key).to_owned(), value.to_owned()))
-    };
-    profile::ANNOTATIONS.iter().filter_map(of).collect()
 }
 
 fn node_addresses(object: &Value) -> Vec<IpAddr> {
@@ -189,7 +199,7 @@ impl<K: Watched> Resource for Seen<K> {
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
+        K::VERSION.into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {
@@ -220,7 +230,7 @@ mod tests {
         let pod = seen::<Pods>(json!({
             "metadata": {"namespace": "shop", "name": "web-0", "uid": "u1", "resourceVersion": "42",
                 "labels": {"app": "web"}, "managedFields": [{"manager": "kubectl"}],
-                "annotations": {"k8s.ovn.org/pod-networks": "{}", "other": "long"}},
+                "annotations": {"other": "long"}},
             "spec": {"nodeName": "server1", "hostNetwork": null,
                 "containers": [{"name": "c", "image": "i", "env": [], "ports": [{"name": "http", "containerPort": 80}]}]},
             "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
@@ -232,13 +242,12 @@ mod tests {
             (record.uid.as_str(), record.node.as_str(), record.phase.as_str()),
             ("u1", "server1", "Running")
         );
-        assert_eq!(record.annotations.keys().collect::<Vec<_>>(), ["k8s.ovn.org/pod-networks"]);
     }
 
     #[test]
     fn what_cannot_be_read_says_so_and_has_a_name() {
         let pod = seen::<Pods>(json!({"metadata": {"namespace": "a", "name": "b", "resourceVersion": "7"},
-            "spec": {"containers": []}, "status": {"podIPs": [{"ip": "ten"}]}}));
+            "spec": {"containers": "ten"}}));
         assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
         assert!(pod.content.unwrap_err().contains("ten"));
         assert!(seen::<Services>(json!({"metadata": 5})).content.is_err());

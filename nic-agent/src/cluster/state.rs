@@ -21,7 +21,7 @@ use crate::enforcement::Policies;
 use crate::enforcement::feed::Feed;
 use crate::management::Access;
 use crate::metrics::{CauseLabel, KindLabel, Metrics};
-use crate::policy::{Change, ObjectKind, ObjectName, Settings};
+use crate::policy::{Change, Held, ObjectKind, ObjectName, Settings, Word, WordKind};
 
 /// A pod that we asked for by name, and that the watch has not shown for so long, is not there.
 const AHEAD: Duration = Duration::from_mins(1);
@@ -84,7 +84,7 @@ impl State {
             given: settings.node_addresses.clone(),
             of_node: Vec::new(),
             access,
-            feed: Feed::new(settings, metrics.clone()),
+            feed: Feed::of_cluster(settings, metrics.clone()),
             records: BTreeMap::new(),
             uids: BTreeMap::new(),
             ahead: BTreeMap::new(),
@@ -103,6 +103,11 @@ impl State {
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
         self.tell_node();
+    }
+
+    /// What this NIC itself holds; nobody else's word on its node's pods counts.
+    pub fn hold(&mut self, held: Held) {
+        self.feed.hold(held);
     }
 
     fn tell_node(&mut self) {
@@ -172,6 +177,7 @@ impl State {
             Content::NetworkPolicy(it) => Change::Policy(it),
             Content::Service(it) => Change::Service(it),
             Content::EndpointSlice(it) => Change::EndpointSlice(it),
+            Content::Word(word) => return self.feed.hear(word),
             Content::Node(ips) => {
                 self.of_node = ips;
                 return self.tell_node();
@@ -220,6 +226,9 @@ impl State {
             Kind::EndpointSlices => Change::EndpointSliceGone(name),
             // A Node that is made anew has the same addresses, most likely; kubelet goes on without it.
             Kind::Nodes => return,
+            Kind::PodAttachments => return self.feed.hear(Word::AttachmentGone(name)),
+            Kind::NicNodes => return self.feed.hear(Word::NicGone(name.name)),
+            Kind::NodeRanges => return self.feed.hear(Word::RangeGone(name.name)),
         };
         self.feed.put(change);
     }
@@ -242,6 +251,9 @@ impl State {
             Kind::Services => ObjectKind::Service,
             Kind::EndpointSlices => ObjectKind::EndpointSlice,
             Kind::Nodes => return,
+            Kind::PodAttachments => return self.feed.only_words(WordKind::Attachment, listed),
+            Kind::NicNodes => return self.feed.only_words(WordKind::Nic, listed),
+            Kind::NodeRanges => return self.feed.only_words(WordKind::Range, listed),
         };
         self.feed.only(kind, listed);
     }

@@ -32,6 +32,8 @@ struct Store {
     oldest: u64,
     /// What every request is answered with.
     refuse: Option<u16>,
+    /// Kinds that it does not have, by plural.
+    absent: Vec<String>,
     /// What a streaming list is answered with.
     no_streaming: Option<u16>,
     /// Of a page, whatever is asked for.
@@ -165,6 +167,12 @@ impl FakeApi {
         self.with(|store| (store.no_streaming, store.page) = (Some(code), page));
     }
 
+    /// Ends the watches, and has these kinds no more, and all others.
+    pub fn without_kinds(&self, plurals: &[&str]) {
+        let plurals = plurals.iter().map(|it| (*it).to_owned()).collect();
+        self.with(|store| (store.absent, store.cuts) = (plurals, store.cuts + 1));
+    }
+
     pub fn only_token(&self, token: &str) {
         self.with(|store| (store.token, store.cuts) = (token.to_owned(), store.cuts + 1));
     }
@@ -230,6 +238,9 @@ async fn answer(State((store, moved)): State<Shared>, uri: Uri, headers: HeaderM
         }
         if headers.get("authorization").is_none_or(|it| *it != format!("Bearer {}", store.token)) {
             return refused(401);
+        }
+        if parts.last().is_some_and(|plural| store.absent.iter().any(|it| it == plural)) {
+            return refused(404);
         }
         if let Some(code) = store.no_streaming.filter(|it| *it != 500 && is("sendInitialEvents")) {
             return refused(code);

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Bench {
     api: FakeApi,
     cluster: Cluster,
+    hold: channel::Sender<Held>,
     metrics: Metrics,
     dir: tempfile::TempDir,
     cancel: CancellationToken,
@@ -41,12 +42,17 @@ fn policy(name: &str, from: &str) -> Value {
             "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": from}}}]}]}})
 }
 
+fn ranges(node: &str, pods: &str) -> Value {
+    json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {"ranges": [pods]}})
+}
+
 fn fill(api: &FakeApi) {
     api.put("namespaces", json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
     api.put("pods", pod("web", "u-web", "server1", "10.0.0.1"));
     api.put("pods", pod("db", "u-db", "server2", "10.0.0.2"));
     api.put("pods", pod("cache", "u-cache", "server2", "10.0.0.3"));
     api.put("networkpolicies", policy("p", "db"));
+    api.put("noderanges", ranges("server2", "10.0.0.0/24"));
 }
 
 impl Bench {
@@ -62,8 +68,10 @@ impl Bench {
         let (accesses, follow) = client::start(kubeconfig, cancel.clone()).await;
         tasks.spawn(follow);
         let (_, access) = channel::channel(Access::NodeAddresses);
-        let cluster = start(&config, &accesses, access, metrics.clone(), &tasks, &cancel);
-        Self { api, cluster, metrics, dir, cancel }
+        let (hold, held) = channel::channel(Held::default());
+        let inputs = Inputs { access, held };
+        let cluster = start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
+        Self { api, cluster, hold, metrics, dir, cancel }
     }
 
     async fn known(&mut self, is: impl Fn(&Known) -> bool) -> Arc<Known> {
@@ -305,6 +313,77 @@ async fn a_start_without_the_api_keeps_what_was_enforced() {
     bench.api.refuse(None);
     bench.known(|it| web(it).is_some_and(|it| lets_in(it, "10.0.0.2"))).await;
     assert_eq!(bench.claim("web", "u-web").await, "believed");
+}
+
+/// Ends when the other side lets it in.
+async fn until(bench: &mut Bench, ip: &str, is_in: bool) {
+    bench.known(|it| web(it).is_some_and(|it| lets_in(it, ip) == is_in)).await;
+}
+
+#[tokio::test]
+async fn a_pods_address_is_what_its_nic_says() {
+    let mut bench = filled().await;
+    bench.api.put("noderanges", json!({"kind": "NodeRange", "metadata": {"name": "server2"}}));
+    until(&mut bench, "10.0.0.2", false).await;
+    bench.api.put(
+        "nicnodes",
+        json!({"kind": "NicNode", "metadata": {"name": "nic2"}, "spec": {"node": "server2"}}),
+    );
+    let attachment = |ip: &str, uid: &str, node: &str| {
+        json!({"kind": "PodAttachment", "metadata": {"namespace": "shop", "name": "db-eth0"},
+            "spec": {"pod": {"name": "db", "uid": uid}, "interface": "eth0", "node": node, "vf": {"pf": 0, "vf": 1}},
+            "status": {"ips": [ip]}})
+    };
+    let good = || attachment("10.0.0.20", "u-db", "server2");
+    bench.api.put("podattachments", good());
+    until(&mut bench, "10.0.0.20", true).await;
+    // Its node says what it likes.
+    bench.api.put("pods", pod("db", "u-db", "server2", "10.0.0.66"));
+    let says = |it: &Known| it.reports.iter().any(|it| it.contains("server2") && it.contains("shop/db"));
+    let known = bench.known(says).await;
+    assert!(web(&known).is_some_and(|it| lets_in(it, "10.0.0.20") && !lets_in(it, "10.0.0.66")));
+    // So does the NIC of another node, and one that held a pod of this name before.
+    for (uid, node) in [("u-db", "server3"), ("u-old", "server2")] {
+        bench.api.put("podattachments", attachment("10.0.0.20", uid, node));
+        until(&mut bench, "10.0.0.20", false).await;
+        bench.api.put("podattachments", good());
+        until(&mut bench, "10.0.0.20", true).await;
+    }
+    bench.api.delete("podattachments", "shop/db-eth0");
+    until(&mut bench, "10.0.0.20", false).await;
+}
+
+#[tokio::test]
+async fn of_its_own_pods_this_nic_asks_nobody() {
+    let mut bench = filled().await;
+    bench.api.put("pods", pod("near", "u-near", "server1", "10.0.0.66"));
+    let mut near = pod("near", "u-near", "server1", "10.0.0.66");
+    near["metadata"]["labels"]["app"] = "db".into();
+    bench.api.put("pods", near);
+    let held = std::collections::BTreeMap::from([("u-near".into(), vec!["10.0.0.7".parse().unwrap()])]);
+    bench.hold.send_replace(Arc::new(held));
+    until(&mut bench, "10.0.0.7", true).await;
+    assert!(!bench.known(|_| true).await.pods.is_empty());
+    until(&mut bench, "10.0.0.66", false).await;
+    bench.hold.send_replace(Held::default());
+    until(&mut bench, "10.0.0.7", false).await;
+}
+
+#[tokio::test]
+async fn kinds_that_the_server_does_not_have_are_empty_until_it_has_them() {
+    let api = FakeApi::start().await;
+    fill(&api);
+    api.without_kinds(&["podattachments", "nicnodes", "noderanges"]);
+    let mut bench = Bench::new(api).await;
+    bench.health(Result::is_ok).await.unwrap();
+    bench.known(|it| web(it).is_some_and(|it| !lets_in(it, "10.0.0.2"))).await;
+    bench.api.without_kinds(&[]);
+    bench.known(as_filled).await;
+    // Once there were some, their absence is trouble, and takes nothing away.
+    bench.api.without_kinds(&["noderanges"]);
+    let why = bench.health(Result::is_err).await.unwrap_err();
+    assert!(why.contains("404"), "{why}");
+    assert!(as_filled(&*bench.known(|_| true).await));
 }
 
 mod fuzz;

@@ -21,6 +21,8 @@ use crate::policy::ObjectName;
 
 /// Seconds after which the server ends a watch, so that one on a connection that died unnoticed does not last.
 const WATCH: u32 = 240;
+/// Between two looks for a kind that the server does not have.
+const ABSENT: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(30) };
 /// Objects of a page. Together with the trimming it bounds what a list needs at a time.
 const PAGE: u32 = 500;
 const PAUSE: (Duration, Duration) = if cfg!(test) {
@@ -62,20 +64,25 @@ enum Ended {
     Renewed,
     /// The server has no streaming lists.
     NoStreaming,
+    /// The server does not have the kind.
+    Absent,
     /// Nobody listens any more.
     Closed,
 }
 
 /// Of all objects of the kind, or of those that the field selector selects, until nobody listens.
 pub async fn follow<K: Watched>(fields: Option<String>, mut accesses: Accesses, out: mpsc::Sender<Said>) {
-    let mut streaming = true;
+    let (mut streaming, mut is_absent, mut was_there) = (true, false, false);
     let mut pauses = Reconnect::new(1, PAUSE.0, PAUSE.1);
     loop {
         let access = accesses.borrow_and_update().clone();
         let ended = match access {
             Ok(access) => {
                 let mut watch = Watch::<K>::new(&out, &mut pauses);
-                watch.run(&access, fields.as_deref(), streaming, &mut accesses).await
+                watch.may_be_absent = K::KIND.is_optional() && !was_there;
+                let ended = watch.run(&access, fields.as_deref(), streaming, &mut accesses).await;
+                was_there |= watch.listed;
+                ended
             }
             Err(why) => {
                 let trouble = Trouble::new(Cause::Unauthorised, why);
@@ -88,6 +95,26 @@ pub async fn follow<K: Watched>(fields: Option<String>, mut accesses: Accesses, 
         };
         match ended {
             Ended::Renewed => {}
+            Ended::Absent => {
+                if !std::mem::replace(&mut is_absent, true) {
+                    info!(
+                        kind = K::KIND.plural(),
+                        "API server without this kind, none is there until it has it"
+                    );
+                    for event in [Event::Begin, Event::End] {
+                        if out.send(Said { kind: K::KIND, event }).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                if out.send(Said { kind: K::KIND, event: Event::Well }).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(ABSENT) => {}
+                    changed = accesses.changed() => if changed.is_err() { return },
+                }
+            }
             Ended::NoStreaming => {
                 info!(kind = K::KIND.plural(), "API server without streaming lists, listing by pages");
                 streaming = false;
@@ -104,13 +131,23 @@ struct Watch<'a, K> {
     listing: bool,
     /// A list is complete.
     listed: bool,
+    /// "Not found" says that there is none. Once there was one, it is trouble, and what is known stays.
+    may_be_absent: bool,
     well_since: Option<Instant>,
     kind: std::marker::PhantomData<K>,
 }
 
 impl<'a, K: Watched> Watch<'a, K> {
     fn new(out: &'a mpsc::Sender<Said>, pauses: &'a mut Reconnect) -> Self {
-        Self { out, pauses, listing: false, listed: false, well_since: None, kind: std::marker::PhantomData }
+        Self {
+            out,
+            pauses,
+            listing: false,
+            listed: false,
+            may_be_absent: false,
+            well_since: None,
+            kind: std::marker::PhantomData,
+        }
     }
 
     async fn run(
@@ -155,6 +192,9 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Some(Err(error)) => {
                     if streaming && !self.listed && is_refused(&error) {
                         return Ended::NoStreaming;
+                    }
+                    if self.may_be_absent && !self.listed && code(&error) == Some(404) {
+                        return Ended::Absent;
                     }
                     match gone(&error) {
                         // The watcher lists anew by itself.
@@ -256,12 +296,16 @@ fn gone(error: &watcher::Error) -> Option<Gone> {
 /// Has the server no streaming lists? One without the feature `WatchList` says 422; one whose etcd lacks progress
 /// notifications says 500. Lists by pages always work, so a doubt is one for them, as in client-go's reflector.
 fn is_refused(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    matches!(code(error), Some(400 | 405 | 422 | 500 | 501))
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
         // Said in the stream, after it was taken up.
-        | watcher::Error::WatchError(status) => status.code,
-        _ => return false,
-    };
-    matches!(code, 400 | 405 | 422 | 500 | 501)
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
 }

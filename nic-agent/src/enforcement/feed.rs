@@ -2,41 +2,88 @@
 //!
 //! Each settling publishes what it changed and nothing else: a map of policies shares all the rest with the one before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Known;
 use crate::metrics::Metrics;
-use crate::policy::{Change, Compiler, ObjectKind, ObjectName, Settings, Snapshot};
+use crate::policy::{
+    Change, Compiler, Disbelief, Held, ObjectKind, ObjectName, Report, Settings, Snapshot, Trust, Word,
+    WordKind,
+};
 
 #[derive(Debug)]
 pub struct Feed {
+    /// None: whoever wrote the objects is believed in all.
+    trust: Option<Trust>,
     compiler: Compiler,
     known: Known,
+    /// Disbeliefs that are in the log.
+    told: BTreeSet<Disbelief>,
     metrics: Metrics,
 }
 
 impl Feed {
-    pub fn new(settings: Settings, metrics: Metrics) -> Self {
-        Self { compiler: Compiler::new(settings, Snapshot::default()), known: Known::default(), metrics }
+    /// Of a file, which this NIC's administrator has written.
+    pub fn of_file(settings: Settings, metrics: Metrics) -> Self {
+        let compiler = Compiler::new(settings, Snapshot::default());
+        Self { trust: None, compiler, known: Known::default(), told: BTreeSet::new(), metrics }
+    }
+
+    /// Of a cluster, in which nodes write of their own pods.
+    pub fn of_cluster(settings: Settings, metrics: Metrics) -> Self {
+        let trust = Some(Trust::new(settings.node.clone()));
+        Self { trust, ..Self::of_file(settings, metrics) }
     }
 
     /// Waits for [`Self::settle`] to have an effect.
     pub fn put(&mut self, change: Change) {
-        self.compiler.stage(change);
+        let change = match &mut self.trust {
+            Some(trust) => trust.take(change),
+            None => Some(change),
+        };
+        if let Some(change) = change {
+            self.compiler.stage(change);
+        }
+    }
+
+    /// As [`Self::put`].
+    pub fn hear(&mut self, word: Word) {
+        if let Some(trust) = &mut self.trust {
+            trust.hear(word);
+        }
+    }
+
+    pub fn hold(&mut self, held: Held) {
+        if let Some(trust) = &mut self.trust {
+            trust.hold(held);
+        }
+    }
+
+    pub fn only_words(&mut self, kind: WordKind, listed: &HashSet<ObjectName>) {
+        if let Some(trust) = &mut self.trust {
+            trust.only_words(kind, listed);
+        }
     }
 
     /// These are all of that kind: what else there is goes.
     pub fn only(&mut self, kind: ObjectKind, listed: &HashSet<ObjectName>) {
+        if let (Some(trust), ObjectKind::Pod | ObjectKind::EndpointSlice) = (&mut self.trust, kind) {
+            return trust.only(kind, listed);
+        }
         for change in self.compiler.missing(kind, listed) {
             self.compiler.stage(change);
         }
     }
 
-    /// Says whether anything is another than it was, `source` apart.
+    /// Says whether anything is another than it was, `source` apart, and apart from what nodes are not believed: any of
+    /// them could keep everybody busy with that.
     pub fn settle(&mut self, source: String) -> bool {
+        for change in self.trust.as_mut().map(Trust::flush).unwrap_or_default() {
+            self.compiler.stage(change);
+        }
         let affected = self.compiler.settle();
         self.known.source = source;
         self.metrics.pods_compiled.inc_by(u64::try_from(affected.composed).unwrap_or(u64::MAX));
@@ -46,7 +93,10 @@ impl Feed {
                 None => self.known.pods.remove(uid),
             };
         }
-        let reported = self.compiler.take_reports_changed() && self.report();
+        let of_trust = self.trust.as_mut().is_some_and(Trust::take_reports_changed);
+        let of_policies = self.compiler.take_reports_changed();
+        let is_other = (of_policies || of_trust) && self.report();
+        let reported = of_policies && is_other;
         if affected.pods.is_empty() && !reported {
             return false;
         }
@@ -55,14 +105,30 @@ impl Feed {
     }
 
     fn report(&mut self) -> bool {
-        let reports: Vec<String> = self.compiler.reports().iter().map(ToString::to_string).collect();
-        if *self.known.reports == reports {
+        let of_policies = self.compiler.reports();
+        let disbelieved: Vec<Report> = self.trust.iter().flat_map(Trust::reports).collect();
+        let texts: Vec<String> = of_policies.iter().chain(&disbelieved).map(ToString::to_string).collect();
+        if *self.known.reports == texts {
             return false;
         }
-        for report in reports.iter().filter(|it| !self.known.reports.contains(it)) {
+        for report in texts.iter().take(of_policies.len()).filter(|it| !self.known.reports.contains(it)) {
             warn!(report, "policy");
         }
-        self.known.reports = reports.into();
+        // Said once of a node, whichever pods it is that it lies about.
+        let whys = disbelieved.iter().filter_map(|it| match it {
+            Report::Disbelieved { why, .. } => Some(why.clone()),
+            _ => None,
+        });
+        let whys: BTreeSet<Disbelief> = whys.collect();
+        for report in &disbelieved {
+            if let Report::Disbelieved { why, .. } = report
+                && !self.told.contains(why)
+            {
+                warn!(%report, "not believed");
+            }
+        }
+        self.told = whys;
+        self.known.reports = texts.into();
         true
     }
 

@@ -69,7 +69,7 @@ struct Source {
 
 impl Source {
     fn new(path: PathBuf, settings: Settings, metrics: &Metrics) -> Self {
-        Self { path, text: Vec::new(), feed: Feed::new(settings, metrics.clone()), error: None }
+        Self { path, text: Vec::new(), feed: Feed::of_file(settings, metrics.clone()), error: None }
     }
 
     fn look_first(&mut self) -> Policies {

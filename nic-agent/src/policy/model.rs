@@ -9,12 +9,14 @@ mod raw;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod word;
 mod wording;
 
 pub(in crate::policy) use object::find_port;
 pub use object::{
     AddressKind, Endpoint, EndpointPort, EndpointSlice, NamedPort, Namespace, ObjectName, Pod, Protocol,
-    Service, ServicePort,
+    Service, ServicePort, Target,
 };
 pub use policy::{Directions, Fault, Peer, Peers, Policy, PolicyPort, PolicyRule, Ports};
 pub use selector::{Labels, Requirement, Selector, Test};
+pub use word::{Confirmed, NicNode, NodeRange, PodAttachment, Word};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::model::{Fault, ObjectName, Protocol};
 
@@ -22,6 +23,71 @@ pub enum Report {
         covered: usize,
         uncovered: Vec<(IpAddr, u16)>,
     },
+    /// Addresses of these pods, or of endpoints, count for nothing.
+    Disbelieved { why: Disbelief, some: Vec<ObjectName>, count: usize },
+}
+
+impl Report {
+    /// So many objects are named; the rest is counted.
+    pub const SOME: usize = 3;
+}
+
+/// Why an address that somebody says is a pod's is not taken for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disbelief {
+    /// Of a pod that its node made by itself.
+    Mirror { node: Arc<str> },
+    /// Of a node without a NIC, or of its NIC, outside of what is confirmed for it.
+    NotConfirmed { node: Arc<str> },
+    /// Of a pod on its node's network, and not known to be that node's.
+    NotTheNodes { node: Arc<str> },
+    /// Of a node with a NIC, which says otherwise, or nothing.
+    NotTheNics { node: Arc<str> },
+    /// Of a NIC, of a pod of another node.
+    OtherNode { node: Arc<str> },
+    /// No address at all, said by this node or, of a slice, by nobody knows whom.
+    Unreadable { node: Option<Arc<str>> },
+}
+
+impl fmt::Display for Disbelief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mirror { node } => {
+                write!(
+                    f,
+                    "node {node} made pods by itself (mirror pods), which are nobody's peers or endpoints"
+                )
+            }
+            Self::NotConfirmed { node } => write!(
+                f,
+                "node {node} says addresses of pods that are not confirmed to be its own (NodeRange {node}, \
+                 status.ranges), which count for nothing"
+            ),
+            Self::NotTheNodes { node } => write!(
+                f,
+                "node {node} says addresses of pods on its network that are not confirmed to be its own (NodeRange \
+                 {node}, status.addresses), which count for nothing as endpoints"
+            ),
+            Self::NotTheNics { node } => {
+                write!(f, "node {node} says addresses of pods that its NIC does not, which count for nothing")
+            }
+            Self::OtherNode { node } => {
+                write!(
+                    f,
+                    "the NIC of node {node} says addresses of another node's pods, which count for nothing"
+                )
+            }
+            Self::Unreadable { node } => {
+                if let Some(node) = node {
+                    write!(f, "of node {node}: ")?;
+                }
+                f.write_str(
+                    "what is no address such as 10.0.0.1 or fd00::1 (leading zeros, IPv4 written as IPv6) counts for \
+                     nothing",
+                )
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +127,14 @@ impl fmt::Display for Report {
                     .map(|(ip, port)| std::net::SocketAddr::new(*ip, *port).to_string())
                     .collect();
                 write!(f, "{}; allow these, too, or none", backends.join(", "))
+            }
+            Self::Disbelieved { why, some, count } => {
+                let names: Vec<String> = some.iter().map(ToString::to_string).collect();
+                write!(f, "{why}: {}", names.join(", "))?;
+                match count.saturating_sub(some.len()) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
         }
     }

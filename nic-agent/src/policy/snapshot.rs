@@ -41,6 +41,14 @@ impl ObjectKind {
     pub const ALL: [Self; 5] = [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice, Self::Policy];
 }
 
+/// The kinds of [`Word`](super::Word).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WordKind {
+    Attachment,
+    Nic,
+    Range,
+}
+
 /// Of two objects of one name the last counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -100,11 +108,19 @@ impl Snapshot {
 
     fn add(&mut self, kind: &str, item: Value) -> Result<(), serde_json::Error> {
         match kind {
-            "Pod" => self.pods.push(Pod::deserialize(item)?),
+            "Pod" => {
+                let pod = Pod::deserialize(item)?;
+                all_readable("status.podIPs[].ip", pod.unreadable.as_deref())?;
+                self.pods.push(pod);
+            }
             "Namespace" => self.namespaces.push(Namespace::deserialize(item)?),
             "NetworkPolicy" => self.policies.push(Policy::deserialize(item)?),
             "Service" => self.services.push(Service::deserialize(item)?),
-            "EndpointSlice" => self.slices.push(EndpointSlice::deserialize(item)?),
+            "EndpointSlice" => {
+                let slice = EndpointSlice::deserialize(item)?;
+                all_readable("endpoints[].addresses[]", slice.unreadable.as_deref())?;
+                self.slices.push(slice);
+            }
             _ => {}
         }
         Ok(())
@@ -131,4 +147,11 @@ impl Snapshot {
             .chain(self.slices.into_iter().map(Change::EndpointSlice))
             .chain(self.policies.into_iter().map(Change::Policy))
     }
+}
+
+/// Whoever writes the file is told what is wrong with it. In a cluster one node's nonsense must not hold up the others.
+fn all_readable(field: &str, unreadable: Option<&str>) -> Result<(), serde_json::Error> {
+    let Some(found) = unreadable else { return Ok(()) };
+    let what = format!("{field} is {found:?}, which is no address; write one such as 10.0.0.1 or fd00::1");
+    Err(serde::de::Error::custom(what))
 }

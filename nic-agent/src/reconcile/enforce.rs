@@ -45,15 +45,15 @@ impl Reconciler {
             if management::is_management(attachment) {
                 return (key.clone(), Enforced::Policy(management::policy()));
             }
-            (key.clone(), resolve(&policies, &attachment.claim.pod.uid, self.kept.get(key)))
+            let uid = &attachment.claim.pod.uid;
+            (key.clone(), resolve(&policies, uid, self.kept.get(uid)))
         };
         let enforced: Enforcement = self.ledger.attachments().map(of).collect();
-        let kept: Kept = enforced
-            .iter()
-            .filter_map(|(key, enforced)| match enforced {
-                // The management port's is no source's.
-                Enforced::Policy(policy) if *key != management::key() => Some((key.clone(), policy.clone())),
-                _ => None,
+        // The management port's is no source's.
+        let kept: Kept = (self.ledger.pods())
+            .filter_map(|attachment| match enforced.get(&attachment.claim.key)? {
+                Enforced::Policy(policy) => Some((attachment.claim.pod.uid.clone(), policy.clone())),
+                Enforced::Closed { .. } => None,
             })
             .collect();
         if kept != self.kept {

@@ -14,7 +14,7 @@ use super::enforce::{Enforcement, policy_known};
 use super::links::{self, LinkStep, RepView};
 use super::published::{Entry, Health, Published, State, Wiring};
 use super::restore::Restore;
-use super::stage::{self, Facts, PortState};
+use super::stage::{self, Facts, Plugging, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::edge;
 use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
-use crate::ovs::spec::{self, BridgeSpec, OvsSpec};
+use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
 use crate::profile;
 
@@ -178,26 +178,11 @@ impl Reconciler {
     fn learn_identities(&mut self, config: &Config) -> BTreeMap<String, PortState> {
         let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
         self.southbound.ask_for(&names);
-        let answers = self.southbound.ports(&names, &config.chassis.system_id, config.profile.dhcp);
-        let directory = self.directories.borrow().clone();
+        let claimed = self.ledger.attachments().map(|a| (a.logical_port.clone(), a.claim.pod.uid.clone()));
+        let answers =
+            self.southbound.ports(&claimed.collect(), &config.chassis.system_id, config.profile.dhcp);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
-            if attachment.binding.is_none()
-                && !matches!(answers.get(&attachment.logical_port), Some((_, Some(_))))
-                && let Some(pod) = directory.get(&attachment.claim.pod.uid)
-            {
-                match profile::announced(&config.profile, pod) {
-                    Some(Ok(binding)) => {
-                        info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity announced");
-                        attachment.binding = Some(binding);
-                        learned = true;
-                    }
-                    Some(Err(error)) => {
-                        debug!(port = attachment.logical_port, error, "identity not readable");
-                    }
-                    None => {}
-                }
-            }
             let asks = management::is_management(attachment);
             let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
             // The server's own port asks OVN for its address, whatever pods do.
@@ -284,13 +269,17 @@ impl Reconciler {
             let plugged = view
                 .interface(&attachment::int_patch(attachment.claim.vf))
                 .is_some_and(|row| row.external_ids.get("iface-id") == Some(&attachment.logical_port));
-            let may_plug = ports.get(&attachment.logical_port).is_some_and(PortState::may_plug);
-            let known = attachment.binding.is_some();
+            let behind = view.interface(&attachment::edge_patch(attachment.claim.vf)).is_some();
+            let plugging = stage::plugging(ports.get(&attachment.logical_port), plugged, behind);
             if let Some(name) = self.rep_names.get(&attachment.claim.vf)
-                && known
-                && (plugged || may_plug)
+                && attachment.binding.is_some()
             {
-                wanted.extend(spec::pod_ports(attachment, name));
+                let of_pod = spec::pod_ports(attachment, name).into_iter();
+                wanted.extend(of_pod.filter(|it| match plugging {
+                    Plugging::Nothing => false,
+                    Plugging::Boundary => it.bridge == Bridge::Edge,
+                    Plugging::All => true,
+                }));
             }
         }
         let spec = OvsSpec {

@@ -17,6 +17,10 @@ pub enum PortState {
     Asking,
     Missing,
     NoIdentity(IdentityError),
+    /// It is that of another pod, which has the same name.
+    OtherPod {
+        uid: String,
+    },
     Known {
         chassis: ChassisState,
     },
@@ -31,13 +35,47 @@ pub enum ChassisState {
         name: String,
         requested: bool,
     },
+    /// The CMS asks for another, whoever has bound it.
+    Elsewhere {
+        name: String,
+    },
 }
 
 impl PortState {
+    /// Is it another's: of another pod, or of a chassis that has bound it, or shall?
+    pub fn is_lost(&self) -> bool {
+        use ChassisState::{Elsewhere, Other};
+        matches!(
+            self,
+            Self::OtherPod { .. }
+                | Self::Known { chassis: Other { requested: false, .. } | Elsewhere { .. } }
+        )
+    }
+
     /// May our integration bridge claim the port? One that another chassis has bound is left there: two that claim it
     /// take it from each other for ever.
     pub fn may_plug(&self) -> bool {
-        !matches!(self, Self::Known { chassis: ChassisState::Other { requested: false, .. } } | Self::Missing)
+        !self.is_lost() && *self != Self::Missing
+    }
+}
+
+/// Which of an attachment's ports shall be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugging {
+    Nothing,
+    /// Its representor and the patch behind it, with nothing on the patch's other end: a representor out of every bridge
+    /// would be a device of the NIC's own.
+    Boundary,
+    All,
+}
+
+/// `plugged`: the integration bridge has it; `behind`: its boundary has it.
+pub fn plugging(port: Option<&PortState>, plugged: bool, behind: bool) -> Plugging {
+    let Some(port) = port else { return if plugged { Plugging::All } else { Plugging::Nothing } };
+    match (port.is_lost(), port.may_plug() || plugged) {
+        (true, _) if behind => Plugging::Boundary,
+        (false, true) => Plugging::All,
+        _ => Plugging::Nothing,
     }
 }
 
@@ -139,13 +177,57 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
         PortState::Known { chassis: ChassisState::Other { name, requested: false } } => {
             Some(format!("logical port {port} is bound by chassis {name}"))
         }
+        PortState::Known { chassis: ChassisState::Elsewhere { name } } => {
+            Some(format!("logical port {port} is to be bound by chassis {name} (requested-chassis)"))
+        }
+        PortState::OtherPod { uid } => {
+            let own = &of.claim.pod.uid;
+            Some(format!("logical port {port} is that of another pod of this name (uid {uid}, not {own})"))
+        }
         PortState::Known { .. } => None,
-        // Said by the CMS on the pod, or by the southbound before.
+        // Said by the southbound before.
         PortState::NoIdentity(_) if of.binding.is_some() => None,
         PortState::NoIdentity(error) => Some(format!("logical port {port} gives no identity: {error}")),
         PortState::Missing => Some(format!("logical port {port} is not in the southbound")),
         _ if of.binding.is_some() => None,
         PortState::Disconnected { why } => Some(format!("OVN southbound not connected: {why}")),
         PortState::Asking => Some(format!("logical port {port} not yet answered by the southbound")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_port_leaves_ovn_and_stays_behind_its_boundary() {
+        let known = |chassis| PortState::Known { chassis };
+        let lost = [
+            PortState::OtherPod { uid: "u2".to_owned() },
+            known(ChassisState::Elsewhere { name: "nic2".to_owned() }),
+            known(ChassisState::Other { name: "nic2".to_owned(), requested: false }),
+        ];
+        for port in &lost {
+            for plugged in [true, false] {
+                assert_eq!(plugging(Some(port), plugged, true), Plugging::Boundary, "{port:?}");
+                assert_eq!(plugging(Some(port), plugged, false), Plugging::Nothing, "{port:?}");
+            }
+        }
+        let ours = [
+            known(ChassisState::Unbound),
+            known(ChassisState::Ours),
+            known(ChassisState::Other { name: "nic2".to_owned(), requested: true }),
+            PortState::Asking,
+            PortState::Disconnected { why: String::new() },
+        ];
+        for port in &ours {
+            assert_eq!(plugging(Some(port), false, false), Plugging::All, "{port:?}");
+            assert_eq!(plugging(Some(port), true, true), Plugging::All, "{port:?}");
+        }
+        // What OVN takes away for a moment is not torn down, and not made before OVN has it.
+        for (plugged, wanted) in [(true, Plugging::All), (false, Plugging::Nothing)] {
+            assert_eq!(plugging(Some(&PortState::Missing), plugged, plugged), wanted);
+            assert_eq!(plugging(None, plugged, plugged), wanted);
+        }
     }
 }

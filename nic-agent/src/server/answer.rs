@@ -19,6 +19,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::WrongPod { .. }
         | Refusal::WrongNode { .. }
         | Refusal::HostNetwork { .. }
+        | Refusal::MirrorPod { .. }
         | Refusal::Finished { .. } => Code::PermissionDenied,
         Refusal::VfHeld { .. }
         | Refusal::ManagementPort { .. }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, Uuid};
 
-use super::{DHCP, identity};
+use super::port::Asker;
 use crate::attachment::Binding;
-use crate::reconcile::stage::{ChassisState, PortState};
+use crate::reconcile::stage::PortState;
 use crate::replica::Replica;
 
 const DATABASE: &str = "OVN_Southbound";
@@ -47,10 +47,10 @@ impl SouthboundLink {
         self.replica.outage().map(|why| format!("OVN southbound not connected: {why}"))
     }
 
-    /// What is known of each of these ports, with its identity where it gives one.
+    /// What is known of each of these ports, by the uid of the pod that claims it, with its identity where it gives one.
     pub fn ports(
         &mut self,
-        names: &BTreeSet<String>,
+        claimed: &BTreeMap<String, String>,
         own_chassis: &str,
         dhcp: bool,
     ) -> BTreeMap<String, (PortState, Option<Binding>)> {
@@ -67,26 +67,14 @@ impl SouthboundLink {
             None if !snapshot.covers(self.generation) => PortState::Asking,
             None => PortState::Missing,
         };
-        let own = |uuid: &Uuid| chassis.get(uuid).is_some_and(|name| name == own_chassis);
-        names
-            .iter()
-            .map(|name| {
-                let Some(row) = rows.get(name) else { return (name.clone(), (absent.clone(), None)) };
-                let dhcp = dhcp || row.external_ids.get(DHCP).is_some_and(|v| v == "true");
-                let binding = match identity(row.mac.iter().map(String::as_str), dhcp) {
-                    Ok(binding) => binding,
-                    Err(error) => return (name.clone(), (PortState::NoIdentity(error), None)),
-                };
-                let state = match &row.chassis {
-                    None => ChassisState::Unbound,
-                    Some(uuid) if own(uuid) => ChassisState::Ours,
-                    Some(uuid) => ChassisState::Other {
-                        name: chassis.get(uuid).cloned().unwrap_or_else(|| uuid.to_string()),
-                        requested: row.requested_chassis.as_ref().is_some_and(own),
-                    },
-                };
-                (name.clone(), (PortState::Known { chassis: state }, Some(binding)))
-            })
-            .collect()
+        let asker = Asker { own_chassis, chassis: &chassis, dhcp };
+        let judge = |(name, uid): (&String, &String)| {
+            let state = match rows.get(name) {
+                Some(row) => asker.port(row, uid),
+                None => (absent.clone(), None),
+            };
+            (name.clone(), state)
+        };
+        claimed.iter().map(judge).collect()
     }
 }

@@ -3,12 +3,19 @@ use serde_json::{Value, json};
 use super::*;
 use crate::claim::PodRef;
 use crate::cluster::object::{
-    EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Seen, Services, Watched,
+    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, Pods, Seen, Services, Watched,
 };
 use crate::cluster::trouble::Cause;
 
-const KINDS: [Kind; 6] =
-    [Kind::EndpointSlices, Kind::Namespaces, Kind::NetworkPolicies, Kind::Nodes, Kind::Pods, Kind::Services];
+const KINDS: [Kind; 7] = [
+    Kind::EndpointSlices,
+    Kind::Namespaces,
+    Kind::NetworkPolicies,
+    Kind::NodeRanges,
+    Kind::Nodes,
+    Kind::Pods,
+    Kind::Services,
+];
 
 fn state() -> State {
     let settings = Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
@@ -60,6 +67,8 @@ fn listed(pods: Vec<Said>, policies: Vec<Said>) -> (State, News) {
     list(&mut state, Kind::Services, vec![]);
     list(&mut state, Kind::EndpointSlices, vec![]);
     list(&mut state, Kind::Nodes, vec![]);
+    let range = json!({"metadata": {"name": "server2"}, "status": {"ranges": ["10.0.0.0/24"]}});
+    list(&mut state, Kind::NodeRanges, vec![object::<NodeRanges>(range)]);
     list(&mut state, Kind::Pods, pods);
     list(&mut state, Kind::NetworkPolicies, policies);
     let news = state.news();
@@ -199,8 +208,8 @@ async fn a_pod_that_was_asked_for_counts_until_the_watch_has_had_its_time() {
         name: "new".into(),
         node: node.into(),
         host_network: false,
+        mirror: false,
         phase: "Pending".into(),
-        annotations: BTreeMap::new(),
     };
     state.found(record("u9", "server2"));
     assert!(state.news().directory.is_none(), "another node's is nothing to us");
@@ -261,16 +270,43 @@ fn the_node_reaches_its_pods_from_the_addresses_that_it_has() {
 fn what_cannot_be_read_stays_as_it_was() {
     let (mut state, _) = listed(vec![web()], vec![deny("deny")]);
     let broken = json!({"metadata": {"namespace": "default", "name": "web", "uid": "u1"},
-        "spec": {"nodeName": "server1", "containers": []}, "status": {"podIPs": [{"ip": "ten"}]}});
+        "spec": {"nodeName": "server1", "containers": 5}});
     state.take(object::<Pods>(broken.clone()));
-    let slice = json!({"metadata": {"namespace": "default", "name": "s"}, "addressType": "IPv4",
-        "endpoints": [{"addresses": ["x"]}]});
+    let slice =
+        json!({"metadata": {"namespace": "default", "name": "s"}, "addressType": "IPv4", "endpoints": 5});
     state.take(object::<EndpointSlices>(slice));
     assert!(!is_change(&state.news()));
     list(&mut state, Kind::Pods, vec![object::<Pods>(broken)]);
     let news = state.news();
     assert_eq!(reason(Some(&state.directory()), "web", "u1"), "believed");
     assert!(!known(&news).pods["u1"].ingress.is_open());
+}
+
+#[test]
+fn an_address_that_cannot_be_read_does_not_keep_what_was_there_before() {
+    let from_db = object::<NetworkPolicies>(json!({
+        "metadata": {"namespace": "default", "name": "p", "uid": "p", "resourceVersion": "9"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "db"}}}]}]}}));
+    let db = |ips: Value| {
+        object::<Pods>(json!({
+            "metadata": {"namespace": "default", "name": "db", "uid": "u-db", "labels": {"app": "db"}},
+            "spec": {"nodeName": "server2", "containers": []}, "status": {"podIPs": ips}}))
+    };
+    let (mut state, news) = listed(vec![web(), db(json!([{"ip": "10.0.0.9"}]))], vec![from_db]);
+    let lets_in = |news: &News, ip: &str| {
+        let ip: IpAddr = ip.parse().unwrap();
+        known(news).pods["u1"].ingress.tiers[0].rules.iter().any(|rule| rule.peers.contains(ip))
+    };
+    assert!(lets_in(&news, "10.0.0.9"));
+    state.take(db(json!([{"ip": "010.0.0.9"}, {"ip": "::ffff:10.0.0.9"}, {"ip": "10.0.0.8"}])));
+    let news = state.news();
+    assert!(!lets_in(&news, "10.0.0.9") && lets_in(&news, "10.0.0.8"));
+    let says: Vec<_> =
+        known(&news).reports.iter().filter(|it| it.contains("leading zeros")).cloned().collect();
+    assert!(says.len() == 1 && says[0].contains("server2") && says[0].contains("default/db"), "{says:?}");
+    state.take(db(json!([{"ip": "10.0.0.9"}])));
+    assert!(!known(&state.news()).reports.iter().any(|it| it.contains("server2")));
 }
 
 #[test]

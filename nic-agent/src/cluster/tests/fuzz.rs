@@ -43,13 +43,22 @@ fn objects() -> Vec<(&'static str, Value)> {
             json!({"kind": "Node", "metadata": {"name": "server1"},
                 "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
         ),
+        ("nicnodes", json!({"kind": "NicNode", "metadata": {"name": "nic3"}, "spec": {"node": "server3"}})),
+        ("noderanges", ranges("server2", "10.0.0.0/24")),
+        (
+            "podattachments",
+            json!({"kind": "PodAttachment", "metadata": {"namespace": "shop", "name": "far-eth0"},
+                "spec": {"pod": {"name": "far", "uid": "u-far"}, "node": "server3"},
+                "status": {"ips": ["10.0.0.9"]}}),
+        ),
     ]
 }
 
 /// All that the API server has said was heard, and then what is known is right.
 async fn heard_and(bench: &Bench, is: impl Fn(&Known) -> bool) {
     let newest = |plural: &str| format!("{plural}={}", bench.api.newest(plural));
-    let kinds = ["pods", "namespaces", "networkpolicies", "services", "endpointslices", "nodes"];
+    let kinds =
+        ["pods", "namespaces", "networkpolicies", "services", "endpointslices", "nodes", "noderanges"];
     let right = async {
         loop {
             // Versions alone wake nobody.
@@ -81,6 +90,7 @@ async fn the_reading_part_outlives_every_object() {
         if round % 10 == 9 {
             // Good ones again: nothing of what went wrong stays.
             bench.api.delete("networkpolicies", "shop/q");
+            bench.api.delete("nicnodes", "/nic3");
             fill(&bench.api);
             heard_and(&bench, as_filled).await;
             assert_eq!(bench.claim("web", "u-web").await, "believed");

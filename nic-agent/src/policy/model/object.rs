@@ -73,10 +73,15 @@ pub struct Pod {
     /// Empty: not scheduled.
     pub node: Arc<str>,
     pub host_network: bool,
+    /// Its node made it by itself, in whatever namespace and with whatever labels it liked: annotation
+    /// `kubernetes.io/config.mirror`, or a Node as owner.
+    pub mirror: bool,
     /// Succeeded or Failed: never runs again, and its addresses may be another's by now.
     pub finished: bool,
-    /// `status.podIPs`; none until it has been given one.
+    /// As it came in: `status.podIPs`. As the compiler has it: those that are believed ([`crate::policy::Trust`]).
     pub ips: Vec<IpAddr>,
+    /// Something in `status.podIPs` that is no address.
+    pub unreadable: Option<Box<str>>,
     /// In the order of the containers: of two with one name and protocol the first counts
     /// (`FindPort` in `pkg/api/v1/pod`).
     pub ports: Arc<[NamedPort]>,
@@ -90,7 +95,7 @@ impl Pod {
 
     /// Does it have addresses that are a pod's, and policies of its own?
     pub fn is_networked(&self) -> bool {
-        !self.host_network && !self.finished
+        !self.host_network && !self.mirror && !self.finished
     }
 }
 
@@ -131,6 +136,8 @@ pub struct EndpointSlice {
     pub kind: AddressKind,
     pub endpoints: Vec<Endpoint>,
     pub ports: Vec<EndpointPort>,
+    /// Something in `endpoints[].addresses` that is no address.
+    pub unreadable: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +152,15 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Not said: ready (the API's documentation of `EndpointConditions`).
     pub ready: bool,
+    /// The pod that it is said to be. None: somebody wrote the address by hand.
+    pub target: Option<Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub pod: ObjectName,
+    /// Empty: not said.
+    pub uid: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

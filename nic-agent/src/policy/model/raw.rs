@@ -1,15 +1,18 @@
 //! The objects as Kubernetes writes them, and what becomes of them.
 
 mod network_policy;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::object::{self, AddressKind, ObjectName, Protocol};
 
 pub(super) use network_policy::Policy;
+pub(super) use word::{NicNode, NodeRange, PodAttachment};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -40,6 +43,25 @@ pub(super) struct Metadata {
     uid: String,
     #[serde(default, deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "or_default")]
+    annotations: Annotations,
+    #[serde(default, rename = "ownerReferences", deserialize_with = "or_default")]
+    owners: Vec<Owner>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Annotations {
+    #[serde(default, rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
 }
 
 fn default_namespace() -> String {
@@ -50,6 +72,32 @@ impl Metadata {
     fn name(&self) -> ObjectName {
         ObjectName::new(self.namespace.as_str(), self.name.as_str())
     }
+
+    /// NodeRestriction lets a node make pods of this kind only.
+    fn is_mirror(&self) -> bool {
+        let is_node = |it: &Owner| it.kind == "Node" && it.api_version == "v1";
+        self.annotations.mirror.is_some() || self.owners.iter().any(is_node)
+    }
+}
+
+/// The API takes more for an address than it should: what has leading zeros is read in two ways by different programs,
+/// and an IPv4 address written as IPv6 is one that no packet has.
+fn strict_address(text: &str) -> Option<IpAddr> {
+    let ip = text.parse::<IpAddr>().ok()?;
+    let is_mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    (!is_mapped).then_some(ip)
+}
+
+/// Those that can be read, and the first that cannot.
+fn addresses<'a>(texts: impl IntoIterator<Item = &'a str>) -> (Vec<IpAddr>, Option<Box<str>>) {
+    let (mut ips, mut unreadable) = (Vec::new(), None);
+    for text in texts {
+        match strict_address(text) {
+            Some(ip) => ips.push(ip),
+            None => drop(unreadable.get_or_insert_with(|| text.into())),
+        }
+    }
+    (ips, unreadable)
 }
 
 fn address(
@@ -162,18 +210,17 @@ impl TryFrom<Pod> for object::Pod {
         } else {
             raw.status.pod_ips.into_iter().map(|it| it.ip).collect()
         };
-        let ips = texts
-            .iter()
-            .map(|it| address("Pod", &name, "status.podIPs[].ip", it))
-            .collect::<Result<_, _>>()?;
+        let (ips, unreadable) = addresses(texts.iter().map(String::as_str));
         Ok(Self {
             name,
+            mirror: raw.metadata.is_mirror(),
             uid: raw.metadata.uid.into(),
             labels: raw.metadata.labels.into_iter().collect(),
             node: raw.spec.node_name.into(),
             host_network: raw.spec.host_network,
             finished: matches!(raw.status.phase.as_str(), "Succeeded" | "Failed"),
             ips,
+            unreadable,
             ports: ports.into(),
         })
     }
@@ -252,11 +299,33 @@ pub(super) struct EndpointSlice {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Endpoint {
     #[serde(default, deserialize_with = "or_default")]
     addresses: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
     conditions: Conditions,
+    target_ref: Option<TargetRef>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TargetRef {
+    #[serde(default, deserialize_with = "or_default")]
+    kind: String,
+    #[serde(default, deserialize_with = "or_default")]
+    namespace: String,
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    uid: String,
+}
+
+impl TargetRef {
+    fn pod(self, namespace: &str) -> Option<object::Target> {
+        let of = if self.namespace.is_empty() { namespace } else { &self.namespace };
+        let pod = ObjectName::new(of, self.name.as_str());
+        (self.kind == "Pod").then(|| object::Target { pod, uid: self.uid.into() })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -279,18 +348,21 @@ impl TryFrom<EndpointSlice> for object::EndpointSlice {
     fn try_from(raw: EndpointSlice) -> Result<Self, ReadError> {
         let name = raw.metadata.name();
         let kind = if raw.address_type == "FQDN" { AddressKind::Fqdn } else { AddressKind::Ip };
-        let endpoint = |it: Endpoint| {
-            let addresses = match kind {
+        let mut unreadable = None;
+        let mut endpoints = Vec::with_capacity(raw.endpoints.len());
+        for it in raw.endpoints {
+            let ips = match kind {
                 AddressKind::Fqdn => Vec::new(),
-                AddressKind::Ip => it
-                    .addresses
-                    .iter()
-                    .map(|text| address("EndpointSlice", &name, "endpoints[].addresses[]", text))
-                    .collect::<Result<_, _>>()?,
+                AddressKind::Ip => {
+                    let (ips, wrong) = addresses(it.addresses.iter().map(String::as_str));
+                    unreadable = unreadable.or(wrong);
+                    ips
+                }
             };
-            Ok(object::Endpoint { addresses, ready: it.conditions.ready.unwrap_or(true) })
-        };
-        let endpoints = raw.endpoints.into_iter().map(endpoint).collect::<Result<_, ReadError>>()?;
+            let target = it.target_ref.and_then(|it| it.pod(&name.namespace));
+            let ready = it.conditions.ready.unwrap_or(true);
+            endpoints.push(object::Endpoint { addresses: ips, ready, target });
+        }
         let mut ports = Vec::new();
         for it in raw.ports {
             let Some(port) = it.port else { continue };
@@ -298,6 +370,6 @@ impl TryFrom<EndpointSlice> for object::EndpointSlice {
             ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
         }
         let service = raw.metadata.labels.get("kubernetes.io/service-name").map(|it| it.as_str().into());
-        Ok(Self { name, service, kind, endpoints, ports })
+        Ok(Self { name, service, kind, endpoints, ports, unreadable })
     }
 }

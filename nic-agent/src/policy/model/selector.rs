@@ -13,6 +13,11 @@ impl Labels {
         self.0.get(at).map(|(_, value)| &**value)
     }
 
+    /// Has anybody else a copy?
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }

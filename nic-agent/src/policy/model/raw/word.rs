@@ -1,0 +1,93 @@
+//! Objects of `drawbridge.dev`, as far as they say whose addresses are whose.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{Metadata, addresses, or_default};
+use crate::policy::model::{ObjectName, word};
+
+#[derive(Debug, Deserialize)]
+pub(in crate::policy::model) struct PodAttachment {
+    metadata: Metadata,
+    spec: AttachmentSpec,
+    #[serde(default, deserialize_with = "or_default")]
+    status: AttachmentStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct AttachmentSpec {
+    pod: PodReference,
+    node: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PodReference {
+    name: String,
+    uid: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct AttachmentStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    ips: Vec<String>,
+}
+
+impl From<PodAttachment> for word::PodAttachment {
+    fn from(raw: PodAttachment) -> Self {
+        let name = raw.metadata.name();
+        let (ips, unreadable) = addresses(raw.status.ips.iter().map(String::as_str));
+        Self {
+            pod: ObjectName::new(name.namespace.clone(), raw.spec.pod.name),
+            name,
+            uid: raw.spec.pod.uid.into(),
+            node: raw.spec.node.into(),
+            ips,
+            unreadable,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::policy::model) struct NicNode {
+    metadata: Metadata,
+    spec: NicNodeSpec,
+}
+
+#[derive(Debug, Deserialize)]
+struct NicNodeSpec {
+    node: String,
+}
+
+impl From<NicNode> for word::NicNode {
+    fn from(raw: NicNode) -> Self {
+        Self { name: raw.metadata.name.into(), node: raw.spec.node.into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::policy::model) struct NodeRange {
+    metadata: Metadata,
+    status: Option<RangeStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RangeStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    ranges: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    addresses: Vec<String>,
+}
+
+impl From<NodeRange> for word::NodeRange {
+    /// What cannot be read confirms nothing.
+    fn from(raw: NodeRange) -> Self {
+        let confirmed = raw.status.map(|status| {
+            let ranges = status.ranges.iter().filter_map(|it| it.parse::<IpNet>().ok());
+            let host: Vec<IpAddr> = addresses(status.addresses.iter().map(String::as_str)).0;
+            word::Confirmed { pods: ranges.collect(), host: host.into_iter().collect() }
+        });
+        Self { node: raw.metadata.name.into(), confirmed }
+    }
+}

@@ -1,0 +1,59 @@
+//! Whose word on addresses counts, besides that of the pods' nodes: objects of `drawbridge.dev`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use offload::policy::PrefixSet;
+use serde::Deserialize;
+
+use super::{ObjectName, raw};
+
+/// A NIC, of a pod of its own node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::PodAttachment")]
+pub struct PodAttachment {
+    pub name: ObjectName,
+    pub pod: ObjectName,
+    pub uid: Arc<str>,
+    /// Whose NIC wrote it, which admission sees to.
+    pub node: Arc<str>,
+    pub ips: Vec<IpAddr>,
+    /// Something in `status.ips` that is no address.
+    pub unreadable: Option<Box<str>>,
+}
+
+/// The cluster's operator: this node has a NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::NicNode")]
+pub struct NicNode {
+    pub name: Arc<str>,
+    pub node: Arc<str>,
+}
+
+/// The cluster's controller: these addresses are this node's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::NodeRange")]
+pub struct NodeRange {
+    pub node: Arc<str>,
+    /// None: nothing is confirmed and nothing refused yet.
+    pub confirmed: Option<Confirmed>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Of its pods.
+    pub pods: PrefixSet,
+    /// Of its own network, which its pods on the host's network share.
+    pub host: PrefixSet,
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    Attachment(PodAttachment),
+    AttachmentGone(ObjectName),
+    Nic(NicNode),
+    NicGone(Arc<str>),
+    Range(NodeRange),
+    RangeGone(Arc<str>),
+}

@@ -1,0 +1,108 @@
+//! Which of a pod's addresses are believed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use offload::policy::PrefixSet;
+
+use super::Trust;
+use crate::policy::model::{ObjectName, Pod, PodAttachment};
+use crate::policy::report::Disbelief;
+
+/// Sorted; and what is not believed.
+type Judged = (Vec<IpAddr>, Vec<Disbelief>);
+
+impl Trust {
+    /// The pod with the addresses that are believed, and whether these are others than before. `None`: it is not there.
+    pub(super) fn believe(&mut self, name: &ObjectName) -> Option<(Pod, bool)> {
+        let (ips, disbelief) = self.judge(&self.pods.get(name)?.pod);
+        let known = self.pods.get_mut(name)?;
+        let is_other = known.ips != ips;
+        known.ips.clone_from(&ips);
+        let before = std::mem::replace(&mut known.disbelief, disbelief.clone());
+        let pod = Pod { ips, unreadable: None, ..known.pod.clone() };
+        self.complain(name, &before, &disbelief);
+        Some((pod, is_other))
+    }
+
+    fn judge(&self, pod: &Pod) -> Judged {
+        let mut doubts = Vec::new();
+        if pod.mirror && !pod.host_network {
+            doubts.push(Disbelief::Mirror { node: pod.node.clone() });
+        }
+        // A finished pod's addresses may be another's. What a node calls its static pods is nobody else's business.
+        if pod.mirror || pod.finished {
+            return (Vec::new(), doubts);
+        }
+        doubts.extend(unreadable(&pod.node, pod.unreadable.as_deref()));
+        let mut ips = if pod.host_network {
+            let host = self.confirmed.get(&pod.node).map(|it| &it.host);
+            within(&pod.ips, host, &mut doubts, || Disbelief::NotTheNodes { node: pod.node.clone() })
+        } else if pod.node == self.node {
+            let held = self.held.get(&pod.uid).cloned().unwrap_or_default();
+            doubts.extend(not_the_nics(pod, &held));
+            held
+        } else if let Some(ips) = self.said_by_nic(pod, &mut doubts) {
+            doubts.extend(not_the_nics(pod, &ips));
+            ips
+        } else if self.with_nic.contains_key(&pod.node) {
+            doubts.extend(not_the_nics(pod, &[]));
+            Vec::new()
+        } else {
+            let ranges = self.confirmed.get(&pod.node).map(|it| &it.pods);
+            within(&pod.ips, ranges, &mut doubts, || Disbelief::NotConfirmed { node: pod.node.clone() })
+        };
+        ips.sort_unstable();
+        ips.dedup();
+        doubts.sort();
+        doubts.dedup();
+        (ips, doubts)
+    }
+
+    /// `None`: no NIC holds it, as far as NICs say.
+    fn said_by_nic(&self, pod: &Pod, doubts: &mut Vec<Disbelief>) -> Option<Vec<IpAddr>> {
+        let names = self.attached.get(&pod.name)?;
+        let of_uid = names.iter().filter_map(|it| self.attachments.get(it)).filter(|it| it.uid == pod.uid);
+        let (mut ips, mut is_held) = (Vec::new(), false);
+        for attachment in of_uid {
+            if attachment.node != pod.node {
+                doubts.push(Disbelief::OtherNode { node: attachment.node.clone() });
+                continue;
+            }
+            is_held = true;
+            ips.extend(self.confirmed_of(attachment, doubts));
+        }
+        is_held.then_some(ips)
+    }
+
+    fn confirmed_of(&self, attachment: &PodAttachment, doubts: &mut Vec<Disbelief>) -> Vec<IpAddr> {
+        doubts.extend(unreadable(&attachment.node, attachment.unreadable.as_deref()));
+        let Some(confirmed) = self.confirmed.get(&attachment.node) else { return attachment.ips.clone() };
+        let node = || Disbelief::NotConfirmed { node: attachment.node.clone() };
+        within(&attachment.ips, Some(&confirmed.pods), doubts, node)
+    }
+}
+
+fn unreadable(node: &Arc<str>, found: Option<&str>) -> Option<Disbelief> {
+    found.map(|_| Disbelief::Unreadable { node: Some(node.clone()) })
+}
+
+fn within(
+    ips: &[IpAddr],
+    confirmed: Option<&PrefixSet>,
+    doubts: &mut Vec<Disbelief>,
+    why: impl Fn() -> Disbelief,
+) -> Vec<IpAddr> {
+    let is_confirmed = |ip: &&IpAddr| confirmed.is_some_and(|it| it.contains(**ip));
+    let believed: Vec<IpAddr> = ips.iter().filter(is_confirmed).copied().collect();
+    if believed.len() != ips.len() {
+        doubts.push(why());
+    }
+    believed
+}
+
+/// Its node says addresses that its NIC does not.
+fn not_the_nics(pod: &Pod, held: &[IpAddr]) -> Option<Disbelief> {
+    let is_other = pod.ips.iter().any(|ip| !held.contains(ip));
+    is_other.then(|| Disbelief::NotTheNics { node: pod.node.clone() })
+}
