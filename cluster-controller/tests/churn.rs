@@ -13,7 +13,7 @@ use cluster_controller::lease::Leading;
 use cluster_controller::metrics::Metrics;
 use cluster_controller::watch::{Input, Kind};
 use common::{Server, options, soon};
-use northbound_common::{Cluster, Dice, Size, assert_same, dump, fresh, settings, wipe};
+use northbound_common::{Cluster, Dice, Size, assert_same, dump, fresh, settings, wipe, with_range};
 use ovsdb_session::Session;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -56,7 +56,9 @@ impl Running {
     }
 
     async fn send(&self, change: cluster_controller::cluster::Change) {
-        self.inputs.send(Input::Change(change)).await.unwrap();
+        for change in with_range(&change) {
+            self.inputs.send(Input::Change(change)).await.unwrap();
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 
+use drawbridge_api::NodeRangeSpec;
 use ovsdb_session::{Atom, Datum};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Endpoint, Port, Protocol};
+use crate::cluster::{Endpoint, PodReference, Port, Protocol};
+use crate::ranges::Allocation;
 use crate::settings::RouterAddress;
 
 fn settings() -> Settings {
@@ -12,28 +14,88 @@ fn settings() -> Settings {
         router_address: RouterAddress::First,
         mtu: "1400".parse().unwrap(),
         routes: ["10.244.0.0/16", "fd00:10:244::/56", "10.96.0.0/12"].map(|r| r.parse().unwrap()).to_vec(),
+        allocation: Allocation::new(
+            ["10.244.0.0/16", "fd00:10::/32"].map(|r| r.parse().unwrap()).to_vec(),
+            vec!["10.96.0.0/12".parse().unwrap()],
+        ),
     }
+}
+
+/// And what comes of it: the API has what was decided, and says so.
+fn apply(plan: &mut Plan, change: Change) -> Touched {
+    let mut touched = plan.apply(change);
+    touched.append(&mut settle(plan));
+    touched
+}
+
+fn settle(plan: &mut Plan) -> Touched {
+    let decisions = plan.decisions("t").into_iter();
+    let changes: Vec<Change> = decisions
+        .map(|(name, (decision, there))| {
+            let object = match decision {
+                Decision::Delete => None,
+                Decision::Status(status) => {
+                    let object = there.cloned();
+                    let object = object.unwrap_or_else(|| NodeRange::new(&name, NodeRangeSpec::default()));
+                    Some(Box::new(NodeRange { status: Some(*status), ..object }))
+                }
+            };
+            Change::NodeRange(name, object)
+        })
+        .collect();
+    changes.into_iter().flat_map(|change| plan.apply(change)).collect()
 }
 
 fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
     let mut plan = Plan::new(settings());
     for change in changes {
-        plan.apply(change);
+        apply(&mut plan, change);
     }
     plan
 }
 
 fn node(name: &str, cidrs: &[&str]) -> Change {
-    let pod_cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-    Change::Node(name.into(), Some(Node { pod_cidrs }))
+    let pod_cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
+    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs }))
+}
+
+/// An operator's word.
+fn operator(name: &str, ranges: &[&str], addresses: &[&str]) -> Change {
+    let texts = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
+    let spec = NodeRangeSpec { ranges: texts(ranges), addresses: texts(addresses) };
+    Change::NodeRange(name.into(), Some(Box::new(NodeRange::new(name, spec))))
+}
+
+fn nic_of(node: &str) -> NicNode {
+    NicNode { node: node.into(), management: false, static_pods: false, chassis: None }
 }
 
 fn nic(node: &str, management: bool) -> Change {
-    Change::NicNode(format!("nic-{node}").into(), Some(NicNode { node: node.into(), management }))
+    Change::NicNode(format!("nic-{node}").into(), Some(NicNode { management, ..nic_of(node) }))
+}
+
+fn pod_of(uid: &str, node: &str) -> Pod {
+    Pod { uid: uid.into(), node: node.into(), vf: true, host_network: false, mirror: false }
 }
 
 fn pod(name: &str, uid: &str, node: &str) -> Change {
-    Change::Pod(ObjectName::new("shop", name), Some(Pod { uid: uid.into(), node: node.into() }))
+    Change::Pod(ObjectName::new("shop", name), Some(pod_of(uid, node)))
+}
+
+fn attached(pod: &str, uid: &str, node: &str, ip: &str) -> Attached {
+    Attached {
+        pod: pod.into(),
+        uid: uid.into(),
+        node: node.into(),
+        logical_port: format!("shop_{pod}").into(),
+        mac: "0a:00:00:00:00:07".into(),
+        ips: vec![ip.parse().unwrap()],
+        created: Some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn attachment(name: &str, attached: Attached) -> Change {
+    Change::Attachment(ObjectName::new("shop", name), Some(attached))
 }
 
 fn port(name: &str, protocol: Protocol, number: u16) -> Port {
@@ -46,7 +108,7 @@ fn service(ips: &[&str], ports: Vec<Port>) -> Service {
 }
 
 fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
-    Endpoint { address: address.parse().unwrap(), node: None, ready, serving, terminating }
+    Endpoint { address: address.parse().unwrap(), pod: None, node: None, ready, serving, terminating }
 }
 
 fn slice(name: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Change {
@@ -88,7 +150,7 @@ fn the_routers_address_and_mac() {
     let mut last = settings();
     last.router_address = RouterAddress::Last;
     let mut plan = Plan::new(last);
-    plan.apply(node("n1", &["10.244.1.0/24"]));
+    apply(&mut plan, node("n1", &["10.244.1.0/24"]));
     let lrp = row(&plan, Table::LogicalRouterPort, "node/n1");
     assert_eq!(lrp.columns["networks"], Datum::from("10.244.1.254/24"));
     assert_eq!(lrp.columns["mac"], Datum::from("0a:58:0a:f4:01:fe"));
@@ -96,7 +158,8 @@ fn the_routers_address_and_mac() {
     let macs: BTreeSet<String> = ["fd00:10:244:1::/64", "fd00:10:244:2::/64", "fd00:10:245:1::/64"]
         .iter()
         .map(|cidr| {
-            plan.apply(node("n2", &[cidr]));
+            apply(&mut plan, Change::Node("n2".into(), None));
+            apply(&mut plan, node("n2", &[cidr]));
             row(&plan, Table::LogicalRouterPort, "node/n2").columns["mac"].as_str().unwrap().to_owned()
         })
         .collect();
@@ -105,12 +168,13 @@ fn the_routers_address_and_mac() {
 
 #[test]
 fn prefixes_of_which_ovn_can_give_nothing_are_left_out() {
-    let two = plan([node("n1", &["10.244.1.0/30", "fd00::/112"])]);
+    let two = plan([node("n1", &[]), operator("n1", &["10.244.1.0/30", "fd00:10::/112"], &[])]);
+    assert_eq!(two.held.sole("n1").count(), 2);
     assert!(two.get(&switch_key("n1")).is_none());
-    let one = plan([node("n1", &["10.244.1.0/30", "fd00:0:0:100::/56"])]);
+    let one = plan([node("n1", &[]), operator("n1", &["10.244.1.0/30", "fd00:10:0:100::/56"], &[])]);
     let switch = row(&one, Table::LogicalSwitch, "node/n1");
     assert_eq!(switch.maps["other_config"].get("subnet"), None);
-    assert_eq!(switch.maps["other_config"]["ipv6_prefix"], "fd00:0:0:100::");
+    assert_eq!(switch.maps["other_config"]["ipv6_prefix"], "fd00:10:0:100::");
 }
 
 #[test]
@@ -118,7 +182,7 @@ fn a_pod_s_port_waits_for_its_switch_and_goes_with_it() {
     let mut plan = plan([pod("web-0", "u1", "n1")]);
     let key = Key::new(Table::LogicalSwitchPort, "pod/shop/web-0/u1");
     assert!(plan.get(&key).is_none());
-    assert!(plan.apply(node("n1", &["10.244.1.0/24"])).contains(&key));
+    assert!(apply(&mut plan, node("n1", &["10.244.1.0/24"])).contains(&key));
     let port = plan.get(&key).unwrap();
     assert_eq!(port.columns["name"], Datum::from("shop_web-0"));
     assert_eq!(port.assigned, ["10.244.1.0/24".parse().unwrap()]);
@@ -163,9 +227,7 @@ fn the_servers_own_port_has_dhcp() {
 #[test]
 fn no_two_rows_have_one_name() {
     // A namespace and a pod that are called like our own ports.
-    let named = |ns: &str, name: &str| {
-        Change::Pod(ObjectName::new(ns, name), Some(Pod { uid: "u".into(), node: "n1".into() }))
-    };
+    let named = |ns: &str, name: &str| Change::Pod(ObjectName::new(ns, name), Some(pod_of("u", "n1")));
     let plan = plan([
         node("n1", &["10.244.1.0/24"]),
         nic("n1", true),
@@ -253,7 +315,7 @@ fn a_local_service_is_another_on_each_node() {
     let mut here = endpoint("10.244.1.5", true, true, false);
     here.node = Some("n1".into());
     let mut plan = plan([node("n1", &["10.244.1.0/24"]), web(local), slice("web-4", http(), vec![here])]);
-    plan.apply(node("n2", &["10.244.2.0/24"]));
+    apply(&mut plan, node("n2", &["10.244.2.0/24"]));
     assert_eq!(vips(&plan, "service/shop/web/tcp/n1")[0].1, "10.244.1.5:80");
     assert_eq!(vips(&plan, "service/shop/web/tcp/n2")[0].1, "");
     let row = row(&plan, Table::LoadBalancer, "service/shop/web/tcp/n2");
@@ -279,29 +341,59 @@ fn one_endpoint_touches_one_row() {
 
 /// Few names, so that objects meet.
 fn any_change() -> impl Strategy<Value = Change> {
-    let address = |n: u8| -> IpAddr { format!("10.244.0.{n}").parse().unwrap() };
+    let address = |n: u8| -> IpAddr { format!("10.244.{}.{}", n / 4, n % 4 + 1).parse().unwrap() };
     prop_oneof![
-        (0..3_u8, prop::option::of(0..3_u8)).prop_map(|(n, cidr)| Change::Node(
+        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8))).prop_map(|(n, node)| Change::Node(
             format!("n{n}").into(),
-            cidr.map(|c| Node { pod_cidrs: vec![format!("10.244.{c}.0/24").parse().unwrap()] })
-        )),
-        (0..3_u8, prop::option::of((0..3_u8, any::<bool>()))).prop_map(|(n, nic)| Change::NicNode(
-            format!("nic{n}").into(),
-            nic.map(|(node, management)| NicNode { node: format!("n{node}").into(), management })
-        )),
-        (0..4_u8, prop::option::of((0..3_u8, 0..3_u8))).prop_map(|(n, pod)| Change::Pod(
-            ObjectName::new("a", &format!("p{n}")),
-            pod.map(|(uid, node)| Pod { uid: format!("u{uid}").into(), node: format!("n{node}").into() })
-        )),
-        (0..4_u8, prop::option::of((0..4_u8, 0..3_u8))).prop_map(|(n, attached)| Change::Attachment(
-            ObjectName::new("a", &format!("p{n}-eth0")),
-            attached.map(|(pod, uid)| Attached {
-                pod: format!("p{pod}").into(),
+            node.map(|(uid, c)| Node {
                 uid: format!("u{uid}").into(),
-                logical_port: format!("a_p{pod}").into(),
-                addresses: format!("0a:00:00:00:00:0{n} 10.244.0.{n}").into(),
+                pod_cidrs: vec![format!("10.244.{c}.0/24")]
             })
         )),
+        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, any::<bool>()))).prop_map(|(n, range)| {
+            let name = format!("n{n}");
+            Change::NodeRange(
+                name.as_str().into(),
+                range.map(|(uid, c, addresses)| {
+                    let status = NodeRangeStatus {
+                        node_uid: Some(format!("u{uid}")),
+                        ranges: vec![format!("10.244.{c}.0/24")],
+                        addresses: addresses.then(|| "10.244.0.1".to_owned()).into_iter().collect(),
+                        ..NodeRangeStatus::default()
+                    };
+                    let object = NodeRange::new(&name, NodeRangeSpec::default());
+                    Box::new(NodeRange { status: Some(status), ..object })
+                }),
+            )
+        }),
+        (0..3_u8, prop::option::of((0..3_u8, any::<bool>(), any::<bool>()))).prop_map(|(n, nic)| {
+            let nic = nic.map(|(node, management, static_pods)| NicNode {
+                node: format!("n{node}").into(),
+                management,
+                static_pods,
+                chassis: management.then(|| format!("chassis{n}").into()),
+            });
+            Change::NicNode(format!("nic{n}").into(), nic)
+        }),
+        (0..4_u8, prop::option::of((0..3_u8, 0..3_u8, 0..8_u8))).prop_map(|(n, pod)| Change::Pod(
+            ObjectName::new("a", &format!("p{n}")),
+            pod.map(|(uid, node, kind)| Pod {
+                vf: kind != 0,
+                host_network: kind == 1,
+                mirror: kind == 2,
+                ..pod_of(&format!("u{uid}"), &format!("n{node}"))
+            })
+        )),
+        (0..4_u8, prop::option::of((0..4_u8, 0..3_u8, 0..3_u8, 0..12_u8))).prop_map(move |(n, it)| {
+            Change::Attachment(
+                ObjectName::new("a", &format!("p{n}-eth0")),
+                it.map(|(pod, uid, node, ip)| Attached {
+                    logical_port: format!("a_p{pod}").into(),
+                    ips: vec![address(ip)],
+                    ..attached(&format!("p{pod}"), &format!("u{uid}"), &format!("n{node}"), "10.244.0.1")
+                }),
+            )
+        }),
         (0..3_u8, prop::option::of((any::<bool>(), any::<bool>()))).prop_map(|(n, service)| Change::Service(
             ObjectName::new("a", &format!("s{n}")),
             service.map(|(udp, local)| Service {
@@ -311,20 +403,25 @@ fn any_change() -> impl Strategy<Value = Change> {
                 local,
             })
         )),
-        (0..4_u8, prop::option::of((0..3_u8, 0..4_u8, 0..3_u8))).prop_map(move |(n, slice)| Change::Slice(
-            ObjectName::new("a", &format!("e{n}")),
-            slice.map(|(service, ip, node)| Slice {
-                service: format!("s{service}").into(),
-                ports: vec![port("", Protocol::Tcp, 8080)],
-                endpoints: vec![Endpoint {
-                    node: Some(format!("n{node}").into()),
-                    address: address(ip),
-                    ready: ip != 0,
-                    serving: true,
-                    terminating: ip == 0,
-                }],
-            })
-        )),
+        (0..4_u8, prop::option::of((0..3_u8, 0..12_u8, 0..3_u8, prop::option::of((0..4_u8, 0..3_u8)))))
+            .prop_map(move |(n, slice)| Change::Slice(
+                ObjectName::new("a", &format!("e{n}")),
+                slice.map(|(service, ip, node, pod)| Slice {
+                    service: format!("s{service}").into(),
+                    ports: vec![port("", Protocol::Tcp, 8080)],
+                    endpoints: vec![Endpoint {
+                        pod: pod.map(|(pod, uid)| PodReference {
+                            name: ObjectName::new("a", &format!("p{pod}")),
+                            uid: format!("u{uid}").into(),
+                        }),
+                        node: Some(format!("n{node}").into()),
+                        address: address(ip),
+                        ready: ip != 0,
+                        serving: true,
+                        terminating: ip == 0,
+                    }],
+                })
+            )),
     ]
 }
 
@@ -332,6 +429,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 fn about(change: &Change) -> String {
     match change {
         Change::Node(name, _) => format!("node {name}"),
+        Change::NodeRange(name, _) => format!("range {name}"),
         Change::NicNode(name, _) => format!("nic {name}"),
         Change::Pod(name, _) => format!("pod {name}"),
         Change::Attachment(name, _) => format!("attachment {name}"),
@@ -368,7 +466,10 @@ proptest! {
         if seed & 64 != 0 {
             last.reverse();
         }
-        let fresh = plan(last);
+        let mut fresh = Plan::new(settings());
+        for change in last {
+            fresh.apply(change);
+        }
         prop_assert_eq!(&fresh.rows, &incremental.rows);
         for table in Table::ALL {
             prop_assert_eq!(incremental.count(table), fresh.rows.keys().filter(|key| key.table == table).count());
@@ -382,24 +483,177 @@ proptest! {
 
 #[test]
 fn a_port_comes_back_with_what_its_pod_had() {
-    let attached = |pod: &str, uid: &str, port: &str| {
-        let addresses = "0a:00:00:00:00:07 10.244.1.7".into();
-        let attached = Attached { pod: pod.into(), uid: uid.into(), logical_port: port.into(), addresses };
-        Change::Attachment(ObjectName::new("shop", &format!("{pod}-eth0")), Some(attached))
-    };
-    let cluster = || [node("n1", &["10.244.1.0/24"]), pod("web", "u1", "n1")];
+    let cluster = || [node("n1", &["10.244.1.0/24"]), node("n2", &["10.244.2.0/24"]), pod("web", "u1", "n1")];
     let had = |more: Vec<Change>| {
         let plan = plan(cluster().into_iter().chain(more));
-        row(&plan, Table::LogicalSwitchPort, "pod/shop/web/u1").had.clone()
+        let had = row(&plan, Table::LogicalSwitchPort, "pod/shop/web/u1").had.clone();
+        had.map(|had| had.addresses.to_string())
     };
+    let good = || attached("web", "u1", "n1", "10.244.1.7");
+    let one = |attached: Attached| had(vec![attachment("web-eth0", attached)]);
+    let back = Some("0a:00:00:00:00:07 10.244.1.7");
     assert_eq!(had(vec![]), None);
-    assert_eq!(had(vec![attached("web", "u1", "shop_web")]).as_deref(), Some("0a:00:00:00:00:07 10.244.1.7"));
-    assert_eq!(had(vec![attached("web", "u0", "shop_web")]), None, "its predecessor's");
-    assert_eq!(had(vec![attached("web", "u1", "shop_web-net1")]), None, "another port of its");
-    assert_eq!(had(vec![attached("db", "u1", "shop_web")]), None, "another pod's");
+    assert_eq!(one(good()).as_deref(), back);
+    assert_eq!(one(Attached { mac: "0A:00:00:00:00:07".into(), ..good() }).as_deref(), back);
+    for (what, bad) in [
+        ("its predecessor's", Attached { uid: "u0".into(), ..good() }),
+        ("another port of its", Attached { logical_port: "shop_web-net1".into(), ..good() }),
+        ("another pod's", Attached { pod: "db".into(), ..good() }),
+        ("another node's NIC says it", Attached { node: "n2".into(), ..good() }),
+        ("another node's range", attached("web", "u1", "n1", "10.244.2.7")),
+        ("nobody's range", attached("web", "u1", "n1", "192.0.2.7")),
+        ("the router's", attached("web", "u1", "n1", "10.244.1.1")),
+        ("the network", attached("web", "u1", "n1", "10.244.1.0")),
+        ("the broadcast", attached("web", "u1", "n1", "10.244.1.255")),
+        ("the router's MAC", Attached { mac: "0A:58:0a:f4:01:01".into(), ..good() }),
+        ("a group's MAC", Attached { mac: "01:00:5e:00:00:01".into(), ..good() }),
+        ("no MAC", Attached { mac: "00:00:00:00:00:00".into(), ..good() }),
+        ("no MAC", Attached { mac: "0a:00:00:00:00:07 unknown".into(), ..good() }),
+    ] {
+        assert_eq!(one(bad), None, "{what}");
+    }
     let gone = Change::Attachment(ObjectName::new("shop", "web-eth0"), None);
-    assert_eq!(had(vec![attached("web", "u1", "shop_web"), gone]), None);
+    assert_eq!(had(vec![attachment("web-eth0", good()), gone.clone()]), None);
+    // Two of one NIC's: neither. What another NIC says of it is nothing.
+    let twice = attachment("db-eth0", Attached { pod: "db".into(), ..good() });
+    assert_eq!(had(vec![attachment("web-eth0", good()), twice]), None);
+    let squatter = attachment("x-eth0", Attached { node: "n2".into(), pod: "x".into(), ..good() });
+    assert_eq!(had(vec![attachment("web-eth0", good()), squatter]).as_deref(), back);
     // Whatever comes first.
-    let early = plan([attached("web", "u1", "shop_web")].into_iter().chain(cluster()));
+    let early = plan([attachment("web-eth0", good())].into_iter().chain(cluster()));
     assert!(row(&early, Table::LogicalSwitchPort, "pod/shop/web/u1").had.is_some());
+}
+
+/// The case: a server that names a longer prefix of another node's for its own.
+#[test]
+fn a_node_gets_no_way_to_what_is_another_s() {
+    for mut changes in [
+        vec![node("node2", &["10.244.2.0/24"]), node("server1", &["10.244.2.0/29"])],
+        vec![node("server1", &["10.244.2.0/29"]), node("node2", &["10.244.2.0/24"])],
+        vec![node("node2", &["10.244.2.0/24"]), node("server1", &["10.244.2.0/24"])],
+    ] {
+        changes.push(pod("x", "u", "server1"));
+        let plan = plan(changes);
+        let lrp = row(&plan, Table::LogicalRouterPort, "node/node2");
+        assert_eq!(lrp.columns["networks"], Datum::from("10.244.2.1/24"));
+        assert_eq!((plan.count(Table::LogicalRouterPort), plan.count(Table::LogicalSwitch)), (1, 1));
+        assert!(plan.get(&Key::new(Table::LogicalSwitchPort, "pod/shop/x/u")).is_none());
+    }
+}
+
+#[test]
+fn a_port_is_this_pod_s_and_bound_on_its_nic_alone() {
+    let on = |chassis: &str| NicNode { chassis: Some(chassis.into()), ..nic_of("n1") };
+    let of = |name: &str, nic: NicNode| Change::NicNode(name.into(), Some(nic));
+    let mut plan = plan([node("n1", &["10.244.1.0/24"]), pod("web", "u1", "n1")]);
+    let options =
+        |plan: &Plan| row(plan, Table::LogicalSwitchPort, "pod/shop/web/u1").maps["options"].clone();
+    assert_eq!(options(&plan), BTreeMap::from([("iface-id-ver", "u1".to_owned())]));
+    let touched = plan.apply(of("nic1", NicNode { management: true, ..on("nic1") }));
+    assert!(touched.contains(&Key::new(Table::LogicalSwitchPort, "pod/shop/web/u1")));
+    assert_eq!(options(&plan)["requested-chassis"], "nic1");
+    let management = row(&plan, Table::LogicalSwitchPort, "management/n1");
+    assert_eq!(management.maps["options"]["requested-chassis"], "nic1");
+    assert!(!management.maps["options"].contains_key("iface-id-ver"));
+    // Of two nobody can tell which it is.
+    plan.apply(of("nic2", on("nic2")));
+    assert!(!options(&plan).contains_key("requested-chassis"));
+}
+
+#[test]
+fn static_pods_count_where_an_operator_says_so() {
+    let mirror = || {
+        let pod = Pod { mirror: true, ..pod_of("u1", "n1") };
+        Change::Pod(ObjectName::new("shop", "web"), Some(pod))
+    };
+    let key = Key::new(Table::LogicalSwitchPort, "pod/shop/web/u1");
+    let allowing = |static_pods| Change::NicNode("nic".into(), Some(NicNode { static_pods, ..nic_of("n1") }));
+    let mut plan = plan([node("n1", &["10.244.1.0/24"]), mirror()]);
+    assert!(plan.get(&key).is_none(), "no NIC to say so");
+    plan.apply(allowing(false));
+    assert!(plan.get(&key).is_none());
+    assert!(plan.apply(allowing(true)).contains(&key));
+    assert_eq!(plan.get(&key).unwrap().assigned, ["10.244.1.0/24".parse().unwrap()]);
+    plan.apply(allowing(false));
+    assert!(plan.get(&key).is_none());
+}
+
+/// A Service's backends when `victim`, on n1 with a NIC, is one by right, and this happens besides.
+fn backends_after(changes: Vec<Change>) -> String {
+    let http = || vec![port("", Protocol::Tcp, 80)];
+    let victim = of_pod("10.244.1.5", "victim", "u1");
+    let mut plan = plan([
+        node("n1", &["10.244.1.0/24"]),
+        node("n2", &["10.244.2.0/24"]),
+        nic("n1", false),
+        pod("victim", "u1", "n1"),
+        attachment("victim-eth0", attached("victim", "u1", "n1", "10.244.1.5")),
+        web(service(&["10.96.0.10"], http())),
+        slice("web-4", http(), vec![victim]),
+    ]);
+    for change in changes {
+        apply(&mut plan, change);
+    }
+    vips(&plan, "service/shop/web/tcp").remove(0).1
+}
+
+fn of_pod(address: &str, pod: &str, uid: &str) -> Endpoint {
+    let name = ObjectName::new("shop", pod);
+    Endpoint { pod: Some(PodReference { name, uid: uid.into() }), ..endpoint(address, true, true, false) }
+}
+
+#[test]
+fn who_answers_for_a_service_is_not_for_a_server_to_say() {
+    let http = || vec![port("", Protocol::Tcp, 80)];
+    let also = |endpoints: Vec<Endpoint>| slice("web-x", http(), endpoints);
+    let put = |name: &str, pod: Pod| Change::Pod(ObjectName::new("shop", name), Some(pod));
+    let honest = "10.244.1.5:80";
+    assert_eq!(backends_after(vec![]), honest);
+    // A mirror pod in the Service's namespace, with its labels: with an address of its own node, and with another's.
+    for (address, nics) in
+        [("10.244.2.9", true), ("10.244.2.9", false), ("10.244.1.5", true), ("192.0.2.9", false)]
+    {
+        let mirror = put("mirror", Pod { mirror: true, ..pod_of("m", "n2") });
+        let mut changes = vec![mirror, also(vec![of_pod(address, "mirror", "m")])];
+        if nics {
+            changes.push(nic("n2", false));
+            changes.push(attachment("mirror-eth0", attached("mirror", "m", "n2", address)));
+        }
+        assert_eq!(backends_after(changes), honest, "{address}");
+    }
+    // A pod of its own, by its status anywhere: where no NIC speaks, its node's range is its bounds.
+    for (address, counts) in
+        [("10.244.2.9", true), ("10.244.1.9", false), ("10.96.0.10", false), ("10.244.2.1", false)]
+    {
+        let now =
+            backends_after(vec![put("own", pod_of("o", "n2")), also(vec![of_pod(address, "own", "o")])]);
+        assert_eq!(now.contains(address), counts, "{address}: {now}");
+    }
+    // Where one speaks, it is the NIC's word, and that of the pod's own NIC.
+    let with_nic = |address: &str, says: Option<Attached>| {
+        let says = says.map(|it| attachment("own-eth0", it));
+        let own = [put("own", pod_of("o", "n2")), nic("n2", false), also(vec![of_pod(address, "own", "o")])];
+        backends_after(own.into_iter().chain(says).collect())
+    };
+    assert_eq!(with_nic("10.244.2.9", None), honest);
+    assert_eq!(
+        with_nic("10.244.2.9", Some(attached("own", "o", "n2", "10.244.2.9"))),
+        "10.244.1.5:80,10.244.2.9:80"
+    );
+    assert_eq!(with_nic("10.244.2.9", Some(attached("own", "o", "n2", "10.244.2.8"))), honest);
+    assert_eq!(with_nic("10.244.2.9", Some(attached("own", "o", "n1", "10.244.2.9"))), honest);
+    assert_eq!(with_nic("10.244.2.9", Some(attached("own", "o2", "n2", "10.244.2.9"))), honest);
+    assert_eq!(with_nic("10.244.1.5", Some(attached("own", "o", "n2", "10.244.1.5"))), honest);
+    // A pod that is not there, or was made anew.
+    assert_eq!(backends_after(vec![also(vec![of_pod("10.244.2.9", "none", "o")])]), honest);
+    assert_eq!(backends_after(vec![pod("victim", "u2", "n1")]), "");
+    // On the host's network: what an operator has confirmed of the server.
+    let host = || put("host", Pod { host_network: true, ..pod_of("h", "n2") });
+    let slice = || also(vec![of_pod("192.0.2.2", "host", "h")]);
+    assert_eq!(backends_after(vec![host(), slice()]), honest);
+    let said = backends_after(vec![host(), slice(), operator("n2", &[], &["192.0.2.2"])]);
+    assert_eq!(said, "10.244.1.5:80,192.0.2.2:80");
+    // What is kept by hand is as it was.
+    let by_hand = also(vec![endpoint("192.0.2.7", true, true, false)]);
+    assert_eq!(backends_after(vec![by_hand]), "10.244.1.5:80,192.0.2.7:80");
 }
