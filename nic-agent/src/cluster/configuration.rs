@@ -106,6 +106,11 @@ impl Layers {
         news
     }
 
+    /// Has a NicNode ever said what is to be done, of which we know?
+    pub const fn has_been_told(&self) -> bool {
+        self.newest.is_some() || self.good.is_some()
+    }
+
     /// What is wanted now, or why that cannot be.
     pub fn wanted(&mut self) -> Result<Config, Vec<String>> {
         self.wanted_with(addresses_of)

@@ -45,6 +45,7 @@ fn a_bad_edit_leaves_the_last_good_one_over_a_restart_too() {
     let state = tempfile::tempdir().unwrap();
     let (mut layers, first) = Layers::begin(file(state.path()), true);
     assert_eq!(first, file(state.path()));
+    assert!(!layers.has_been_told());
     assert_eq!(follow(&mut layers, &first), Report::default());
 
     assert!(layers.set_own(&own(1, |_| {})));
@@ -64,6 +65,7 @@ fn a_bad_edit_leaves_the_last_good_one_over_a_restart_too() {
     let (mut again, config) = Layers::begin(file(state.path()), true);
     assert_eq!(config.edge.mtu, Some(1400), "generation 1, though the API is not there");
     assert!(!again.set_own(&Own::Absent));
+    assert!(again.has_been_told(), "so it is gone, and not just not there yet");
     assert_eq!(again.wanted().unwrap().edge.mtu, Some(1400), "a deletion takes nothing back");
 }
 
