@@ -49,6 +49,8 @@ pub struct Controller {
     wanted: watch::Sender<Arc<Wanted>>,
     /// The plan's, when `wanted` was made.
     published: Option<u64>,
+    /// Of each Node that there was at first: before that it would look as if none had a range, as after an update.
+    decided: bool,
 }
 
 impl Controller {
@@ -78,6 +80,7 @@ impl Controller {
             cluster,
             wanted: watch::channel(Arc::new(Wanted::default())).0,
             published: None,
+            decided: false,
         };
         (controller, receiver)
     }
@@ -138,6 +141,7 @@ impl Controller {
 
     /// Decides which ranges are whose, as soon as all claims are known, and whatever becomes of the northbound.
     fn publish(&mut self) {
+        self.decided |= self.unlisted().is_empty() && self.core.plan().undecided().is_none();
         let revision = self.core.plan().ranges_revision();
         if !self.unlisted().is_empty() || self.published == Some(revision) {
             return;
@@ -157,6 +161,9 @@ impl Controller {
         let missing = self.unlisted();
         if !missing.is_empty() {
             return Some(format!("not listed yet: {}", missing.join(", ")));
+        }
+        if let (false, Some(node)) = (self.decided, self.core.plan().undecided()) {
+            return Some(format!("the NodeRange of {node} has not been written yet"));
         }
         let snapshot = self.monitor.snapshot();
         match (&snapshot.error, snapshot.synced && snapshot.connected) {

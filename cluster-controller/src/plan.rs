@@ -136,6 +136,11 @@ impl Plan {
         self.ranges_revision
     }
 
+    /// A Node of which nothing has been decided.
+    pub fn undecided(&self) -> Option<&str> {
+        self.nodes.keys().map(|name| &**name).find(|name| self.confirmed(name).is_none())
+    }
+
     /// What shall stand in the `NodeRange`s and does not.
     pub fn decisions(&self, now: &str) -> BTreeMap<Arc<str>, (Decision, Option<&NodeRange>)> {
         let all = ranges::decide(&self.settings.allocation, &self.nodes, &self.node_ranges, &self.held, now);

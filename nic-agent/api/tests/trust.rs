@@ -102,8 +102,8 @@ fn leaves(structs: &Structs, name: &str, path: &str, found: &mut BTreeSet<String
         if field == "metadata" {
             continue;
         }
-        let words = kind.split(|c: char| !c.is_alphanumeric() && c != '_');
-        let of = words.filter(|word| structs.contains_key(*word)).next_back();
+        let mut words = kind.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let of = words.rfind(|word| structs.contains_key(*word));
         let path = format!("{path}.{field}");
         match of {
             Some(of) => leaves(structs, of, &path, found),
@@ -203,7 +203,7 @@ fn every_field_that_is_read_is_in_the_table() {
     let elsewhere = ["Node.status.addresses", "Namespace"];
     let unread: Vec<&String> = table
         .difference(&read)
-        .filter(|it| !it.ends_with(".yaml") && !elsewhere.contains(&it.as_str()))
+        .filter(|it| !it.contains(".yaml") && !elsewhere.contains(&it.as_str()))
         .collect();
     assert!(unread.is_empty(), "docs/trust.md speaks of what nobody reads: {unread:#?}");
     for path in elsewhere {

@@ -64,14 +64,17 @@ impl Following {
         }
     }
 
-    /// Says who may speak for the server. A NicNode that is deleted takes nothing from pods that run, and ends that.
+    /// Says who may speak for the server.
     fn admit(&self) {
-        let revoked = matches!(&*self.own.borrow(), Own::Absent) && self.layers.has_been_told();
-        let now = Shims { keys: self.config.borrow().shim_keys.clone(), revoked };
+        let now = self.layers.shims(&self.config.borrow(), &self.own.borrow());
         self.shims.send_if_modified(|shims| {
             let changed = *shims != now;
             if changed {
-                info!(keys = now.keys.len(), revoked, "who may speak for the server has changed");
+                info!(
+                    keys = now.keys.len(),
+                    revoked = now.revoked,
+                    "who may speak for the server has changed"
+                );
                 shims.clone_from(&now);
             }
             changed
