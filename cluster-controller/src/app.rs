@@ -14,6 +14,7 @@ use crate::controller::Controller;
 use crate::health;
 use crate::lease::{Candidate, Timing};
 use crate::metrics::Metrics;
+use crate::publish::Publisher;
 use crate::settings::Settings;
 use crate::watch;
 
@@ -71,8 +72,21 @@ impl App {
             &config.identity,
             config.timing,
         );
-        let (controller, health) =
-            Controller::new(config.settings, session, inputs, leading, config.identity, metrics.clone());
+        let (controller, health) = Controller::new(
+            config.settings,
+            session,
+            inputs,
+            leading.clone(),
+            config.identity,
+            metrics.clone(),
+        );
+        let publisher = Publisher {
+            client: client.clone(),
+            namespace: config.lease_namespace,
+            wanted: controller.wanted(),
+            leading,
+        };
+        let published = tokio::spawn(publisher.run(cancel.clone()));
         let mut watches = watch::start(&client, &config.resources, &sender, &metrics);
         drop(sender);
         let served = tokio::spawn(health::serve(listener, metrics, health, cancel.clone()));
@@ -87,6 +101,9 @@ impl App {
         candidate.run(&cancel).await;
         if let Err(error) = controlled.await {
             error!(%error, "the controller's task failed");
+        }
+        if let Err(error) = published.await {
+            error!(%error, "the publisher's task failed");
         }
         watches.shutdown().await;
         candidate.release().await;

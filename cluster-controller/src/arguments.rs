@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::app::Config;
 use crate::cluster::object::VfResources;
 use crate::lease::Timing;
+use crate::ranges::Allocation;
 use crate::settings::{Mtu, RouterAddress, Settings, prefix, resource};
 
 /// Drawbridge's CMS for clusters that have no other: writes OVN's northbound from pods and Services.
@@ -30,12 +31,22 @@ pub struct Arguments {
     /// PEM: the CA of the northbound's certificate.
     #[arg(long, value_name = "FILE", requires = "private_key")]
     pub ca_cert: Option<PathBuf>,
-    /// All pods' addresses, as the controller manager's --cluster-cidr: a route of the management ports.
+    /// All pods' addresses, as the controller manager's --cluster-cidr: a route of the management ports, and what nodes'
+    /// ranges must be inside of.
     #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
     pub cluster_cidr: Vec<IpNet>,
     /// All Services' addresses, as the API server's --service-cluster-ip-range: a route of the management ports.
     #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
     pub service_cidr: Vec<IpNet>,
+    /// Addresses of the cluster's that are no node's, beside the Services'.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', value_parser = prefix)]
+    pub reserved_cidr: Vec<IpNet>,
+    /// The length of a node's IPv4 range, as the controller manager's option of that name.
+    #[arg(long, value_name = "BITS", default_value = "24", value_parser = clap::value_parser!(u8).range(8..=29))]
+    pub node_cidr_mask_size_ipv4: u8,
+    /// The length of a node's IPv6 range, as the controller manager's option of that name.
+    #[arg(long, value_name = "BITS", default_value = "64", value_parser = clap::value_parser!(u8).range(16..=64))]
+    pub node_cidr_mask_size_ipv6: u8,
     /// Which address of a node's IPv4 subnet is the router's: first or last.
     #[arg(long, value_name = "WHICH", default_value = "first")]
     pub router_address: RouterAddress,
@@ -104,6 +115,12 @@ impl Arguments {
                 router_address: self.router_address,
                 mtu: self.mtu,
                 routes: self.cluster_cidr.iter().chain(&self.service_cidr).copied().collect(),
+                allocation: Allocation {
+                    cluster: self.cluster_cidr.clone(),
+                    reserved: self.service_cidr.iter().chain(&self.reserved_cidr).copied().collect(),
+                    v4_length: self.node_cidr_mask_size_ipv4,
+                    v6_length: self.node_cidr_mask_size_ipv6,
+                },
             },
             resources: VfResources(self.vf_resource.clone()),
             northbound: Options { tls, ..Options::new(self.northbound.0.clone()) },

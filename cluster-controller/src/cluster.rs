@@ -1,7 +1,6 @@
 //! What the plan needs of Kubernetes' objects, as values: trimmed to that, and checked.
 //!
-//! An object that asks nothing of the northbound (a pod without a VF, a headless Service) is none here, so that a
-//! cluster of many such pods costs nothing.
+//! An object that asks nothing of the northbound (a headless Service, a finished pod) is none here.
 
 pub mod object;
 
@@ -9,7 +8,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use drawbridge_api::NodeRange;
+use k8s_openapi::jiff::Timestamp;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,18 +30,24 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// A node that has addresses for pods.
+/// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// `spec.podCIDRs`.
-    pub pod_cidrs: Vec<IpNet>,
+    pub uid: Arc<str>,
+    /// `spec.podCIDRs`: what it claims ([`crate::ranges`]).
+    pub pod_cidrs: Vec<String>,
 }
 
-/// A pod that has a VF, a node, and is not finished.
+/// A pod that has a node and is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub uid: Arc<str>,
     pub node: Arc<str>,
+    /// Has it asked for a VF?
+    pub vf: bool,
+    pub host_network: bool,
+    /// Is it the mirror of a static pod? Then its namespace, name and labels are of its server's choice.
+    pub mirror: bool,
 }
 
 /// What a Service's port, or an endpoint's, speaks.
@@ -98,10 +104,19 @@ pub struct Slice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: IpAddr,
+    /// Of whom it is the address; nobody's in a slice that is kept by hand.
+    pub pod: Option<PodReference>,
     pub node: Option<Arc<str>>,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
+}
+
+/// A pod, as a slice names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodReference {
+    pub name: ObjectName,
+    pub uid: Arc<str>,
 }
 
 /// A `NicNode`.
@@ -111,6 +126,10 @@ pub struct NicNode {
     pub node: Arc<str>,
     /// Has the server a port of its own?
     pub management: bool,
+    /// Do static pods count?
+    pub static_pods: bool,
+    /// Its name in OVN, once its agent has said so.
+    pub chassis: Option<Arc<str>>,
 }
 
 /// What a pod's port had, as the agent on its node's NIC has reported it (a `PodAttachment`).
@@ -119,15 +138,20 @@ pub struct Attached {
     /// In the attachment's own namespace.
     pub pod: Arc<str>,
     pub uid: Arc<str>,
+    /// Whose NIC has written it: admission sees to that.
+    pub node: Arc<str>,
     pub logical_port: Arc<str>,
-    /// As OVN writes them: the MAC and then the IPs.
-    pub addresses: Arc<str>,
+    pub mac: Arc<str>,
+    pub ips: Vec<IpAddr>,
+    /// When the API server made it.
+    pub created: Option<Timestamp>,
 }
 
 /// An object that is another now, or (`None`) that is there no more, or asks for nothing any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     Node(Arc<str>, Option<Node>),
+    NodeRange(Arc<str>, Option<Box<NodeRange>>),
     NicNode(Arc<str>, Option<NicNode>),
     Pod(ObjectName, Option<Pod>),
     Service(ObjectName, Option<Service>),
@@ -140,6 +164,7 @@ impl Change {
     pub const fn is_present(&self) -> bool {
         match self {
             Self::Node(_, node) => node.is_some(),
+            Self::NodeRange(_, range) => range.is_some(),
             Self::NicNode(_, nic_node) => nic_node.is_some(),
             Self::Pod(_, pod) => pod.is_some(),
             Self::Service(_, service) => service.is_some(),

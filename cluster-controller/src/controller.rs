@@ -3,8 +3,11 @@
 //! Who does not lead does everything but write: so it is ready the moment it does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::rows::northbound::DATABASE;
 use ovsdb_session::{Error, Monitor, Session};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +21,7 @@ use crate::lease::Leading;
 use crate::metrics::{Metrics, OutcomeLabel, TableLabel};
 use crate::northbound::observed::monitored;
 use crate::northbound::{Key, Table};
+use crate::publish::Wanted;
 use crate::settings::Settings;
 use crate::watch::{Input, Kind};
 
@@ -41,6 +45,12 @@ pub struct Controller {
     reported: BTreeSet<Key>,
     metrics: Metrics,
     health: watch::Sender<Health>,
+    cluster: Vec<IpNet>,
+    wanted: watch::Sender<Arc<Wanted>>,
+    /// The plan's, when `wanted` was made.
+    published: Option<u64>,
+    /// Of each Node that there was at first: before that it would look as if none had a range, as after an update.
+    decided: bool,
 }
 
 impl Controller {
@@ -55,6 +65,7 @@ impl Controller {
         let starting = Health { turned: Instant::now(), unready: Some("starting".to_owned()) };
         let (health, receiver) = watch::channel(starting);
         let monitor = session.monitor(DATABASE, monitored());
+        let cluster = settings.allocation.cluster.clone();
         let controller = Self {
             core: Core::new(settings),
             session,
@@ -66,8 +77,17 @@ impl Controller {
             reported: BTreeSet::new(),
             metrics,
             health,
+            cluster,
+            wanted: watch::channel(Arc::new(Wanted::default())).0,
+            published: None,
+            decided: false,
         };
         (controller, receiver)
+    }
+
+    /// What shall be written into the API.
+    pub fn wanted(&self) -> watch::Receiver<Arc<Wanted>> {
+        self.wanted.subscribe()
     }
 
     /// Runs until `cancel`; nothing is written after it returns.
@@ -98,6 +118,7 @@ impl Controller {
             }
             let snapshot = snapshots.borrow_and_update().clone();
             self.core.observe(snapshot);
+            self.publish();
             self.write(&cancel).await;
             self.report();
         }
@@ -118,12 +139,31 @@ impl Controller {
         self.leading.borrow().filter(|until| *until > Instant::now())
     }
 
+    /// Decides which ranges are whose, as soon as all claims are known, and whatever becomes of the northbound.
+    fn publish(&mut self) {
+        self.decided |= self.unlisted().is_empty() && self.core.plan().undecided().is_none();
+        let revision = self.core.plan().ranges_revision();
+        if !self.unlisted().is_empty() || self.published == Some(revision) {
+            return;
+        }
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.wanted.send_replace(Arc::new(Wanted::of(self.core.plan(), &self.cluster, &now)));
+        self.published = Some(revision);
+    }
+
+    fn unlisted(&self) -> Vec<&'static str> {
+        let missing = Kind::ALL.iter().filter(|kind| !self.listed.contains(kind));
+        missing.map(|kind| kind.as_str()).collect()
+    }
+
     /// Why nothing may be written.
     fn unready(&self) -> Option<String> {
-        let missing: Vec<&str> =
-            Kind::ALL.iter().filter(|kind| !self.listed.contains(kind)).map(|kind| kind.as_str()).collect();
+        let missing = self.unlisted();
         if !missing.is_empty() {
             return Some(format!("not listed yet: {}", missing.join(", ")));
+        }
+        if let (false, Some(node)) = (self.decided, self.core.plan().undecided()) {
+            return Some(format!("the NodeRange of {node} has not been written yet"));
         }
         let snapshot = self.monitor.snapshot();
         match (&snapshot.error, snapshot.synced && snapshot.connected) {
@@ -145,7 +185,7 @@ impl Controller {
                 }
                 continue;
             }
-            let Some(batch) = self.core.next_batch() else { return };
+            let Some(batch) = self.core.next_batch(Timestamp::now()) else { return };
             let operations = batch.ops.len();
             let sent = self.session.transact(DATABASE, fenced(&self.token, batch.ops.clone()));
             let result = match timeout_at(until, sent).await {

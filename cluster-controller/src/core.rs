@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::rows::northbound::NbGlobal;
 use ovsdb_session::{Condition, Error, Mutation, Op, OpResult, Snapshot, Table as _};
 
@@ -107,9 +108,9 @@ impl Core {
     }
 
     /// The next transaction, without its fence; `None` when all is as it shall be, or has to wait.
-    pub fn next_batch(&mut self) -> Option<Batch> {
+    pub fn next_batch(&mut self, now: Timestamp) -> Option<Batch> {
         while !self.dirty.is_empty() {
-            let batch = Batch::build(&self.plan, &self.observed, &self.dirty, self.chunk);
+            let batch = Batch::build(&self.plan, &self.observed, &self.dirty, self.chunk, now);
             for key in &batch.keys {
                 self.dirty.remove(key);
             }

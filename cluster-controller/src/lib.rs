@@ -1,6 +1,7 @@
 //! Drawbridge's CMS for clusters that have no other: OVN's northbound, written from Kubernetes' objects.
 //!
-//! Runs in the cluster, one active at a time by a Lease. Owns the northbound's rows that bear its mark and nothing else;
+//! Runs in the cluster, one active at a time by a Lease. Owns the northbound's rows that bear its mark, and in the API the
+//! statuses of `NodeRange`s, which say what addresses are whose ([`ranges`], [`publish`]), and nothing else;
 //! gives no addresses (OVN does) and programs no switch (`ovn-controller` and nic-agent do). No SNAT, node ports or
 //! gateways.
 //!
@@ -9,6 +10,7 @@
 //!                                     ├─► Core ──Batch──► transact ──► northbound
 //!  monitor ─Snapshot─► Observed ──────┘            ▲
 //!  Lease ──until when we lead──────────────────────┘
+//!                     Plan ──decisions──► Publisher ──► NodeRanges, and back by the watch
 //! ```
 //!
 //! [`plan`] and [`northbound`] are pure; [`core`] keeps what is to be done; [`app`] does it. Nothing is kept on disk: what
@@ -28,5 +30,7 @@ pub mod lease;
 pub mod metrics;
 pub mod northbound;
 pub mod plan;
+pub mod publish;
+pub mod ranges;
 pub mod settings;
 pub mod watch;

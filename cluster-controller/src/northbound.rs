@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::Datum;
 
 /// In `external_ids`: whose row it is.
@@ -24,6 +25,8 @@ pub const OWNER_VALUE: &str = "cluster-controller";
 pub const KEY: &str = "drawbridge.dev/key";
 /// In `external_ids` of a port: the addresses that OVN has given it, once it has.
 pub const ADDRESSES: &str = "drawbridge.dev/addresses";
+/// In `external_ids` of a switch: since when it is there.
+pub const SINCE: &str = "drawbridge.dev/since";
 /// All of our keys in `external_ids` begin so.
 pub const PREFIX: &str = "drawbridge.dev/";
 /// The load balancers' group.
@@ -128,7 +131,9 @@ impl Table {
         match (self, column) {
             (_, "external_ids") => key.starts_with(PREFIX),
             (Self::LogicalSwitch, "other_config") => matches!(key, "subnet" | "ipv6_prefix" | "exclude_ips"),
-            (Self::LogicalSwitchPort, "options") => key == "router-port",
+            (Self::LogicalSwitchPort, "options") => {
+                matches!(key, "router-port" | "iface-id-ver" | "requested-chassis")
+            }
             (Self::LogicalRouterPort, "ipv6_ra_configs") => {
                 matches!(key, "address_mode" | "mtu" | "route_info" | "router_preference" | "send_periodic")
             }
@@ -157,6 +162,15 @@ impl fmt::Display for Key {
     }
 }
 
+/// What a port had, by its NIC's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Had {
+    /// As OVN writes them: the MAC and then the IPs.
+    pub addresses: Arc<str>,
+    /// When the API server took that word.
+    pub created: Option<Timestamp>,
+}
+
 /// A row as it shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedRow {
@@ -171,7 +185,9 @@ pub struct WantedRow {
     /// OVN gives the port an address of each of these: see [`addresses`].
     pub assigned: Vec<IpNet>,
     /// What the port had, for a northbound that knows nothing of it.
-    pub had: Option<Arc<str>>,
+    pub had: Option<Had>,
+    /// Does the row say since when it is there ([`SINCE`])?
+    pub dated: bool,
     /// The row that it hangs from, and in which column.
     pub parent: Option<(Key, &'static str)>,
 }
@@ -214,8 +230,14 @@ impl WantedRow {
     }
 
     #[must_use]
-    pub fn had(mut self, addresses: Option<Arc<str>>) -> Self {
-        self.had = addresses;
+    pub fn had(mut self, had: Option<Had>) -> Self {
+        self.had = had;
+        self
+    }
+
+    #[must_use]
+    pub const fn dated(mut self) -> Self {
+        self.dated = true;
         self
     }
 

@@ -7,10 +7,10 @@
 //! | object | rows |
 //! |---|---|
 //! | none | the router, the load balancers' group |
-//! | Node with podCIDRs | its switch, the router's port there, the switch's port to it |
+//! | Node whose NodeRange says what is confirmed | its switch, the router's port there, the switch's port to it |
 //! | NicNode with a management VF | that node's management port, and its DHCP options |
 //! | Pod with a VF | its port, once the node has a switch |
-//! | PodAttachment | what its pod's port had for an address, should the northbound no longer know |
+//! | PodAttachment | what its pod's port had for an address, should the northbound no longer know; where its pod answers |
 //! | Service with its EndpointSlices | a load balancer for each protocol; with `internalTrafficPolicy: Local` for each node |
 
 mod node;
@@ -18,12 +18,18 @@ mod pod;
 mod service;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use drawbridge_api::{NodeRange, NodeRangeStatus};
+use ipnet::IpNet;
 
 use crate::cluster::{Attached, Change, NicNode, Node, ObjectName, Pod, Service, Slice};
 use crate::northbound::{GROUP_NAME, Key, Table, WantedRow};
+use crate::ranges::{self, Decision, Held};
 use crate::settings::Settings;
 
 pub use node::{management_port, switch_key};
@@ -47,16 +53,25 @@ pub type Touched = BTreeSet<Key>;
 pub struct Plan {
     settings: Settings,
     nodes: BTreeMap<Arc<str>, Node>,
+    node_ranges: BTreeMap<Arc<str>, NodeRange>,
+    /// What is confirmed for the Nodes that there are.
+    held: Held,
+    /// Counts up when nodes or their ranges change.
+    ranges_revision: u64,
     nic_nodes: BTreeMap<Arc<str>, NicNode>,
+    nics_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     pods: BTreeMap<ObjectName, Pod>,
     pods_of: BTreeMap<Arc<str>, BTreeSet<ObjectName>>,
     attachments: BTreeMap<ObjectName, Attached>,
     attachments_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    attachments_by_ip: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
     services: BTreeMap<ObjectName, Service>,
     /// Services whose load balancers are a node's own.
     local: BTreeSet<ObjectName>,
     slices: BTreeMap<ObjectName, Slice>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// Slices that name a pod.
+    slices_with: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     rows: Rows,
     made_of: BTreeMap<Source, Vec<Key>>,
     counts: BTreeMap<Table, usize>,
@@ -80,15 +95,21 @@ impl Plan {
         Self {
             settings,
             nodes: BTreeMap::new(),
+            node_ranges: BTreeMap::new(),
+            held: Held::default(),
+            ranges_revision: 0,
             nic_nodes: BTreeMap::new(),
+            nics_of: BTreeMap::new(),
             pods: BTreeMap::new(),
             pods_of: BTreeMap::new(),
             attachments: BTreeMap::new(),
             attachments_of: BTreeMap::new(),
+            attachments_by_ip: BTreeMap::new(),
             services: BTreeMap::new(),
             local: BTreeSet::new(),
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
+            slices_with: BTreeMap::new(),
             rows: [(router_key(), router), (group_key(), group)].into(),
             made_of: BTreeMap::new(),
             counts: [(Table::LogicalRouter, 1), (Table::LoadBalancerGroup, 1)].into(),
@@ -110,30 +131,86 @@ impl Plan {
         self.counts.get(&table).copied().unwrap_or_default()
     }
 
+    /// Counts up when what [`Plan::decisions`] says may be another.
+    pub const fn ranges_revision(&self) -> u64 {
+        self.ranges_revision
+    }
+
+    /// A Node of which nothing has been decided.
+    pub fn undecided(&self) -> Option<&str> {
+        self.nodes.keys().map(|name| &**name).find(|name| self.confirmed(name).is_none())
+    }
+
+    /// What shall stand in the `NodeRange`s and does not.
+    pub fn decisions(&self, now: &str) -> BTreeMap<Arc<str>, (Decision, Option<&NodeRange>)> {
+        let all = ranges::decide(&self.settings.allocation, &self.nodes, &self.node_ranges, &self.held, now);
+        let with = all.into_iter().map(|(name, decision)| {
+            let there = self.node_ranges.get(&name);
+            (name, (decision, there))
+        });
+        with.filter(|(_, (decision, there))| match decision {
+            Decision::Delete => there.is_some(),
+            Decision::Status(status) => there.and_then(|it| it.status.as_ref()) != Some(status),
+        })
+        .collect()
+    }
+
+    /// What is confirmed of each Node that there is, for whoever cannot read `NodeRange`s.
+    pub fn confirmed_ranges(&self) -> BTreeMap<&str, (Vec<IpNet>, &[String])> {
+        let names = self.nodes.keys().map(|name| &**name);
+        let of = |name: &str| self.confirmed(name).map(|it| it.addresses.as_slice()).unwrap_or_default();
+        names.map(|name| (name, (self.held.sole(name).collect(), of(name)))).collect()
+    }
+
     /// Takes an object as it is now.
     pub fn apply(&mut self, change: Change) -> Touched {
         match change {
             Change::Node(name, node) => {
+                if self.nodes.get(&name) == node.as_ref() {
+                    return Touched::new();
+                }
                 put(&mut self.nodes, &name, node);
-                self.remake_node(&name)
+                self.hold(&name, true)
+            }
+            Change::NodeRange(name, range) => {
+                let addresses = |plan: &Self| plan.confirmed(&name).map(|it| it.addresses.clone());
+                let before = addresses(self);
+                put(&mut self.node_ranges, &name, range.map(|it| *it));
+                let changed = before != addresses(self);
+                self.hold(&name, changed)
             }
             Change::NicNode(name, nic_node) => {
-                let old = put(&mut self.nic_nodes, &name, nic_node).map(|old| old.node);
-                let new = self.nic_nodes.get(&name).map(|new| Arc::clone(&new.node));
-                let nodes: BTreeSet<Arc<str>> = old.into_iter().chain(new).collect();
-                nodes.iter().flat_map(|node| self.remake_node(node)).collect()
+                if self.nic_nodes.get(&name) == nic_node.as_ref() {
+                    return Touched::new();
+                }
+                let whose = |nic: &NicNode| Arc::clone(&nic.node);
+                let nodes = relate(&mut self.nic_nodes, &mut self.nics_of, &name, nic_node, whose);
+                nodes.iter().flat_map(|node| self.remake_all_of(node)).collect()
             }
             Change::Pod(name, pod) => {
                 relate(&mut self.pods, &mut self.pods_of, &name, pod, |pod| Arc::clone(&pod.node));
-                self.remake_pod(&name)
+                self.remake_pod_and_services(&name)
             }
             Change::Attachment(name, attached) => {
+                let mut pods = BTreeSet::new();
+                let before = self.attachments.get(&name).map(|it| it.ips.clone()).unwrap_or_default();
+                let after = attached.as_ref().map(|it| it.ips.clone()).unwrap_or_default();
+                for ip in &before {
+                    unlist(&mut self.attachments_by_ip, ip, &name);
+                }
+                for ip in before.iter().chain(&after) {
+                    let sharers = self.attachments_by_ip.get(ip).into_iter().flatten();
+                    pods.extend(sharers.filter_map(|it| self.pod_of(it)));
+                }
+                for ip in after {
+                    self.attachments_by_ip.entry(ip).or_default().insert(name.clone());
+                }
                 let pod = |attached: &Attached| ObjectName {
                     namespace: Arc::clone(&name.namespace),
                     name: Arc::clone(&attached.pod),
                 };
-                let pods = relate(&mut self.attachments, &mut self.attachments_of, &name, attached, pod);
-                pods.iter().flat_map(|pod| self.remake_pod(pod)).collect()
+                pods.extend(relate(&mut self.attachments, &mut self.attachments_of, &name, attached, pod));
+                pods.iter().flat_map(|pod| self.remake_pod_and_services(pod)).collect()
             }
             Change::Service(name, service) => {
                 if service.as_ref().is_some_and(|service| service.local) {
@@ -145,6 +222,16 @@ impl Plan {
                 self.remake_service(&name)
             }
             Change::Slice(name, slice) => {
+                let pods = |slice: Option<&Slice>| -> BTreeSet<ObjectName> {
+                    let endpoints = slice.into_iter().flat_map(|slice| &slice.endpoints);
+                    endpoints.filter_map(|it| Some(it.pod.as_ref()?.name.clone())).collect()
+                };
+                for pod in pods(self.slices.get(&name)) {
+                    unlist(&mut self.slices_with, &pod, &name);
+                }
+                for pod in pods(slice.as_ref()) {
+                    self.slices_with.entry(pod).or_default().insert(name.clone());
+                }
                 let service = |slice: &Slice| ObjectName {
                     namespace: Arc::clone(&name.namespace),
                     name: Arc::clone(&slice.service),
@@ -155,32 +242,88 @@ impl Plan {
         }
     }
 
-    fn remake_node(&mut self, name: &Arc<str>) -> Touched {
+    fn pod_of(&self, attachment: &ObjectName) -> Option<ObjectName> {
+        let pod = &self.attachments.get(attachment)?.pod;
+        Some(ObjectName { namespace: Arc::clone(&attachment.namespace), name: Arc::clone(pod) })
+    }
+
+    /// What stands in the node's `NodeRange`, if it was said of this very Node.
+    fn confirmed(&self, node: &str) -> Option<&NodeRangeStatus> {
+        let uid = &self.nodes.get(node)?.uid;
+        let status = self.node_ranges.get(node)?.status.as_ref();
+        status.filter(|status| status.node_uid.as_deref() == Some(uid))
+    }
+
+    /// Takes what stands there now.
+    fn hold(&mut self, name: &Arc<str>, changed: bool) -> Touched {
+        self.ranges_revision += 1;
+        let before: Vec<IpNet> = self.held.of(name).collect();
+        let texts = self.confirmed(name).map(|it| it.ranges.as_slice()).unwrap_or_default();
+        let now: Vec<IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        if now == before && !changed {
+            return Touched::new();
+        }
+        // Others of which an address would be this one's, too, lose it, or have it again.
+        let mut nodes = BTreeSet::from([Arc::clone(name)]);
+        for range in before.iter().chain(&now) {
+            nodes.extend(self.held.overlapping(range, name).map(|(other, _)| other));
+        }
+        self.held.set(name, now);
+        nodes.iter().flat_map(|node| self.remake_all_of(node)).collect()
+    }
+
+    /// The node's rows, and all that depends on what it is.
+    fn remake_all_of(&mut self, name: &Arc<str>) -> Touched {
         let switch = switch_key(name);
-        let before = self.rows.get(&switch).cloned();
-        let managed = self.nic_nodes.values().any(|nic| nic.node == *name && nic.management);
-        let rows = match self.nodes.get(name) {
-            Some(node) => node::rows(&self.settings, name, node, managed),
-            None => Rows::new(),
+        let had_switch = self.rows.contains_key(&switch);
+        let ranges: Vec<IpNet> = self.held.sole(name).collect();
+        let rows = if self.nodes.contains_key(name) {
+            node::rows(&self.settings, name, &ranges, self.nic(name).as_ref())
+        } else {
+            Rows::new()
         };
         let mut touched = self.replace(Source::Node(Arc::clone(name)), rows);
-        if before.as_ref() != self.rows.get(&switch) {
-            for pod in self.pods_of.get(name).cloned().unwrap_or_default() {
-                touched.append(&mut self.remake_pod(&pod));
-            }
-            for service in self.local.clone() {
-                touched.append(&mut self.remake_service(&service));
-            }
+        let mut services = BTreeSet::new();
+        for pod in self.pods_of.get(name).cloned().unwrap_or_default() {
+            touched.append(&mut self.remake_pod(&pod));
+            services.extend(self.services_with(&pod));
+        }
+        if had_switch != self.rows.contains_key(&switch) {
+            services.extend(self.local.iter().cloned());
+        }
+        for service in services {
+            touched.append(&mut self.remake_service(&service));
+        }
+        touched
+    }
+
+    /// The Services for which the pod may answer.
+    fn services_with(&self, pod: &ObjectName) -> BTreeSet<ObjectName> {
+        let slices = self.slices_with.get(pod).into_iter().flatten();
+        let of = |name: &ObjectName| {
+            let service = Arc::clone(&self.slices.get(name)?.service);
+            Some(ObjectName { namespace: Arc::clone(&name.namespace), name: service })
+        };
+        slices.filter_map(of).collect()
+    }
+
+    fn remake_pod_and_services(&mut self, name: &ObjectName) -> Touched {
+        let mut touched = self.remake_pod(name);
+        for service in self.services_with(name) {
+            touched.append(&mut self.remake_service(&service));
         }
         touched
     }
 
     fn remake_pod(&mut self, name: &ObjectName) -> Touched {
-        let rows = self.pods.get(name).and_then(|pod| {
-            let subnets = node::assigned(&self.settings, self.nodes.get(&pod.node)?);
-            let attachments = self.attachments_of.get(name).into_iter().flatten();
-            let attached = attachments.filter_map(|it| self.attachments.get(it));
-            (!subnets.is_empty()).then(|| pod::rows(name, pod, subnets, attached))
+        let wired = |pod: &&Pod| pod.vf && !pod.host_network && self.counts(pod);
+        let rows = self.pods.get(name).filter(wired).and_then(|pod| {
+            let ranges: Vec<IpNet> = self.held.sole(&pod.node).collect();
+            let subnets = node::assigned(&self.settings, &ranges);
+            let port = pod::port_name(name);
+            let had = self.had(name, pod, &port);
+            let chassis = self.nic(&pod.node).and_then(|nic| nic.chassis);
+            (!subnets.is_empty()).then(|| pod::rows(name, pod, port, subnets, had, chassis))
         });
         let rows = rows.unwrap_or_default();
         self.replace(Source::Pod(name.clone()), rows)
@@ -192,7 +335,7 @@ impl Plan {
                 let names = self.slices_of.get(name).into_iter().flatten();
                 let slices: Vec<&Slice> = names.filter_map(|slice| self.slices.get(slice)).collect();
                 let switches = self.nodes.keys().filter(|node| self.rows.contains_key(&switch_key(node)));
-                service::rows(name, service, &slices, switches)
+                service::rows(name, service, &slices, switches, &|endpoint| self.answers(endpoint))
             }
             None => Rows::new(),
         };
@@ -232,10 +375,10 @@ fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) -
 }
 
 /// Puts it, and keeps up which of them belong to whom. Returns to whom it belonged and belongs.
-fn relate<V, P: Ord + Clone>(
-    all: &mut BTreeMap<ObjectName, V>,
-    of: &mut BTreeMap<P, BTreeSet<ObjectName>>,
-    name: &ObjectName,
+fn relate<N: Ord + Clone, V, P: Ord + Clone>(
+    all: &mut BTreeMap<N, V>,
+    of: &mut BTreeMap<P, BTreeSet<N>>,
+    name: &N,
     value: Option<V>,
     whose: impl Fn(&V) -> P,
 ) -> BTreeSet<P> {

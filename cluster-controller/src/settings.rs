@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::ranges::Allocation;
+
 /// Which address of a node's IPv4 subnet is the router's. Of an IPv6 subnet it is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouterAddress {
@@ -87,6 +89,8 @@ pub struct Settings {
     pub mtu: Mtu,
     /// Where a server's management port leads to: all pods', all services'.
     pub routes: Vec<IpNet>,
+    /// Which ranges nodes may have.
+    pub allocation: Allocation,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
 
+use drawbridge_api::NodeRange;
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Config};
@@ -26,6 +27,7 @@ use crate::metrics::{KindLabel, Metrics};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Node,
+    NodeRange,
     NicNode,
     Pod,
     Service,
@@ -34,12 +36,20 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Node, Self::NicNode, Self::Pod, Self::Service, Self::EndpointSlice, Self::PodAttachment];
+    pub const ALL: [Self; 7] = [
+        Self::Node,
+        Self::NodeRange,
+        Self::NicNode,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::PodAttachment,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Node => "nodes",
+            Self::NodeRange => "noderanges",
             Self::NicNode => "nicnodes",
             Self::Pod => "pods",
             Self::Service => "services",
@@ -50,7 +60,7 @@ impl Kind {
 }
 
 /// What a watch says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     Change(Change),
     /// All objects of the kind have been named.
@@ -72,6 +82,7 @@ pub fn start(
         |kind| Watch { kind, resources: resources.clone(), out: out.clone(), metrics: metrics.clone() };
     let all = Config::default();
     tasks.spawn(watch(Kind::Node).run::<NodeObject>(Api::all(client.clone()), all.clone()));
+    tasks.spawn(watch(Kind::NodeRange).run::<NodeRange>(Api::all(client.clone()), all.clone()));
     tasks.spawn(watch(Kind::NicNode).run::<NicNodeObject>(Api::all(client.clone()), all.clone()));
     tasks.spawn(watch(Kind::Pod).run::<PodObject>(Api::all(client.clone()), all.clone().fields(RUNNING)));
     tasks.spawn(watch(Kind::Service).run::<ServiceObject>(Api::all(client.clone()), all.clone()));

@@ -8,12 +8,13 @@ mod northbound_common;
 
 use std::time::Duration;
 
+use cluster_controller::cluster::Change;
 use cluster_controller::controller::Controller;
 use cluster_controller::lease::Leading;
 use cluster_controller::metrics::Metrics;
 use cluster_controller::watch::{Input, Kind};
 use common::{Server, options, soon};
-use northbound_common::{Cluster, Dice, Size, assert_same, dump, fresh, settings, wipe};
+use northbound_common::{Cluster, Dice, Size, assert_same, dump, fresh, settings, wipe, with_range};
 use ovsdb_session::Session;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -55,8 +56,10 @@ impl Running {
         Self { task, inputs, leading, metrics }
     }
 
-    async fn send(&self, change: cluster_controller::cluster::Change) {
-        self.inputs.send(Input::Change(change)).await.unwrap();
+    async fn send(&self, change: Change) {
+        for change in with_range(&change) {
+            self.inputs.send(Input::Change(change)).await.unwrap();
+        }
     }
 }
 
@@ -176,5 +179,43 @@ async fn nothing_is_written_before_all_has_been_listed() {
     inputs.send(Input::Listed(Kind::Pod)).await.unwrap();
     soon("readiness", health.wait_for(|health| health.unready.is_none())).await.unwrap();
     assert_same(&dump(&observer, true).await, &wanted, "afterwards");
+    task.abort();
+}
+
+/// As after an update, or with an API that takes no writes: what stands in the northbound is not taken away because
+/// nothing has been confirmed yet.
+#[tokio::test]
+async fn nothing_is_taken_away_before_ranges_have_been_decided() {
+    let server = Server::start("ovn-nb", &[]);
+    let observer = server.session().await;
+    let mut cluster = Cluster::default();
+    cluster.fill(Size { nodes: 3, pods: 9, services: 3 });
+    let wanted = fresh(&server, &cluster).await;
+    let (inputs, receiver) = mpsc::channel(256);
+    let (_leading, leads) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
+    let session = Session::start(options(server.unix()));
+    let (controller, mut health) =
+        Controller::new(settings(), session, receiver, leads, "b".to_owned(), Metrics::default());
+    let mut publish = controller.wanted();
+    let task = tokio::spawn(controller.run(CancellationToken::new()));
+    let (ranges, others): (Vec<Change>, Vec<Change>) =
+        cluster.all().partition(|change| matches!(change, Change::NodeRange(..)));
+    for change in others {
+        inputs.send(Input::Change(change)).await.unwrap();
+    }
+    for kind in Kind::ALL {
+        inputs.send(Input::Listed(kind)).await.unwrap();
+    }
+    let undecided = |health: &cluster_controller::health::Health| {
+        health.unready.as_ref().is_some_and(|why| why.contains("NodeRange"))
+    };
+    soon("readiness", health.wait_for(undecided)).await.unwrap();
+    soon("decisions", publish.wait_for(|wanted| wanted.ranges.len() == ranges.len())).await.unwrap();
+    assert_same(&dump(&observer, true).await, &wanted, "before ranges have been decided");
+    for change in ranges {
+        inputs.send(Input::Change(change)).await.unwrap();
+    }
+    soon("readiness", health.wait_for(|health| health.unready.is_none())).await.unwrap();
+    becomes(&observer, &wanted, "afterwards").await;
     task.abort();
 }

@@ -13,8 +13,9 @@ use cluster_controller::core::{Applied, fenced};
 use cluster_controller::northbound::batch::Blocked;
 use cluster_controller::northbound::{GROUP_NAME, KEY, OWNER, OWNER_VALUE, Table};
 use common::Server;
+use k8s_openapi::jiff::Timestamp;
 use northbound_common::{
-    Cluster, Dice, Hand, Size, assert_same, dump, fresh, nic, node, service, slice, wipe,
+    Cluster, Dice, Hand, Size, assert_same, dump, fresh, nic, node, pod_on, service, slice, wipe,
 };
 use ovsdb_session::rows::northbound::DATABASE;
 use ovsdb_session::{Condition, Datum, Mutation, NamedUuid, Op, Session};
@@ -117,7 +118,7 @@ async fn whatever_happens_the_rows_are_those_of_a_fresh_start() {
         for _ in 0..40 {
             for _ in 0..=dice.below(6) {
                 let change = cluster.step(SMALL, &mut dice);
-                hand.core.change(change);
+                hand.change(&change);
             }
             match dice.below(8) {
                 0 => damage(&session, &mut dice).await,
@@ -150,6 +151,7 @@ async fn a_change_costs_what_it_changes() {
     let Change::Slice(name, Some(mut one)) = slice(3, 1, &mut Dice(8)) else { panic!() };
     one.endpoints.push(cluster_controller::cluster::Endpoint {
         address: "10.244.9.9".parse().unwrap(),
+        pod: None,
         node: None,
         ready: true,
         serving: true,
@@ -161,7 +163,7 @@ async fn a_change_costs_what_it_changes() {
     println!("operations for one endpoint: {operations:?}");
     assert!(operations.len() == 1 && operations[0] <= 2, "{operations:?}");
     // A pod comes: its port, and the switch's set of ports.
-    let pod = cluster_controller::cluster::Pod { uid: "new".into(), node: "node1.example".into() };
+    let pod = pod_on("new", 1);
     hand.core.change(Change::Pod(ObjectName::new("shop", "new"), Some(pod)));
     assert_eq!(hand.settle().await, [2]);
     // And goes: the set alone.
@@ -181,7 +183,7 @@ async fn a_change_costs_what_it_changes() {
 async fn others_keep_what_they_have_put_into_our_rows() {
     let server = Server::start("ovn-nb", &[]);
     let mut hand = started(&server, &Cluster::default()).await;
-    hand.core.change(node(1));
+    hand.change(&node(1));
     hand.core.change(service(1, &mut Dice(3)));
     hand.settle().await;
     let ours = || Condition::includes("external_ids", Datum::map([(KEY, "node/node1.example")]));
@@ -219,7 +221,7 @@ async fn others_keep_what_they_have_put_into_our_rows() {
     let group = rows.iter().find(|row| row.starts_with("Load_Balancer_Group ")).unwrap();
     assert!(group.contains("foreign their own") && group.contains("service/shop/svc1"), "{group}");
     // Their port hangs from our switch, which is not wanted any more: it stays until they have taken it away.
-    hand.core.change(Change::Node("node1.example".into(), None));
+    hand.change(&Change::Node("node1.example".into(), None));
     hand.settle().await;
     let blocked: Vec<&Blocked> = hand.core.blocked().map(|(_, why)| why).collect();
     assert_eq!(blocked, [&Blocked::ForeignChildren]);
@@ -246,9 +248,9 @@ async fn a_name_that_is_taken_holds_up_one_row_until_it_is_free() {
         ],
     )
     .await;
-    hand.core.change(node(1));
+    hand.change(&node(1));
     for name in ["web", "other"] {
-        let pod = cluster_controller::cluster::Pod { uid: name.into(), node: "node1.example".into() };
+        let pod = pod_on(name, 1);
         hand.core.change(Change::Pod(ObjectName::new("shop", name), Some(pod)));
     }
     hand.settle().await;
@@ -274,7 +276,7 @@ async fn a_row_that_the_server_refuses_holds_up_no_other() {
         hand.core.change(change);
     }
     hand.claim().await;
-    let batch = hand.core.next_batch().unwrap();
+    let batch = hand.core.next_batch(Timestamp::now()).unwrap();
     let session = server.session().await;
     transact(
         &session,
@@ -303,8 +305,8 @@ async fn a_row_that_the_server_refuses_holds_up_no_other() {
 async fn who_has_been_succeeded_writes_no_more() {
     let server = Server::start("ovn-nb", &[]);
     let mut old = started(&server, &Cluster::default()).await;
-    old.core.change(node(1));
-    let batch = old.core.next_batch().unwrap();
+    old.change(&node(1));
+    let batch = old.core.next_batch(Timestamp::now()).unwrap();
     let mut new = Hand::new(server.session().await, "new").await;
     new.settle().await;
     new.claim().await;
@@ -323,8 +325,8 @@ async fn what_ovn_gives_a_port_is_kept() {
     const GIVEN: &str = "0a:00:00:00:00:07 10.244.1.7 fd00:10:244:1::7";
     let server = Server::start("ovn-nb", &[]);
     let mut hand = started(&server, &Cluster::default()).await;
-    hand.core.change(node(1));
-    let pod = cluster_controller::cluster::Pod { uid: "u".into(), node: "node1.example".into() };
+    hand.change(&node(1));
+    let pod = pod_on("u", 1);
     hand.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
     hand.settle().await;
     let port = || Condition::equal("name", "shop_web");
@@ -347,13 +349,13 @@ async fn what_ovn_gives_a_port_is_kept() {
     hand.settle().await;
     assert_eq!(addresses(&hand.session).await, GIVEN);
     let mut again = Hand::new(server.session().await, "again").await;
-    again.core.change(node(1));
-    let pod = cluster_controller::cluster::Pod { uid: "u".into(), node: "node1.example".into() };
+    again.change(&node(1));
+    let pod = pod_on("u", 1);
     again.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
     assert_eq!(again.settle().await, [] as [usize; 0]);
     assert_eq!(addresses(&hand.session).await, GIVEN);
     // A pod of that name made anew asks anew.
-    let pod = cluster_controller::cluster::Pod { uid: "v".into(), node: "node1.example".into() };
+    let pod = pod_on("v", 1);
     again.core.change(Change::Pod(ObjectName::new("shop", "web"), Some(pod)));
     again.settle().await;
     assert_eq!(addresses(&hand.session).await, "dynamic");
@@ -368,4 +370,72 @@ async fn the_schema_has_all_that_we_read() {
     assert_eq!(*hand.monitor.snapshot().missing, [] as [String; 0]);
     let tables: BTreeSet<&str> = Table::ALL.into_iter().map(Table::name).collect();
     assert_eq!(tables.len(), Table::ALL.len());
+}
+
+/// After a loss: what a running pod's NIC says of it counts if it said so before, and if nobody else has it.
+#[tokio::test]
+async fn what_a_nic_says_counts_after_a_loss_and_not_before_a_first_port() {
+    let server = Server::start("ovn-nb", &[]);
+    let mut hand = started(&server, &Cluster::default()).await;
+    hand.change(&node(1));
+    hand.settle().await;
+    let started = Timestamp::now();
+    let says = |name: &str, ip: &str, at: Timestamp| {
+        let attached = cluster_controller::cluster::Attached {
+            pod: name.into(),
+            uid: name.into(),
+            node: "node1.example".into(),
+            logical_port: format!("shop_{name}").into(),
+            mac: format!("0a:00:00:00:00:{}", &ip[ip.len() - 2..]).into(),
+            ips: vec![
+                ip.parse().unwrap(),
+                format!("fd00:10:244:1::{}", &ip[ip.len() - 2..]).parse().unwrap(),
+            ],
+            created: Some(at),
+        };
+        Change::Attachment(ObjectName::new("shop", &format!("{name}-eth0")), Some(attached))
+    };
+    let put = |name: &str| Change::Pod(ObjectName::new("shop", name), Some(pod_on(name, 1)));
+    let addresses = async |session: &Session, name: &str| -> String {
+        let port = Condition::equal("name", format!("shop_{name}"));
+        let ops = vec![Op::select("Logical_Switch_Port").when(port).into()];
+        let results = session.transact(DATABASE, ops).await.unwrap();
+        results[0].rows()[0].field("addresses").unwrap()
+    };
+    // Said before the pod has a port: it is OVN that gives addresses.
+    let later = started + k8s_openapi::jiff::SignedDuration::from_secs(1);
+    hand.core.change(says("early", "10.244.1.20", later));
+    hand.core.change(put("early"));
+    hand.settle().await;
+    assert_eq!(addresses(&hand.session, "early").await, "dynamic");
+    // The northbound is lost: what was said before that counts, but for what another port has by then.
+    let before = started - k8s_openapi::jiff::SignedDuration::from_secs(60);
+    hand.core.change(says("kept", "10.244.1.21", before));
+    hand.core.change(says("late", "10.244.1.23", started + k8s_openapi::jiff::SignedDuration::from_hours(1)));
+    wipe(&hand.session).await;
+    transact(&hand.session, [Op::comment("a round trip")]).await;
+    hand.settle().await;
+    hand.core.change(put("kept"));
+    hand.core.change(put("late"));
+    hand.settle().await;
+    assert!(addresses(&hand.session, "kept").await.contains("10.244.1.21"));
+    assert_eq!(addresses(&hand.session, "late").await, "dynamic");
+    let taken = Datum::from("0a:00:00:00:00:99 10.244.1.24");
+    transact(
+        &hand.session,
+        [
+            Op::insert("Logical_Switch_Port")
+                .named(&NamedUuid::new("p"))
+                .set("name", "theirs")
+                .set("addresses", taken)
+                .into(),
+            Op::insert("Logical_Switch").set("name", "theirs").set("ports", NamedUuid::new("p")).into(),
+        ],
+    )
+    .await;
+    hand.core.change(says("second", "10.244.1.24", before));
+    hand.settle().await;
+    hand.core.change(put("second"));
+    hand.settle().await;
+    assert_eq!(addresses(&hand.session, "second").await, "dynamic");
 }

@@ -40,7 +40,7 @@ use crate::ovs::link::OvsLink;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
 use crate::reconcile::{LEDGER, Parts, Reconciler};
-use crate::server::Server;
+use crate::server::{Server, Shims};
 use crate::service_manager::{Heartbeat, ServiceManager};
 use crate::southbound::link::SouthboundLink;
 use following::Following;
@@ -60,6 +60,7 @@ pub struct App {
     reconciler: Reconciler,
     handle: Handle,
     server: Server<Telling<Handle>>,
+    shims: watch::Sender<Shims>,
     endpoint: Option<Endpoint>,
     metrics: Metrics,
     heartbeat: Heartbeat,
@@ -124,6 +125,8 @@ impl App {
         let (telling, refused) = Telling::new(handle.clone());
         let server =
             Server::bind(&first.server, &first.node, telling, metrics.clone()).context("gRPC server")?;
+        let (shims, admitted) = watch::channel(Shims { keys: first.shim_keys.clone(), revoked: false });
+        let server = server.admitting(admitted);
         let (report, reports) = watch::channel(Report::default());
         let (found, own) = watch::channel(Own::default());
         if let (Some(accesses), Some(cluster)) = (sources.accesses, &first.cluster) {
@@ -168,6 +171,7 @@ impl App {
             reconciler,
             handle,
             server,
+            shims,
             endpoint,
             metrics,
             heartbeat,
@@ -193,6 +197,7 @@ impl App {
             reconciler,
             handle,
             server,
+            shims,
             endpoint,
             metrics,
             heartbeat,
@@ -213,6 +218,7 @@ impl App {
             logging,
             metrics: metrics.clone(),
             manager: manager.clone(),
+            shims,
         };
         tasks.spawn(following.run(cancel.clone()));
         if let Some(endpoint) = endpoint {

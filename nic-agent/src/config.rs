@@ -16,6 +16,7 @@ mod template;
 mod tests;
 pub(crate) mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,6 +28,8 @@ use ipnet::IpNet;
 use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
 
+use crate::server::KeyPin;
+
 pub use ovsdb_session::Remote;
 pub use section::Problem;
 pub use source::Source;
@@ -36,6 +39,8 @@ pub use template::{Fields, Template};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub node: Node,
+    /// Keys that the host-shim's certificate may have; none: any. The NicNode says so, the file does not.
+    pub shim_keys: BTreeSet<KeyPin>,
     pub server: Server,
     pub ovs: Ovs,
     pub ovn: Ovn,

@@ -21,6 +21,7 @@ mod deadline;
 mod form;
 mod identity;
 mod service;
+mod shims;
 mod throttle;
 mod tls;
 
@@ -32,7 +33,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use proto::v1::nic_agent_server::NicAgentServer;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ use crate::metrics::Metrics;
 use accept::Acceptor;
 use identity::HostIdentity;
 use service::Service;
+pub use shims::{KeyPin, Shims};
 pub use tls::TlsError;
 use tls::{Reloader, TlsFiles};
 
@@ -121,6 +123,7 @@ pub struct Server<A> {
     reloader: Reloader,
     attachments: Arc<A>,
     metrics: Metrics,
+    shims: watch::Receiver<Shims>,
 }
 
 impl<A: Attachments> Server<A> {
@@ -170,7 +173,14 @@ impl<A: Attachments> Server<A> {
             reloader,
             attachments,
             metrics,
+            shims: watch::channel(Shims::default()).1,
         })
+    }
+
+    /// Who may speak for the server, from now on; without this, whoever's certificate is good.
+    #[must_use]
+    pub fn admitting(self, shims: watch::Receiver<Shims>) -> Self {
+        Self { shims, ..self }
     }
 
     /// In the order of `server.listen`.
@@ -180,7 +190,8 @@ impl<A: Attachments> Server<A> {
 
     /// Serves until `cancel`; then takes no new requests and gives those under way [`Limits::drain`].
     pub async fn run(self, cancel: CancellationToken) -> Result<(), ServerError> {
-        let Self { config, limits, identity, listeners, local_addrs, reloader, attachments, metrics } = self;
+        let Self { config, limits, identity, listeners, local_addrs, reloader, attachments, metrics, shims } =
+            self;
         // Ends every connection, whatever it is doing.
         let kill = CancellationToken::new();
         let _kill_on_return = kill.clone().drop_guard();
@@ -206,7 +217,7 @@ impl<A: Attachments> Server<A> {
         drop(connections);
         tasks.spawn(reloader.run(limits.reload));
 
-        let service = Service::new(attachments, identity, config.attach_timeout, metrics.clone());
+        let service = Service::new(attachments, identity, shims, config.attach_timeout, metrics.clone());
         let router = tonic::transport::Server::builder()
             .layer(MapResponseLayer::new(move |response| answer::with_reason(response, &metrics)))
             .timeout(longest_request)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use cluster_controller::app::{App, Config};
 use cluster_controller::cluster::object::VfResources;
 use cluster_controller::lease::Timing;
+use cluster_controller::ranges::Allocation;
 use cluster_controller::settings::{RouterAddress, Settings};
 use common::{Server, options};
 use kube::Client;
@@ -68,6 +69,10 @@ impl Bench {
                 router_address: RouterAddress::First,
                 mtu: "1400".parse().unwrap(),
                 routes: Vec::new(),
+                allocation: Allocation::new(
+                    ["10.244.0.0/16", "fd00:10:244::/48"].map(|it| it.parse().unwrap()).to_vec(),
+                    vec!["10.96.0.0/16".parse().unwrap()],
+                ),
             },
             resources: VfResources(vec!["drawbridge.dev/vf".to_owned()]),
             northbound: options(self.northbound.unix()),
@@ -169,6 +174,58 @@ fn the_northbound_follows_the_api() {
     bench.apply(&pod("web-0", "server1", true));
     bench.apply(&pod("web-1", "server2", true));
     bench.apply(&pod("plain", "server2", false));
+    // A server that takes a longer prefix of another's for its own, or the same: it is told, and gets nothing.
+    for (name, cidr) in [("longer", "10.244.2.0/29"), ("same", "10.244.2.0/24")] {
+        bench.becomes("server2 has its range", "Logical_Switch", "name", &["server1", "server2"]);
+        bench.apply(&json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+            "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
+        }));
+        bench.apply(&pod(&format!("of-{name}"), name, true));
+        until("it is refused by name", PATIENCE, || {
+            let path = "jsonpath={.status.conditions[?(@.type=='Confirmed')].status} {.status.conditions[0].message}";
+            let said = bench.plane.kubectl(&["get", "noderange", name, "-o", path]).stdout;
+            if said.starts_with("False") && said.contains(cidr) { Ok(()) } else { Err(said) }
+        });
+    }
+    let ranges =
+        bench.plane.kubectl(&["get", "noderange", "server2", "-o", "jsonpath={.status.ranges}"]).ok();
+    assert_eq!(ranges, r#"["10.244.2.0/24","fd00:10:244:2::/64"]"#);
+    assert_eq!(bench.column("Logical_Switch", "name"), ["server1", "server2"]);
+    // An operator decides for it.
+    let moved = r#"{"spec": {"ranges": ["10.244.7.0/28"]}}"#;
+    bench.plane.kubectl(&["patch", "noderange", "longer", "--type=merge", "-p", moved]).ok();
+    bench.becomes(
+        "it has what the operator says",
+        "Logical_Switch",
+        "name",
+        &["longer", "server1", "server2"],
+    );
+    for name in ["longer", "same"] {
+        let pod = format!("of-{name}");
+        bench.plane.kubectl(&["delete", "pod", &pod, "--force", "--grace-period=0"]).ok();
+        bench.plane.kubectl(&["delete", "node", name]).ok();
+    }
+    bench.becomes("it is gone with its Node", "Logical_Switch", "name", &["server1", "server2"]);
+    until("what admission is told holds the rest", PATIENCE, || {
+        let said = bench.plane.kubectl(&[
+            "-n",
+            "drawbridge-system",
+            "get",
+            "configmap",
+            "drawbridge-node-ranges",
+            "-o",
+            "jsonpath={.data}",
+        ]);
+        let wanted = json!({
+            "_cluster": "10.244.0.0/16,fd00:10:244::/48",
+            "server1": "10.244.1.0/24,fd00:10:244:1::/64;", "server2": "10.244.2.0/24,fd00:10:244:2::/64;",
+        });
+        match serde_json::from_str::<Value>(&said.stdout) {
+            Ok(now) if now == wanted => Ok(()),
+            _ => Err(format!("{said:?}")),
+        }
+    });
     let ports = ["default_web-0", "default_web-1", "stor-server1", "stor-server2"];
     bench.becomes("pods with VFs have ports", "Logical_Switch_Port", "name", &ports);
     bench.becomes("nodes have switches", "Logical_Switch", "name", &["server1", "server2"]);
@@ -204,7 +261,8 @@ fn the_northbound_follows_the_api() {
     bench.plane.kubectl(&[&patch[..5], &["-p", r#"{"status": {"phase": "Succeeded"}}"#]].concat()).ok();
     bench.becomes("the finished pod's port is gone", "Logical_Switch_Port", "name", &ports[2..]);
 
-    // What its NIC's agent has reported of a running pod: a northbound that is lost does not cost it its address.
+    // What its NIC's agent has reported of a running pod: a northbound that is lost does not cost it its address. While
+    // nothing is lost, it is OVN that gives addresses.
     bench.apply(&pod("web-2", "server1", true));
     let uid = bench.plane.kubectl(&["get", "pod", "web-2", "-o", "jsonpath={.metadata.uid}"]).stdout;
     bench.apply(&json!({
@@ -224,7 +282,8 @@ fn the_northbound_follows_the_api() {
             now => Err(format!("{now:?}")),
         });
     };
-    keeps_it("the port has it");
+    bench.becomes("it has a port", "Logical_Switch_Port", "name", &["default_web-2", ports[2], ports[3]]);
+    bench.becomes("which asks OVN", "Logical_Switch_Port", "addresses", &["dynamic", "router", "router"]);
 
     // The API is gone: what is written stands. It comes back: what was lost meanwhile is written again.
     bench.plane.stop(Program::ApiServer);

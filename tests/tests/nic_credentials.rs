@@ -35,7 +35,9 @@ impl Cluster {
             );
             plane.apply(&nic_node(node).to_string());
             plane.apply(&pod.to_string());
-            plane.apply(&attachment(node, node).to_string());
+            let nic =
+                plane.kubeconfig_for(&format!("system:drawbridge:nic:{node}"), &["system:drawbridge:nics"]);
+            plane.kubectl_with(&nic, &["create", "-f", "-"], &attachment(node, node).to_string()).ok();
         }
         plane.apply(
             &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "namespace": "default" } })
@@ -154,6 +156,38 @@ fn a_nic_reads_what_it_needs_and_writes_of_itself_only() {
     refused("a new NicNode", &cluster.creates(&nic_node("server3")), "cannot create resource \"nicnodes\"");
     refused("an end", &all(&["delete", "nicnode", "server1"]), "cannot delete resource \"nicnodes\"");
 
+    // Administrators do not write what NICs say, nor what is confirmed.
+    let admin = cluster.plane.kubeconfig();
+    let alone = "written by its node's NIC alone";
+    let as_admin = |arguments: &[&str], input: &str| cluster.plane.kubectl_with(&admin, arguments, input);
+    refused("a copy", &as_admin(&["create", "-f", "-"], &attachment("a", "server1").to_string()), alone);
+    refused("an end", &as_admin(&["delete", "podattachment", "server1-eth0"], ""), alone);
+    let status = r#"{"status": {"ips": ["10.244.2.7"]}}"#;
+    let patch = |resource: &str, name: &str, what: &str| {
+        as_admin(&["patch", resource, name, "--subresource=status", "--type=merge", "-p", what], "")
+    };
+    refused("a word of its", &patch("podattachment", "server1-eth0", status), alone);
+    let range = json!({
+        "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NodeRange", "metadata": { "name": "server1" },
+        "spec": { "ranges": ["10.244.1.0/24"] },
+    });
+    as_admin(&["create", "-f", "-"], &range.to_string()).ok();
+    let confirmed = r#"{"status": {"ranges": ["10.244.2.0/24"]}}"#;
+    refused(
+        "a confirmation",
+        &patch("noderange", "server1", confirmed),
+        "written by cluster-controller alone",
+    );
+    all(&["get", "noderanges"]).ok();
+    let spec = all(&["patch", "noderange", "server1", "--type=merge", "-p", r#"{"spec": {"ranges": []}}"#]);
+    refused("a range by a NIC", &spec, "cannot patch resource \"noderanges\"");
+    // What goes with its pod, the garbage collector takes away.
+    let collector = cluster.plane.kubeconfig_for(
+        "system:serviceaccount:kube-system:generic-garbage-collector",
+        &["system:masters", "system:serviceaccounts"],
+    );
+    cluster.plane.kubectl_as(&collector, &["delete", "podattachment", "server2-eth0"]).ok();
+
     // Events as somebody else.
     refused("NIC 2's Event", &cluster.creates(&event("theirs", "server2")), "of its own node");
     let mut kubelet = event("kubelet", "server1");
@@ -226,8 +260,12 @@ fn the_crds_hold() {
             "{at} should be refused with {says:?}: {tried:?}"
         );
     }
-    plane.apply(&attachment("a", "server1").to_string());
-    let moved = apply(&attachment("a", "server2"));
+    let nic = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+    plane.kubectl_with(&nic, &["create", "-f", "-"], &attachment("a", "server1").to_string()).ok();
+    let moved = r#"{"spec": {"vf": {"pf": 0, "vf": 2}}}"#;
+    let collector = plane.kubeconfig_for("system:kube-controller-manager", &["system:masters"]);
+    let moved =
+        plane.kubectl_as(&collector, &["patch", "podattachment", "a-eth0", "--type=merge", "-p", moved]);
     assert!(!moved.is_ok() && moved.stderr.contains("cannot be changed"), "{moved:?}");
     let of = |node: &str| {
         let selector = format!("--field-selector=spec.node={node}");

@@ -190,7 +190,7 @@ fn the_cluster_is_told_what_is_true() {
     assert_eq!(attachment["status"]["ips"], json!(["10.244.0.7"]));
     assert_eq!(attachment["status"]["representor"], "c1pf0vf3");
     let first = attachment["metadata"]["uid"].clone();
-    plane.kubectl(&["delete", "podattachment", "p-eth0"]).ok();
+    plane.kubectl_as(&kubeconfig, &["delete", "podattachment", "p-eth0"]).ok();
     let again = with_condition(&plane, &["podattachment", "p-eth0"], "Bound", "True");
     assert_ne!(again["metadata"]["uid"], first);
 
@@ -227,4 +227,24 @@ fn the_cluster_is_told_what_is_true() {
         Err(error) if error.contains("NotFound") => Ok(()),
         other => Err(format!("{other:?}")),
     });
+
+    // Another NIC squats on the name: what this one says has another, and says the same.
+    let nic2 = plane.kubeconfig_for("system:drawbridge:nic:server2", &["system:drawbridge:nics"]);
+    let squatter = json!({
+        "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
+        "metadata": { "name": "p-eth0", "namespace": "default" },
+        "spec": { "pod": { "name": "p", "uid": uid }, "interface": "eth0", "node": "server2", "vf": { "pf": 0, "vf": 0 } },
+    });
+    plane.kubectl_with(&nic2, &["create", "-f", "-"], &squatter.to_string()).ok();
+    publish.send_replace(Arc::new(published(Some(&uid))));
+    until("the NIC's own word is there", PATIENCE, || {
+        let list = get(&plane, &["podattachments", "--field-selector=spec.node=server1"])?;
+        let said = |it: &&Value| {
+            it["status"]["ips"] == json!(["10.244.0.7"]) && it["spec"]["pod"]["uid"] == uid.as_str()
+        };
+        let found = list["items"].as_array().unwrap().iter().filter(said).count();
+        if found == 1 { Ok(()) } else { Err(list.to_string()) }
+    });
+    let squatter = get(&plane, &["podattachment", "p-eth0"]).unwrap();
+    assert!(squatter["spec"]["node"] == "server2" && squatter["status"].is_null(), "{squatter}");
 }

@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use drawbridge_api::NodeRange;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 
-use super::{Attached, Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice};
+use super::{
+    Attached, Change, Endpoint, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol, Service, Slice,
+};
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,7 @@ struct NodeSpec {
 pub struct NicNodeObject {
     metadata: ObjectMeta,
     spec: NicNodeSpec,
+    status: NicNodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -101,6 +105,13 @@ struct NicNodeSpec {
     node: String,
     /// Which VF it is concerns the NIC alone.
     management_port: Option<serde::de::IgnoredAny>,
+    static_pods: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct NicNodeStatus {
+    chassis: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -114,12 +125,13 @@ pub struct AttachmentObject {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct AttachmentSpec {
-    pod: PodReference,
+    pod: AttachedPod,
+    node: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct PodReference {
+struct AttachedPod {
     name: String,
     uid: String,
 }
@@ -242,6 +254,16 @@ struct ObjectEndpoint {
     addresses: Vec<String>,
     conditions: Conditions,
     node_name: Option<String>,
+    target_ref: Option<TargetReference>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct TargetReference {
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+    uid: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -259,6 +281,8 @@ const AFFINITY: u32 = 10_800;
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// By which kubelet says that a pod is the mirror of a static one. Whoever makes pods can write it; a node must.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 fn object_name(meta: &ObjectMeta) -> Option<ObjectName> {
     Some(ObjectName::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
@@ -271,16 +295,8 @@ fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 impl Watched for NodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name?;
-        let mut pod_cidrs = Vec::new();
-        for text in &self.spec.pod_cidrs {
-            if let Ok(cidr) = text.parse() {
-                pod_cidrs.push(cidr);
-            } else {
-                tracing::warn!(node = name, cidr = text, "pod CIDR is none and is left out");
-            }
-        }
-        let node = (!pod_cidrs.is_empty()).then_some(Node { pod_cidrs });
-        Some(Change::Node(name.into(), node))
+        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: self.spec.pod_cidrs };
+        Some(Change::Node(name.into(), Some(node)))
     }
 
     fn absent(_: Option<&str>, name: &str) -> Option<Change> {
@@ -291,7 +307,12 @@ impl Watched for NodeObject {
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let management = self.spec.management_port.is_some();
-        let nic_node = NicNode { node: self.spec.node.into(), management };
+        let nic_node = NicNode {
+            node: self.spec.node.into(),
+            management,
+            static_pods: self.spec.static_pods == "Allowed",
+            chassis: self.status.chassis.filter(|name| !name.is_empty()).map(Into::into),
+        };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }
 
@@ -300,16 +321,33 @@ impl Watched for NicNodeObject {
     }
 }
 
+impl Watched for NodeRange {
+    fn present(self, _: &VfResources) -> Option<Change> {
+        let name = self.metadata.name.clone()?;
+        Some(Change::NodeRange(name.into(), Some(Box::new(self))))
+    }
+
+    fn absent(_: Option<&str>, name: &str) -> Option<Change> {
+        Some(Change::NodeRange(name.into(), None))
+    }
+}
+
 impl Watched for AttachmentObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
         let AttachmentStatus { logical_port, mac, ips } = self.status;
+        // One of which a part cannot be read says nothing at all.
+        let ips: Option<Vec<IpAddr>> = ips.iter().map(|ip| ip.parse().ok()).collect();
+        let created = self.metadata.creation_timestamp.map(|time| time.0);
         // One that is not bound yet has nothing to keep.
-        let attached = (!mac.is_empty() && !ips.is_empty()).then(|| Attached {
+        let attached = ips.filter(|ips| !mac.is_empty() && !ips.is_empty()).map(|ips| Attached {
             pod: self.spec.pod.name.into(),
             uid: self.spec.pod.uid.into(),
+            node: self.spec.node.into(),
             logical_port: logical_port.into(),
-            addresses: format!("{mac} {}", ips.join(" ")).into(),
+            mac: mac.into(),
+            ips,
+            created,
         });
         Some(Change::Attachment(name, attached))
     }
@@ -319,15 +357,24 @@ impl Watched for AttachmentObject {
     }
 }
 
+/// By the annotation, which a node must write that makes one (NodeRestriction), or by a Node as its owner, as kubelets
+/// have it.
+fn is_mirror(meta: &ObjectMeta) -> bool {
+    let annotated = meta.annotations.as_ref().is_some_and(|it| it.contains_key(MIRROR));
+    annotated || meta.owner_references.iter().flatten().any(|owner| owner.kind == "Node")
+}
+
 impl Watched for PodObject {
     fn present(self, resources: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
         let finished = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
         let mut containers = self.spec.containers.iter().chain(&self.spec.init_containers);
-        let has_vf = containers.any(|container| resources.has(&container.resources));
+        let vf = containers.any(|container| resources.has(&container.resources));
+        let mirror = is_mirror(&self.metadata);
+        let host_network = self.spec.host_network;
         let pod = match (self.metadata.uid, self.spec.node_name) {
-            (Some(uid), Some(node)) if has_vf && !finished && !self.spec.host_network && !node.is_empty() => {
-                Some(Pod { uid: uid.into(), node: node.into() })
+            (Some(uid), Some(node)) if !finished && !node.is_empty() => {
+                Some(Pod { uid: uid.into(), node: node.into(), vf, host_network, mirror })
             }
             _ => None,
         };
@@ -378,8 +425,9 @@ impl Watched for SliceObject {
             _ => return Some(Change::Slice(name, None)), // FQDN: nothing a proxy could send to
         };
         let endpoints = self.endpoints.unwrap_or_default().into_iter();
-        let endpoints =
-            endpoints.filter_map(endpoint).filter(|endpoint| endpoint.address.is_ipv4() == wants_v4);
+        let endpoints = endpoints
+            .filter_map(|it| endpoint(it, &name.namespace))
+            .filter(|endpoint| endpoint.address.is_ipv4() == wants_v4);
         let slice = Slice {
             service: service.into(),
             ports: ports(self.ports.unwrap_or_default()),
@@ -407,8 +455,17 @@ fn ports(ports: Vec<ObjectPort>) -> Vec<Port> {
 
 /// As kube-proxy reads it (pkg/proxy/endpointslicecache.go): the first address; what is not said is ready, serving and
 /// not terminating.
-fn endpoint(endpoint: ObjectEndpoint) -> Option<Endpoint> {
+fn endpoint(endpoint: ObjectEndpoint, namespace: &str) -> Option<Endpoint> {
+    let pod = endpoint.target_ref.filter(|target| target.kind == "Pod").map(|target| PodReference {
+        name: ObjectName::new(target.namespace.as_deref().unwrap_or(namespace), &target.name),
+        uid: target.uid.into(),
+    });
+    // A Service's pods are of its own namespace.
+    if pod.as_ref().is_some_and(|pod| *pod.name.namespace != *namespace) {
+        return None;
+    }
     Some(Endpoint {
+        pod,
         address: endpoint.addresses.first()?.parse().ok()?,
         node: endpoint.node_name.map(Into::into),
         ready: endpoint.conditions.ready.unwrap_or(true),

@@ -6,7 +6,9 @@
 //! it. OVN does not give it to another: the addresses of a port that has its own are taken, for OVN.
 //!
 //! A northbound that was lost knows none of that. What running pods have is in their PodAttachments, as their NICs'
-//! agents saw it; it counts where the northbound itself says nothing.
+//! agents saw it; it counts where the northbound itself says nothing. Only those count that are older than the loss, that
+//! is, than the switch that was written since ([`super::SINCE`]): a NIC does not choose what its next pods get. And
+//! nothing that another port of the northbound has.
 
 use std::net::IpAddr;
 

@@ -5,13 +5,16 @@
 //! on a row that is gone by then does nothing, which the answer's count tells ([`Batch::stale`]); the replica says the
 //! rest, and the next batch puts it right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use k8s_openapi::jiff::Timestamp;
 
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
 use super::addresses::{DYNAMIC, fits, given};
 use super::observed::{Observed, key_of};
-use super::{ADDRESSES, Key, Table, WantedRow};
+use super::{ADDRESSES, Had, Key, SINCE, Table, WantedRow};
 use crate::plan::Plan;
 
 /// Why a row cannot be as it shall be, for now.
@@ -68,11 +71,20 @@ struct Builder<'a> {
     removed: BTreeSet<Uuid>,
     joined: Members,
     left: Members,
+    now: Timestamp,
+    /// MACs and IPs of the northbound's ports: made when a port wants back what it had.
+    taken: OnceCell<HashMap<String, BTreeSet<Uuid>>>,
 }
 
 impl Batch {
     /// What these keys need. At most `limit` of them are taken: the removals first, then in the order of their tables.
-    pub fn build(plan: &Plan, observed: &Observed, dirty: &BTreeSet<Key>, limit: usize) -> Self {
+    pub fn build(
+        plan: &Plan,
+        observed: &Observed,
+        dirty: &BTreeSet<Key>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Self {
         let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) =
             dirty.iter().partition(|key| plan.get(key).is_some());
         // From the end: ports before the switches that they hang from.
@@ -85,6 +97,8 @@ impl Batch {
             removed: BTreeSet::new(),
             joined: Members::new(),
             left: Members::new(),
+            now,
+            taken: OnceCell::new(),
         };
         let mut batch = Self::default();
         for key in keys {
@@ -140,13 +154,17 @@ impl Builder<'_> {
         let mut rows = self.observed.of(key);
         let kept = rows.next();
         let spare: Vec<Uuid> = rows.collect();
-        let addressed;
-        let wanted = if wanted.assigned.is_empty() {
+        let row = kept.and_then(|uuid| self.observed.get(key.table, uuid));
+        let filled_in;
+        let wanted = if wanted.dated {
+            let since = row.and_then(since).unwrap_or(self.now);
+            filled_in = wanted.clone().key("external_ids", SINCE, since.to_string());
+            &filled_in
+        } else if wanted.assigned.is_empty() {
             wanted
         } else {
-            let row = kept.and_then(|uuid| self.observed.get(key.table, uuid));
-            addressed = with_addresses(wanted, row);
-            &addressed
+            filled_in = self.with_addresses(wanted, kept, row);
+            &filled_in
         };
         self.free_name(key, wanted, kept)?;
         // Everything that it refers to, before anything is written.
@@ -188,6 +206,33 @@ impl Builder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// With what OVN has given the port, or had given it, or asking for it.
+    fn with_addresses(&self, wanted: &WantedRow, kept: Option<Uuid>, row: Option<&Row>) -> WantedRow {
+        let had = || wanted.had.as_ref().filter(|had| self.comes_back(wanted, kept, had));
+        let given = row.and_then(|row| given(row, &wanted.assigned));
+        match given.or_else(|| had().map(|had| &*had.addresses)) {
+            Some(given) => wanted.clone().column("addresses", given).key("external_ids", ADDRESSES, given),
+            None => wanted.clone().column("addresses", DYNAMIC),
+        }
+    }
+
+    /// Does the port get back what it had?
+    fn comes_back(&self, wanted: &WantedRow, kept: Option<Uuid>, had: &Had) -> bool {
+        let switch = wanted.parent.as_ref().and_then(|(key, _)| {
+            let uuid = self.observed.of(key).next()?;
+            self.observed.get(key.table, uuid)
+        });
+        let lost = switch.and_then(since).unwrap_or(self.now);
+        let taken = self.taken.get_or_init(|| taken(self.observed));
+        let mut parts = had.addresses.split(' ');
+        fits(&had.addresses, &wanted.assigned)
+            && had.created.is_some_and(|created| created < lost)
+            && parts.all(|part| {
+                let mut others = taken.get(part).into_iter().flatten().filter(|uuid| Some(**uuid) != kept);
+                others.next().is_none()
+            })
     }
 
     fn find(&self, key: &Key) -> Result<Target, Blocked> {
@@ -304,13 +349,25 @@ impl Builder<'_> {
     }
 }
 
-/// With what OVN has given the port, or had given it, or asking for it.
-fn with_addresses(wanted: &WantedRow, row: Option<&Row>) -> WantedRow {
-    let had = wanted.had.as_deref().filter(|text| fits(text, &wanted.assigned));
-    match row.and_then(|row| given(row, &wanted.assigned)).or(had) {
-        Some(given) => wanted.clone().column("addresses", given).key("external_ids", ADDRESSES, given),
-        None => wanted.clone().column("addresses", DYNAMIC),
+/// Since when the switch is there.
+fn since(row: &Row) -> Option<Timestamp> {
+    let mark = row.get("external_ids")?.value_of(&Atom::from(SINCE))?;
+    mark.as_str()?.parse().ok()
+}
+
+/// Who has which MAC and which IP, ours and others'.
+fn taken(observed: &Observed) -> HashMap<String, BTreeSet<Uuid>> {
+    let mut taken: HashMap<String, BTreeSet<Uuid>> = HashMap::new();
+    for (uuid, row) in observed.snapshot().table(Table::LogicalSwitchPort.name()) {
+        let texts = ["addresses", "dynamic_addresses"].into_iter().filter_map(|column| row.get(column));
+        for text in texts.flat_map(Datum::atoms).filter_map(Atom::as_str) {
+            for part in text.split_whitespace() {
+                let ip = part.parse().map(|ip: std::net::IpAddr| ip.to_string());
+                taken.entry(ip.unwrap_or_else(|_| part.to_ascii_lowercase())).or_default().insert(uuid);
+            }
+        }
     }
+    taken
 }
 
 /// Our keys of a map, from what is there to what is wanted.

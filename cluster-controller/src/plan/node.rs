@@ -1,12 +1,12 @@
 //! A node's switch, its ports, and DHCP for the server's management port.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ovsdb_session::Datum;
 
+use super::trust::Nic;
 use super::{Rows, group_key, router_key};
-use crate::cluster::Node;
 use crate::northbound::{Key, Table, WantedRow};
 use crate::settings::{RouterAddress, Settings};
 
@@ -43,15 +43,33 @@ impl Subnets {
 }
 
 /// Of which OVN gives the node's ports their addresses.
-pub(super) fn assigned(settings: &Settings, node: &Node) -> Vec<IpNet> {
-    subnets(settings, node).nets()
+pub(super) fn assigned(settings: &Settings, ranges: &[IpNet]) -> Vec<IpNet> {
+    subnets(settings, ranges).nets()
+}
+
+/// Is it the router's, there?
+pub(super) fn is_routers(settings: &Settings, ranges: &[IpNet], ip: IpAddr) -> bool {
+    let subnets = subnets(settings, ranges);
+    subnets.v4.is_some_and(|(_, router)| ip == router) || subnets.v6.is_some_and(|(_, router)| ip == router)
+}
+
+/// As OVN writes it, if a pod can have it: one station's, and not the router's.
+pub(super) fn pods_mac(settings: &Settings, ranges: &[IpNet], text: &str) -> Option<String> {
+    let octets: Option<Vec<u8>> = text
+        .split(':')
+        .map(|octet| if octet.len() == 2 { u8::from_str_radix(octet, 16).ok() } else { None })
+        .collect();
+    let octets = octets.filter(|octets| octets.len() == 6 && octets.iter().any(|octet| *octet != 0))?;
+    let group = octets.first().is_none_or(|first| first & 1 == 1);
+    let mac = text.to_ascii_lowercase();
+    (!group && mac != router_mac(&subnets(settings, ranges))).then_some(mac)
 }
 
 /// The first prefix of each family. OVN's own management takes IPv4 prefixes with room for a router and a pod, and makes
 /// IPv6 addresses of 64 bits and the MAC.
-fn subnets(settings: &Settings, node: &Node) -> Subnets {
+fn subnets(settings: &Settings, ranges: &[IpNet]) -> Subnets {
     let mut subnets = Subnets::default();
-    for cidr in &node.pod_cidrs {
+    for cidr in ranges {
         match cidr {
             IpNet::V4(v4) if subnets.v4.is_none() && v4.prefix_len() <= 29 => {
                 let (first, last) = (u32::from(v4.network()) + 1, u32::from(v4.broadcast()) - 1);
@@ -87,12 +105,14 @@ fn router_mac(subnets: &Subnets) -> String {
     format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) -> Rows {
-    let subnets = subnets(settings, node);
+/// Of ranges that are confirmed, and no others.
+pub(super) fn rows(settings: &Settings, name: &str, ranges: &[IpNet], nic: Option<&Nic>) -> Rows {
+    let subnets = subnets(settings, ranges);
     let used = subnets.nets();
-    for cidr in node.pod_cidrs.iter().filter(|cidr| !used.iter().any(|used| cidr.contains(used))) {
-        tracing::warn!(node = name, %cidr, "OVN cannot give addresses of this pod CIDR");
+    for cidr in ranges.iter().filter(|cidr| !used.iter().any(|used| cidr.contains(used))) {
+        tracing::warn!(node = name, %cidr, "OVN cannot give addresses of this range");
     }
+    let management = nic.filter(|nic| nic.management);
     if subnets == Subnets::default() {
         return Rows::new();
     }
@@ -100,8 +120,10 @@ pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) 
     let router_port = format!("rtos-{name}");
     let mac = router_mac(&subnets);
 
-    let mut switch =
-        WantedRow::marked(&switch_key).column("name", name).member("load_balancer_group", group_key());
+    let mut switch = WantedRow::marked(&switch_key)
+        .column("name", name)
+        .member("load_balancer_group", group_key())
+        .dated();
     let mut networks = Vec::new();
     if let Some((subnet, router)) = subnets.v4 {
         switch = switch.key("other_config", "subnet", subnet.to_string());
@@ -118,7 +140,7 @@ pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) 
         .column("mac", mac.as_str())
         .column("networks", Datum::set(networks))
         .parent(router_key(), "ports");
-    if let (true, Some(_)) = (managed, subnets.v6) {
+    if let (Some(_), Some(_)) = (management, subnets.v6) {
         lrp = advertised(settings, lrp);
     }
 
@@ -131,8 +153,8 @@ pub(super) fn rows(settings: &Settings, name: &str, node: &Node, managed: bool) 
         .parent(switch_key.clone(), "ports");
 
     let mut rows = Rows::from([(lrp_key, lrp), (lsp_key, lsp)]);
-    if managed {
-        rows.extend(management(settings, name, &switch_key, &subnets, &mac));
+    if let Some(nic) = management {
+        rows.extend(managed(settings, name, nic, &switch_key, &subnets, &mac));
     }
     rows.insert(switch_key, switch);
     rows
@@ -152,7 +174,7 @@ fn advertised(settings: &Settings, lrp: WantedRow) -> WantedRow {
 }
 
 /// The server's own port, for which OVN answers DHCP: address, MTU, routes to pods and services, and no default route.
-fn management(settings: &Settings, node: &str, switch: &Key, subnets: &Subnets, mac: &str) -> Rows {
+fn managed(settings: &Settings, node: &str, nic: &Nic, switch: &Key, subnets: &Subnets, mac: &str) -> Rows {
     let mut rows = Rows::new();
     let key = Key::new(Table::LogicalSwitchPort, format!("management/{node}"));
     let mut port = WantedRow::marked(&key)
@@ -162,6 +184,9 @@ fn management(settings: &Settings, node: &str, switch: &Key, subnets: &Subnets, 
         .key("external_ids", MANAGEMENT_OF, node)
         .key("external_ids", DHCP, "true")
         .parent(switch.clone(), "ports");
+    if let Some(chassis) = &nic.chassis {
+        port = port.key("options", "requested-chassis", &**chassis);
+    }
     if let Some((subnet, router)) = subnets.v4 {
         let key = Key::new(Table::DhcpOptions, format!("management/{node}/ipv4"));
         let mut options = WantedRow::marked(&key).column("cidr", subnet.to_string());

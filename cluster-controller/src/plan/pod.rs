@@ -5,33 +5,42 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Rows, switch_key};
-use crate::cluster::{Attached, ObjectName, Pod};
-use crate::northbound::{Key, Table, WantedRow};
+use crate::cluster::{ObjectName, Pod};
+use crate::northbound::{Had, Key, Table, WantedRow};
 
 const POD: &str = "drawbridge.dev/pod";
 const POD_UID: &str = "drawbridge.dev/pod-uid";
 
-/// Named as nic-agent's profiles `ovn-kubernetes` and `plain` (by its default template) expect it. The key holds the
-/// pod's uid: a pod of the same name that was made anew gets a port of its own, not its predecessor's.
+/// As nic-agent's profiles `ovn-kubernetes` and `plain` (by its default template) expect it.
+pub(super) fn port_name(name: &ObjectName) -> String {
+    format!("{}_{}", name.namespace, name.name)
+}
+
+/// The key holds the pod's uid: a pod of the same name that was made anew gets a port of its own, not its predecessor's.
+/// Who had the predecessor's cannot take it: `ovn-controller` binds a port with `iface-id-ver` to an interface that bears
+/// the same one, and one with `requested-chassis` on that chassis alone.
 ///
-/// A pod that runs keeps its address when the northbound is lost: what was `attached` is believed of this very pod and
-/// port.
-pub(super) fn rows<'a>(
+/// A pod that runs keeps its address when the northbound is lost: see [`crate::northbound::addresses`].
+pub(super) fn rows(
     name: &ObjectName,
     pod: &Pod,
+    port: String,
     subnets: Vec<IpNet>,
-    mut attached: impl Iterator<Item = &'a Attached>,
+    had: Option<Had>,
+    chassis: Option<Arc<str>>,
 ) -> Rows {
     let key = Key::new(Table::LogicalSwitchPort, format!("pod/{name}/{}", pod.uid));
-    let port = format!("{}_{}", name.namespace, name.name);
-    let had = attached.find(|it| it.uid == pod.uid && *it.logical_port == *port);
-    let port = WantedRow::marked(&key)
+    let mut port = WantedRow::marked(&key)
         .column("name", port)
         .column("type", "")
         .assigned(subnets)
-        .had(had.map(|it| Arc::clone(&it.addresses)))
+        .had(had)
         .key("external_ids", POD, name.to_string())
         .key("external_ids", POD_UID, &*pod.uid)
+        .key("options", "iface-id-ver", &*pod.uid)
         .parent(switch_key(&pod.node), "ports");
+    if let Some(chassis) = chassis {
+        port = port.key("options", "requested-chassis", &*chassis);
+    }
     Rows::from([(key, port)])
 }

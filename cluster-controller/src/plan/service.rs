@@ -23,6 +23,7 @@ pub(super) fn rows<'a>(
     service: &Service,
     slices: &[&Slice],
     switches: impl Iterator<Item = &'a Arc<str>>,
+    answers: &dyn Fn(&Endpoint) -> bool,
 ) -> Rows {
     let mut protocols: Vec<Protocol> = service.ports.iter().map(|port| port.protocol).collect();
     protocols.sort_unstable();
@@ -32,7 +33,7 @@ pub(super) fn rows<'a>(
     let mut rows = Rows::new();
     for protocol in protocols {
         for node in &nodes {
-            let (key, row) = load_balancer(name, service, slices, protocol, *node);
+            let (key, row) = load_balancer(name, service, slices, protocol, *node, answers);
             rows.insert(key, row);
         }
     }
@@ -45,6 +46,7 @@ fn load_balancer(
     slices: &[&Slice],
     protocol: Protocol,
     node: Option<&str>,
+    answers: &dyn Fn(&Endpoint) -> bool,
 ) -> (Key, WantedRow) {
     let mut id = format!("{name}/{}", protocol.as_str());
     if let Some(node) = node {
@@ -54,7 +56,7 @@ fn load_balancer(
     let mut vips: BTreeMap<String, String> = BTreeMap::new();
     for port in service.ports.iter().filter(|port| port.protocol == protocol) {
         for ip in &service.cluster_ips {
-            let backends = backends(slices, port, ip.is_ipv4(), node);
+            let backends = backends(slices, port, ip.is_ipv4(), node, answers);
             let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
             vips.insert(SocketAddr::new(*ip, port.number).to_string(), backends.join(","));
         }
@@ -78,7 +80,13 @@ fn load_balancer(
 
 /// In order, each once. An address that two slices list is taken as the better of the two says: it is in both for a moment
 /// only, while it moves.
-fn backends(slices: &[&Slice], wanted: &Port, v4: bool, node: Option<&str>) -> Vec<SocketAddr> {
+fn backends(
+    slices: &[&Slice],
+    wanted: &Port,
+    v4: bool,
+    node: Option<&str>,
+    answers: &dyn Fn(&Endpoint) -> bool,
+) -> Vec<SocketAddr> {
     let mut ready = Vec::new();
     let mut terminating = Vec::new();
     for slice in slices {
@@ -88,7 +96,7 @@ fn backends(slices: &[&Slice], wanted: &Port, v4: bool, node: Option<&str>) -> V
             let here = |endpoint: &&Endpoint| node.is_none() || endpoint.node.as_deref() == node;
             for endpoint in slice.endpoints.iter().filter(here) {
                 let address = SocketAddr::new(endpoint.address, port.number);
-                if endpoint.address.is_ipv4() != v4 {
+                if endpoint.address.is_ipv4() != v4 || !answers(endpoint) {
                     continue;
                 }
                 if endpoint.ready {

@@ -1,10 +1,14 @@
+mod hostile;
+
 use std::net::IpAddr;
 
+use drawbridge_api::NodeRangeSpec;
 use ovsdb_session::{Atom, Datum};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Endpoint, Port, Protocol};
+use crate::cluster::{Endpoint, PodReference, Port, Protocol};
+use crate::ranges::Allocation;
 use crate::settings::RouterAddress;
 
 fn settings() -> Settings {
@@ -12,28 +16,88 @@ fn settings() -> Settings {
         router_address: RouterAddress::First,
         mtu: "1400".parse().unwrap(),
         routes: ["10.244.0.0/16", "fd00:10:244::/56", "10.96.0.0/12"].map(|r| r.parse().unwrap()).to_vec(),
+        allocation: Allocation::new(
+            ["10.244.0.0/16", "fd00:10::/32"].map(|r| r.parse().unwrap()).to_vec(),
+            vec!["10.96.0.0/12".parse().unwrap()],
+        ),
     }
+}
+
+/// And what comes of it: the API has what was decided, and says so.
+fn apply(plan: &mut Plan, change: Change) -> Touched {
+    let mut touched = plan.apply(change);
+    touched.append(&mut settle(plan));
+    touched
+}
+
+fn settle(plan: &mut Plan) -> Touched {
+    let decisions = plan.decisions("t").into_iter();
+    let changes: Vec<Change> = decisions
+        .map(|(name, (decision, there))| {
+            let object = match decision {
+                Decision::Delete => None,
+                Decision::Status(status) => {
+                    let object = there.cloned();
+                    let object = object.unwrap_or_else(|| NodeRange::new(&name, NodeRangeSpec::default()));
+                    Some(Box::new(NodeRange { status: Some(*status), ..object }))
+                }
+            };
+            Change::NodeRange(name, object)
+        })
+        .collect();
+    changes.into_iter().flat_map(|change| plan.apply(change)).collect()
 }
 
 fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
     let mut plan = Plan::new(settings());
     for change in changes {
-        plan.apply(change);
+        apply(&mut plan, change);
     }
     plan
 }
 
 fn node(name: &str, cidrs: &[&str]) -> Change {
-    let pod_cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
-    Change::Node(name.into(), Some(Node { pod_cidrs }))
+    let pod_cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
+    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs }))
+}
+
+/// An operator's word.
+fn operator(name: &str, ranges: &[&str], addresses: &[&str]) -> Change {
+    let texts = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
+    let spec = NodeRangeSpec { ranges: texts(ranges), addresses: texts(addresses) };
+    Change::NodeRange(name.into(), Some(Box::new(NodeRange::new(name, spec))))
+}
+
+fn nic_of(node: &str) -> NicNode {
+    NicNode { node: node.into(), management: false, static_pods: false, chassis: None }
 }
 
 fn nic(node: &str, management: bool) -> Change {
-    Change::NicNode(format!("nic-{node}").into(), Some(NicNode { node: node.into(), management }))
+    Change::NicNode(format!("nic-{node}").into(), Some(NicNode { management, ..nic_of(node) }))
+}
+
+fn pod_of(uid: &str, node: &str) -> Pod {
+    Pod { uid: uid.into(), node: node.into(), vf: true, host_network: false, mirror: false }
 }
 
 fn pod(name: &str, uid: &str, node: &str) -> Change {
-    Change::Pod(ObjectName::new("shop", name), Some(Pod { uid: uid.into(), node: node.into() }))
+    Change::Pod(ObjectName::new("shop", name), Some(pod_of(uid, node)))
+}
+
+fn attached(pod: &str, uid: &str, node: &str, ip: &str) -> Attached {
+    Attached {
+        pod: pod.into(),
+        uid: uid.into(),
+        node: node.into(),
+        logical_port: format!("shop_{pod}").into(),
+        mac: "0a:00:00:00:00:07".into(),
+        ips: vec![ip.parse().unwrap()],
+        created: Some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn attachment(name: &str, attached: Attached) -> Change {
+    Change::Attachment(ObjectName::new("shop", name), Some(attached))
 }
 
 fn port(name: &str, protocol: Protocol, number: u16) -> Port {
@@ -46,7 +110,7 @@ fn service(ips: &[&str], ports: Vec<Port>) -> Service {
 }
 
 fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
-    Endpoint { address: address.parse().unwrap(), node: None, ready, serving, terminating }
+    Endpoint { address: address.parse().unwrap(), pod: None, node: None, ready, serving, terminating }
 }
 
 fn slice(name: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Change {
@@ -88,7 +152,7 @@ fn the_routers_address_and_mac() {
     let mut last = settings();
     last.router_address = RouterAddress::Last;
     let mut plan = Plan::new(last);
-    plan.apply(node("n1", &["10.244.1.0/24"]));
+    apply(&mut plan, node("n1", &["10.244.1.0/24"]));
     let lrp = row(&plan, Table::LogicalRouterPort, "node/n1");
     assert_eq!(lrp.columns["networks"], Datum::from("10.244.1.254/24"));
     assert_eq!(lrp.columns["mac"], Datum::from("0a:58:0a:f4:01:fe"));
@@ -96,7 +160,8 @@ fn the_routers_address_and_mac() {
     let macs: BTreeSet<String> = ["fd00:10:244:1::/64", "fd00:10:244:2::/64", "fd00:10:245:1::/64"]
         .iter()
         .map(|cidr| {
-            plan.apply(node("n2", &[cidr]));
+            apply(&mut plan, Change::Node("n2".into(), None));
+            apply(&mut plan, node("n2", &[cidr]));
             row(&plan, Table::LogicalRouterPort, "node/n2").columns["mac"].as_str().unwrap().to_owned()
         })
         .collect();
@@ -105,12 +170,13 @@ fn the_routers_address_and_mac() {
 
 #[test]
 fn prefixes_of_which_ovn_can_give_nothing_are_left_out() {
-    let two = plan([node("n1", &["10.244.1.0/30", "fd00::/112"])]);
+    let two = plan([node("n1", &[]), operator("n1", &["10.244.1.0/30", "fd00:10::/112"], &[])]);
+    assert_eq!(two.held.sole("n1").count(), 2);
     assert!(two.get(&switch_key("n1")).is_none());
-    let one = plan([node("n1", &["10.244.1.0/30", "fd00:0:0:100::/56"])]);
+    let one = plan([node("n1", &[]), operator("n1", &["10.244.1.0/30", "fd00:10:0:100::/56"], &[])]);
     let switch = row(&one, Table::LogicalSwitch, "node/n1");
     assert_eq!(switch.maps["other_config"].get("subnet"), None);
-    assert_eq!(switch.maps["other_config"]["ipv6_prefix"], "fd00:0:0:100::");
+    assert_eq!(switch.maps["other_config"]["ipv6_prefix"], "fd00:10:0:100::");
 }
 
 #[test]
@@ -118,7 +184,7 @@ fn a_pod_s_port_waits_for_its_switch_and_goes_with_it() {
     let mut plan = plan([pod("web-0", "u1", "n1")]);
     let key = Key::new(Table::LogicalSwitchPort, "pod/shop/web-0/u1");
     assert!(plan.get(&key).is_none());
-    assert!(plan.apply(node("n1", &["10.244.1.0/24"])).contains(&key));
+    assert!(apply(&mut plan, node("n1", &["10.244.1.0/24"])).contains(&key));
     let port = plan.get(&key).unwrap();
     assert_eq!(port.columns["name"], Datum::from("shop_web-0"));
     assert_eq!(port.assigned, ["10.244.1.0/24".parse().unwrap()]);
@@ -163,9 +229,7 @@ fn the_servers_own_port_has_dhcp() {
 #[test]
 fn no_two_rows_have_one_name() {
     // A namespace and a pod that are called like our own ports.
-    let named = |ns: &str, name: &str| {
-        Change::Pod(ObjectName::new(ns, name), Some(Pod { uid: "u".into(), node: "n1".into() }))
-    };
+    let named = |ns: &str, name: &str| Change::Pod(ObjectName::new(ns, name), Some(pod_of("u", "n1")));
     let plan = plan([
         node("n1", &["10.244.1.0/24"]),
         nic("n1", true),
@@ -253,7 +317,7 @@ fn a_local_service_is_another_on_each_node() {
     let mut here = endpoint("10.244.1.5", true, true, false);
     here.node = Some("n1".into());
     let mut plan = plan([node("n1", &["10.244.1.0/24"]), web(local), slice("web-4", http(), vec![here])]);
-    plan.apply(node("n2", &["10.244.2.0/24"]));
+    apply(&mut plan, node("n2", &["10.244.2.0/24"]));
     assert_eq!(vips(&plan, "service/shop/web/tcp/n1")[0].1, "10.244.1.5:80");
     assert_eq!(vips(&plan, "service/shop/web/tcp/n2")[0].1, "");
     let row = row(&plan, Table::LoadBalancer, "service/shop/web/tcp/n2");
@@ -279,29 +343,59 @@ fn one_endpoint_touches_one_row() {
 
 /// Few names, so that objects meet.
 fn any_change() -> impl Strategy<Value = Change> {
-    let address = |n: u8| -> IpAddr { format!("10.244.0.{n}").parse().unwrap() };
+    let address = |n: u8| -> IpAddr { format!("10.244.{}.{}", n / 4, n % 4 + 1).parse().unwrap() };
     prop_oneof![
-        (0..3_u8, prop::option::of(0..3_u8)).prop_map(|(n, cidr)| Change::Node(
+        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8))).prop_map(|(n, node)| Change::Node(
             format!("n{n}").into(),
-            cidr.map(|c| Node { pod_cidrs: vec![format!("10.244.{c}.0/24").parse().unwrap()] })
-        )),
-        (0..3_u8, prop::option::of((0..3_u8, any::<bool>()))).prop_map(|(n, nic)| Change::NicNode(
-            format!("nic{n}").into(),
-            nic.map(|(node, management)| NicNode { node: format!("n{node}").into(), management })
-        )),
-        (0..4_u8, prop::option::of((0..3_u8, 0..3_u8))).prop_map(|(n, pod)| Change::Pod(
-            ObjectName::new("a", &format!("p{n}")),
-            pod.map(|(uid, node)| Pod { uid: format!("u{uid}").into(), node: format!("n{node}").into() })
-        )),
-        (0..4_u8, prop::option::of((0..4_u8, 0..3_u8))).prop_map(|(n, attached)| Change::Attachment(
-            ObjectName::new("a", &format!("p{n}-eth0")),
-            attached.map(|(pod, uid)| Attached {
-                pod: format!("p{pod}").into(),
+            node.map(|(uid, c)| Node {
                 uid: format!("u{uid}").into(),
-                logical_port: format!("a_p{pod}").into(),
-                addresses: format!("0a:00:00:00:00:0{n} 10.244.0.{n}").into(),
+                pod_cidrs: vec![format!("10.244.{c}.0/24")]
             })
         )),
+        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, any::<bool>()))).prop_map(|(n, range)| {
+            let name = format!("n{n}");
+            Change::NodeRange(
+                name.as_str().into(),
+                range.map(|(uid, c, addresses)| {
+                    let status = NodeRangeStatus {
+                        node_uid: Some(format!("u{uid}")),
+                        ranges: vec![format!("10.244.{c}.0/24")],
+                        addresses: addresses.then(|| "10.244.0.1".to_owned()).into_iter().collect(),
+                        ..NodeRangeStatus::default()
+                    };
+                    let object = NodeRange::new(&name, NodeRangeSpec::default());
+                    Box::new(NodeRange { status: Some(status), ..object })
+                }),
+            )
+        }),
+        (0..3_u8, prop::option::of((0..3_u8, any::<bool>(), any::<bool>()))).prop_map(|(n, nic)| {
+            let nic = nic.map(|(node, management, static_pods)| NicNode {
+                node: format!("n{node}").into(),
+                management,
+                static_pods,
+                chassis: management.then(|| format!("chassis{n}").into()),
+            });
+            Change::NicNode(format!("nic{n}").into(), nic)
+        }),
+        (0..4_u8, prop::option::of((0..3_u8, 0..3_u8, 0..8_u8))).prop_map(|(n, pod)| Change::Pod(
+            ObjectName::new("a", &format!("p{n}")),
+            pod.map(|(uid, node, kind)| Pod {
+                vf: kind != 0,
+                host_network: kind == 1,
+                mirror: kind == 2,
+                ..pod_of(&format!("u{uid}"), &format!("n{node}"))
+            })
+        )),
+        (0..4_u8, prop::option::of((0..4_u8, 0..3_u8, 0..3_u8, 0..12_u8))).prop_map(move |(n, it)| {
+            Change::Attachment(
+                ObjectName::new("a", &format!("p{n}-eth0")),
+                it.map(|(pod, uid, node, ip)| Attached {
+                    logical_port: format!("a_p{pod}").into(),
+                    ips: vec![address(ip)],
+                    ..attached(&format!("p{pod}"), &format!("u{uid}"), &format!("n{node}"), "10.244.0.1")
+                }),
+            )
+        }),
         (0..3_u8, prop::option::of((any::<bool>(), any::<bool>()))).prop_map(|(n, service)| Change::Service(
             ObjectName::new("a", &format!("s{n}")),
             service.map(|(udp, local)| Service {
@@ -311,20 +405,25 @@ fn any_change() -> impl Strategy<Value = Change> {
                 local,
             })
         )),
-        (0..4_u8, prop::option::of((0..3_u8, 0..4_u8, 0..3_u8))).prop_map(move |(n, slice)| Change::Slice(
-            ObjectName::new("a", &format!("e{n}")),
-            slice.map(|(service, ip, node)| Slice {
-                service: format!("s{service}").into(),
-                ports: vec![port("", Protocol::Tcp, 8080)],
-                endpoints: vec![Endpoint {
-                    node: Some(format!("n{node}").into()),
-                    address: address(ip),
-                    ready: ip != 0,
-                    serving: true,
-                    terminating: ip == 0,
-                }],
-            })
-        )),
+        (0..4_u8, prop::option::of((0..3_u8, 0..12_u8, 0..3_u8, prop::option::of((0..4_u8, 0..3_u8)))))
+            .prop_map(move |(n, slice)| Change::Slice(
+                ObjectName::new("a", &format!("e{n}")),
+                slice.map(|(service, ip, node, pod)| Slice {
+                    service: format!("s{service}").into(),
+                    ports: vec![port("", Protocol::Tcp, 8080)],
+                    endpoints: vec![Endpoint {
+                        pod: pod.map(|(pod, uid)| PodReference {
+                            name: ObjectName::new("a", &format!("p{pod}")),
+                            uid: format!("u{uid}").into(),
+                        }),
+                        node: Some(format!("n{node}").into()),
+                        address: address(ip),
+                        ready: ip != 0,
+                        serving: true,
+                        terminating: ip == 0,
+                    }],
+                })
+            )),
     ]
 }
 
@@ -332,6 +431,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 fn about(change: &Change) -> String {
     match change {
         Change::Node(name, _) => format!("node {name}"),
+        Change::NodeRange(name, _) => format!("range {name}"),
         Change::NicNode(name, _) => format!("nic {name}"),
         Change::Pod(name, _) => format!("pod {name}"),
         Change::Attachment(name, _) => format!("attachment {name}"),
@@ -368,7 +468,10 @@ proptest! {
         if seed & 64 != 0 {
             last.reverse();
         }
-        let fresh = plan(last);
+        let mut fresh = Plan::new(settings());
+        for change in last {
+            fresh.apply(change);
+        }
         prop_assert_eq!(&fresh.rows, &incremental.rows);
         for table in Table::ALL {
             prop_assert_eq!(incremental.count(table), fresh.rows.keys().filter(|key| key.table == table).count());
@@ -378,28 +481,4 @@ proptest! {
             "no row of two objects"
         );
     }
-}
-
-#[test]
-fn a_port_comes_back_with_what_its_pod_had() {
-    let attached = |pod: &str, uid: &str, port: &str| {
-        let addresses = "0a:00:00:00:00:07 10.244.1.7".into();
-        let attached = Attached { pod: pod.into(), uid: uid.into(), logical_port: port.into(), addresses };
-        Change::Attachment(ObjectName::new("shop", &format!("{pod}-eth0")), Some(attached))
-    };
-    let cluster = || [node("n1", &["10.244.1.0/24"]), pod("web", "u1", "n1")];
-    let had = |more: Vec<Change>| {
-        let plan = plan(cluster().into_iter().chain(more));
-        row(&plan, Table::LogicalSwitchPort, "pod/shop/web/u1").had.clone()
-    };
-    assert_eq!(had(vec![]), None);
-    assert_eq!(had(vec![attached("web", "u1", "shop_web")]).as_deref(), Some("0a:00:00:00:00:07 10.244.1.7"));
-    assert_eq!(had(vec![attached("web", "u0", "shop_web")]), None, "its predecessor's");
-    assert_eq!(had(vec![attached("web", "u1", "shop_web-net1")]), None, "another port of its");
-    assert_eq!(had(vec![attached("db", "u1", "shop_web")]), None, "another pod's");
-    let gone = Change::Attachment(ObjectName::new("shop", "web-eth0"), None);
-    assert_eq!(had(vec![attached("web", "u1", "shop_web"), gone]), None);
-    // Whatever comes first.
-    let early = plan([attached("web", "u1", "shop_web")].into_iter().chain(cluster()));
-    assert!(row(&early, Table::LogicalSwitchPort, "pod/shop/web/u1").had.is_some());
 }

@@ -8,9 +8,12 @@ use cluster_controller::cluster::{
     Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice,
 };
 use cluster_controller::core::{Applied, Core, fenced};
-use cluster_controller::northbound::Table;
 use cluster_controller::northbound::observed::{key_of, monitored};
+use cluster_controller::northbound::{SINCE, Table};
+use cluster_controller::ranges::Allocation;
 use cluster_controller::settings::{RouterAddress, Settings};
+use drawbridge_api::{NodeRange, NodeRangeSpec, NodeRangeStatus};
+use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::rows::northbound::DATABASE;
 use ovsdb_session::{Atom, Condition, Datum, Monitor, Op, Row, Session, Uuid};
 
@@ -19,6 +22,10 @@ pub fn settings() -> Settings {
         router_address: RouterAddress::First,
         mtu: "1400".parse().unwrap(),
         routes: ["10.244.0.0/16", "fd00:10:244::/56", "10.96.0.0/12"].map(|r| r.parse().unwrap()).to_vec(),
+        allocation: Allocation::new(
+            ["10.244.0.0/16", "fd00:10:244::/48"].map(|r| r.parse().unwrap()).to_vec(),
+            vec!["10.96.0.0/12".parse().unwrap()],
+        ),
     }
 }
 
@@ -54,6 +61,7 @@ pub struct Cluster {
 fn about(change: &Change) -> String {
     match change {
         Change::Node(name, _) => format!("node {name}"),
+        Change::NodeRange(name, _) => format!("range {name}"),
         Change::NicNode(name, _) => format!("nic {name}"),
         Change::Pod(name, _) => format!("pod {name}"),
         Change::Service(name, _) => format!("service {name}"),
@@ -72,8 +80,9 @@ impl Cluster {
         change
     }
 
+    /// With what is confirmed of the nodes.
     pub fn all(&self) -> impl Iterator<Item = Change> {
-        self.objects.values().cloned()
+        self.objects.values().flat_map(with_range)
     }
 
     /// Everything there is, at its full size.
@@ -95,7 +104,7 @@ impl Cluster {
 
     fn pod(&mut self, n: u64, node: u64) -> Change {
         self.made += 1;
-        let pod = Pod { uid: format!("uid-{}", self.made).into(), node: node_name(node) };
+        let pod = pod_on(&format!("uid-{}", self.made), node);
         Change::Pod(ObjectName::new(&format!("ns{}", n % 7), &format!("pod-{n}")), Some(pod))
     }
 
@@ -133,13 +142,32 @@ pub fn node_name(n: u64) -> Arc<str> {
 }
 
 pub fn node(n: u64) -> Change {
-    let pod_cidrs =
-        vec![format!("10.244.{n}.0/24").parse().unwrap(), format!("fd00:10:244:{n:x}::/64").parse().unwrap()];
-    Change::Node(node_name(n), Some(Node { pod_cidrs }))
+    let pod_cidrs = vec![format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
+    Change::Node(node_name(n), Some(Node { uid: format!("uid-of-{n}").into(), pod_cidrs }))
+}
+
+/// The change, and after a node's what is then confirmed of it: as the API has it once the publisher has written.
+pub fn with_range(change: &Change) -> Vec<Change> {
+    let Change::Node(name, node) = change else { return vec![change.clone()] };
+    let range = node.as_ref().map(|node| {
+        let status = NodeRangeStatus {
+            node_uid: Some(node.uid.to_string()),
+            ranges: node.pod_cidrs.clone(),
+            ..NodeRangeStatus::default()
+        };
+        let object = NodeRange::new(name, NodeRangeSpec::default());
+        Box::new(NodeRange { status: Some(status), ..object })
+    });
+    vec![change.clone(), Change::NodeRange(name.clone(), range)]
 }
 
 pub fn nic(n: u64, management: bool) -> Change {
-    Change::NicNode(format!("nic{n}").into(), Some(NicNode { node: node_name(n), management }))
+    let nic = NicNode { node: node_name(n), management, static_pods: false, chassis: None };
+    Change::NicNode(format!("nic{n}").into(), Some(nic))
+}
+
+pub fn pod_on(uid: &str, node: u64) -> Pod {
+    Pod { uid: uid.into(), node: node_name(node), vf: true, host_network: false, mirror: false }
 }
 
 fn port(name: &str, protocol: Protocol, number: u16) -> Port {
@@ -172,6 +200,7 @@ pub fn slice(n: u64, nodes: u64, dice: &mut Dice) -> Change {
             let (node, host) = (dice.below(nodes), dice.below(200) + 2);
             Endpoint {
                 address: format!("10.244.{node}.{host}").parse().unwrap(),
+                pod: None,
                 node: Some(node_name(node)),
                 ready: !dice.one_in(4),
                 serving: true,
@@ -201,6 +230,13 @@ impl Hand {
         Self { core, session, monitor, token: token.to_owned() }
     }
 
+    /// Takes a change, and what the publisher makes of it.
+    pub fn change(&mut self, change: &Change) {
+        for change in with_range(change) {
+            self.core.change(change);
+        }
+    }
+
     pub async fn claim(&mut self) {
         self.session.transact(DATABASE, self.core.claim(&self.token)).await.unwrap();
         self.core.observe(self.monitor.snapshot());
@@ -215,7 +251,7 @@ impl Hand {
                 self.claim().await;
                 continue;
             }
-            let Some(batch) = self.core.next_batch() else { return operations };
+            let Some(batch) = self.core.next_batch(Timestamp::now()) else { return operations };
             let sent = self.session.transact(DATABASE, fenced(&self.token, batch.ops.clone())).await;
             match self.core.applied(&batch, sent) {
                 Applied::Done => operations.push(batch.ops.len()),
@@ -250,7 +286,9 @@ pub async fn dump(session: &Session, ours: bool) -> Vec<String> {
     };
     let value = |datum: &Datum| {
         let mut texts: Vec<String> = if datum.is_map() {
-            datum.pairs().map(|(key, value)| format!("{}={}", atom(key), atom(value))).collect()
+            // Of a switch: since when it is there.
+            let pairs = datum.pairs().filter(|(key, _)| key.as_str() != Some(SINCE));
+            pairs.map(|(key, value)| format!("{}={}", atom(key), atom(value))).collect()
         } else {
             datum.atoms().map(atom).collect()
         };

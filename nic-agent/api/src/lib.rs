@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`NicNode`] | a SmartNIC: what it is to do, and what became of that | `spec`: the cluster's operator; `status`: that NIC's agent |
 //! | [`PodAttachment`] | where a pod's interface is wired | the agent of the pod's node |
+//! | [`NodeRange`] | which addresses are a node's | `spec`: the cluster's operator; `status`: `cluster-controller` |
 //!
 //! The CRDs in `packaging/kubernetes/crds` are generated from these types; a test keeps them so. What a type cannot say
 //! is a CEL rule, so the API server refuses what an agent would have to. This crate does no I/O.
@@ -11,14 +12,16 @@
 
 mod condition;
 mod nic_node;
+mod node_range;
 mod pod_attachment;
 
 pub use condition::{Condition, ConditionStatus};
 pub use nic_node::{
     Address, AddressType, BridgeMapping, Encapsulation, EncapsulationType, HardwareOffload, NicNode,
-    NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, Profile, ProfileKind, TcPolicy, Versions, Vf, VfCount,
-    ZoneRange, conditions,
+    NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, Profile, ProfileKind, Shim, StaticPods, TcPolicy,
+    Versions, Vf, VfCount, ZoneRange, conditions,
 };
+pub use node_range::{NodeRange, NodeRangeSpec, NodeRangeStatus, range_conditions};
 pub use pod_attachment::{
     AttachmentOffload, PodAttachment, PodAttachmentSpec, PodAttachmentStatus, PodReference, RuleSets,
     SoftwareRule, attachment_conditions,

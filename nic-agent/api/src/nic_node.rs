@@ -83,6 +83,32 @@ pub struct NicNodeSpec {
     /// The server's management port: the VF by which it reaches its pods and the cluster's services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management_port: Option<Vf>,
+    /// May static pods, which the server makes up itself, have a VF, and answer for Services?
+    #[serde(default)]
+    pub static_pods: StaticPods,
+    /// Who may speak for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shim: Option<Shim>,
+}
+
+/// A static pod stands in a file of the server's. Its mirror in the API has a namespace and labels of the server's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StaticPods {
+    #[default]
+    Refused,
+    Allowed,
+}
+
+/// The server's `host-shim`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shim {
+    /// SHA-256 of the public keys (`SubjectPublicKeyInfo`, DER) that its certificate may have, in hexadecimal digits.
+    /// Empty: any that the CA has signed for the server's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 64, max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[0-9a-f]{64}$'))").message("each of spec.shim.keyPins is a SHA-256 in 64 hexadecimal digits, small letters"))]
+    pub key_pins: Vec<String>,
 }
 
 /// Which CMS names the logical ports, and how.
@@ -222,6 +248,9 @@ pub struct NicNodeStatus {
     pub heartbeat: Option<String>,
     #[serde(default)]
     pub versions: Versions,
+    /// The NIC's name in OVN, by which its pods' ports are tied to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chassis: Option<String>,
     /// The NIC's serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,

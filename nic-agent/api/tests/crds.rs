@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use drawbridge_api::{NicNode, PodAttachment};
+use drawbridge_api::{NicNode, NodeRange, PodAttachment};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../packaging/kubernetes/crds/{name}.yaml"))
 }
 
-fn all() -> [(&'static str, CustomResourceDefinition); 2] {
-    [("nicnodes", NicNode::crd()), ("podattachments", PodAttachment::crd())]
+fn all() -> [(&'static str, CustomResourceDefinition); 3] {
+    [("nicnodes", NicNode::crd()), ("noderanges", NodeRange::crd()), ("podattachments", PodAttachment::crd())]
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn what_users_write_is_bounded_and_described() {
         let mut found = Vec::new();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         walk(schema, &format!("{name}.spec"), &mut found);
-        assert!(found.len() > 5, "{name}: {schema}");
+        assert!(found.len() > 4, "{name}: {schema}");
         for (path, of) in found {
             match of["type"].as_str() {
                 Some("array") => assert!(of["maxItems"].is_u64(), "{path} is unbounded: {of}"),
@@ -75,6 +75,7 @@ fn good() -> Value {
         },
         "podZones": { "first": 61000, "last": 61254 },
         "managementPort": { "pf": 0, "vf": 0 },
+        "shim": { "keyPins": ["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"] },
     })
 }
 
@@ -101,6 +102,7 @@ fn rules_let_the_good_by_and_say_what_is_wrong_with_the_rest() {
         ("/ovn/encapsulation/addresses", json!([]), "either addresses or interface"),
         ("/ovn/ctZoneRange/first", json!(60000), "first is greater than last"),
         ("/podZones/first", json!(60999), "255 zones at most"),
+        ("/shim", json!({ "keyPins": ["AB"] }), "each of spec.shim.keyPins"),
     ] {
         let mut spec = good();
         *spec.pointer_mut(at).unwrap() = value;
@@ -123,4 +125,20 @@ fn an_attachment_is_not_moved() {
     let mut other = spec.clone();
     other["vf"]["vf"] = json!(4);
     assert_eq!(verdict(&crd, &other, Some(&spec)).len(), 1);
+}
+
+#[test]
+fn a_range_is_a_prefix() {
+    let crd = NodeRange::crd();
+    let good = json!({ "ranges": ["10.244.1.0/24", "fd00:10:244:1::/64"], "addresses": ["192.0.2.1", "2001:db8::1"] });
+    assert_eq!(verdict(&crd, &good, None), Vec::<String>::new());
+    assert_eq!(verdict(&crd, &json!({}), None), Vec::<String>::new());
+    for (spec, said) in [
+        (json!({ "ranges": ["10.244.1.0"] }), "each of spec.ranges"),
+        (json!({ "ranges": ["10.244.1.7/24"] }), "each of spec.ranges"),
+        (json!({ "addresses": ["10.244.1.0/24"] }), "each of spec.addresses"),
+    ] {
+        let verdict = verdict(&crd, &spec, None);
+        assert!(verdict.len() == 1 && verdict[0].contains(said), "{spec}: {verdict:?}");
+    }
 }

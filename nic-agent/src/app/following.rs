@@ -11,6 +11,7 @@ use crate::cluster::own_node::Own;
 use crate::config::{Config, Source};
 use crate::log::Logging;
 use crate::metrics::Metrics;
+use crate::server::Shims;
 use crate::service_manager::ServiceManager;
 
 pub(super) struct Following {
@@ -23,6 +24,7 @@ pub(super) struct Following {
     pub(super) logging: Logging,
     pub(super) metrics: Metrics,
     pub(super) manager: ServiceManager,
+    pub(super) shims: watch::Sender<Shims>,
 }
 
 impl Following {
@@ -42,6 +44,7 @@ impl Following {
                 None => {
                     let own = self.own.borrow_and_update().clone();
                     if !self.layers.set_own(&own) {
+                        self.admit();
                         continue;
                     }
                 }
@@ -57,7 +60,25 @@ impl Following {
                 }
             };
             self.report.send_replace(report);
+            self.admit();
         }
+    }
+
+    /// Says who may speak for the server.
+    fn admit(&self) {
+        let now = self.layers.shims(&self.config.borrow(), &self.own.borrow());
+        self.shims.send_if_modified(|shims| {
+            let changed = *shims != now;
+            if changed {
+                info!(
+                    keys = now.keys.len(),
+                    revoked = now.revoked,
+                    "who may speak for the server has changed"
+                );
+                shims.clone_from(&now);
+            }
+            changed
+        });
     }
 
     fn refuse(&self, error: &str) {

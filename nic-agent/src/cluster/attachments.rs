@@ -3,8 +3,10 @@
 //! Level-triggered: those that should be there, from what the reconciler publishes, against those that the API has of
 //! this node; a pure [`plan`] says what to create, to update and to delete. Objects of other nodes are never touched, and
 //! would not be allowed to be. A spec cannot be changed, so another sandbox's attachment takes the place of the old one.
+//! A name that another node's NIC has taken, by whatever right, keeps nothing from being said: the object gets one that
+//! nobody can foresee ([`Taken`]). Whoever reads PodAttachments goes by their specs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -37,14 +39,48 @@ pub enum Step {
     Delete { key: Key, uid: Option<String> },
 }
 
+/// Names that are not to be had.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    names: BTreeSet<Key>,
+    /// Ours alone: a name that is made with it is nobody else's.
+    salt: [u8; 16],
+}
+
+impl Taken {
+    pub const fn new(salt: [u8; 16]) -> Self {
+        Self { names: BTreeSet::new(), salt }
+    }
+
+    /// Another node's NIC has it.
+    pub fn add(&mut self, key: Key) {
+        self.names.insert(key);
+    }
+
+    fn name(&self, claim: &Claim) -> String {
+        let plain = name(claim);
+        if self.names.contains(&(claim.pod.namespace.clone(), plain.clone())) {
+            hashed(&claim.pod.name, &[&self.salt, plain.as_bytes()].concat())
+        } else {
+            plain
+        }
+    }
+}
+
 /// Those of what is published.
-pub fn wanted(published: &Published, node: &str, hw_offload: bool) -> BTreeMap<Key, PodAttachment> {
+pub fn wanted(
+    published: &Published,
+    node: &str,
+    hw_offload: bool,
+    taken: &Taken,
+) -> BTreeMap<Key, PodAttachment> {
     let of = |entry: &Entry| {
         let claim = &entry.claim;
         let vf = claim.vf.to_string();
         let mut pods = published.policy.pods.iter();
         let policy = pods.find(|pod| pod.uid == claim.pod.uid && pod.vf == vf);
-        let mut attachment = PodAttachment::new(&name(claim), spec(claim, node));
+        let name = taken.name(claim);
+        let mut attachment = PodAttachment::new(&name, spec(claim, node));
         attachment.metadata.namespace = Some(claim.pod.namespace.clone());
         attachment.metadata.owner_references = Some(vec![OwnerReference {
             api_version: "v1".to_owned(),
@@ -54,7 +90,7 @@ pub fn wanted(published: &Published, node: &str, hw_offload: bool) -> BTreeMap<K
             ..OwnerReference::default()
         }]);
         attachment.status = Some(status(entry, policy, hw_offload));
-        ((claim.pod.namespace.clone(), name(claim)), attachment)
+        ((claim.pod.namespace.clone(), name), attachment)
     };
     published.attachments.values().map(of).collect()
 }
@@ -71,16 +107,21 @@ fn spec(claim: &Claim, node: &str) -> PodAttachmentSpec {
 /// `POD-INTERFACE` where that is a name and no other pod's; else the interface's place is taken by a hash, which is
 /// longer than an interface's name can be.
 fn name(claim: &Claim) -> String {
-    /// `metadata.name` of an object.
-    const LONGEST: usize = 253;
-    const HASH: usize = 16;
     let (pod, interface) = (&claim.pod.name, &claim.key.interface);
     let plain = format!("{pod}-{interface}");
     // With a dash in it, it could be the end of another pod's name.
     if plain.len() <= LONGEST && !interface.contains('-') && is_object_name(&plain) {
         return plain;
     }
-    let digest = digest::digest(&digest::SHA256, format!("{pod}/{interface}").as_bytes());
+    hashed(pod, format!("{pod}/{interface}").as_bytes())
+}
+
+/// `metadata.name` of an object.
+const LONGEST: usize = 253;
+const HASH: usize = 16;
+
+fn hashed(pod: &str, of: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, of);
     let mut hash = String::new();
     for byte in digest.as_ref().iter().take(HASH / 2) {
         // A String takes whatever is written to it.

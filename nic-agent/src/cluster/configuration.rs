@@ -16,6 +16,7 @@ use super::nic_node::{configure, path_of};
 use super::own_node::Own;
 use crate::config::Config;
 use crate::durable;
+use crate::server::Shims;
 
 /// What became of the spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,6 +105,13 @@ impl Layers {
         let news = self.newest != newest;
         self.newest = newest;
         news
+    }
+
+    /// Who may speak for the server, with `config` in force. A NicNode that is deleted takes nothing from pods that run,
+    /// and ends that; one that has not been made yet does not.
+    pub fn shims(&self, config: &Config, own: &Own) -> Shims {
+        let has_been_told = self.newest.is_some() || self.good.is_some();
+        Shims { keys: config.shim_keys.clone(), revoked: matches!(own, Own::Absent) && has_been_told }
     }
 
     /// What is wanted now, or why that cannot be.

@@ -86,6 +86,8 @@ pub fn configure(
             config.node.host_identity = name;
         }
     }
+    let pins = spec.shim.iter().flat_map(|shim| &shim.key_pins);
+    config.shim_keys = problems.list("spec.shim.keyPins", pins, |text| text.parse()).into_iter().collect();
     profile(&mut config, &spec.profile, &mut problems);
     ovn(&mut config, &spec.ovn, &mut problems, addresses_of);
     config.chassis.hw_offload = spec.offload.enabled;

@@ -53,6 +53,7 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
             kernel: machine.kernel.clone(),
             firmware: machine.firmware.clone(),
         },
+        chassis: Some(config.chassis.system_id.clone()),
         serial: machine.serial.clone(),
         vfs: VfCount { total: count(published.health.vfs), used: count(published.attachments.len()) },
         offload: figures(published),

@@ -1,6 +1,7 @@
 //! From the TOML table to a [`Config`], section by section. A reader takes all keys of its section before it gives up,
 //! so that every mistake is reported.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let config = (|| {
         Some(Config {
             node: node?,
+            shim_keys: BTreeSet::new(),
             server: server?,
             ovs: ovs?,
             ovn: ovn?,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use webpki::EndEntityCert;
 
+use super::shims::KeyPin;
+
 /// `node.host-identity`.
 #[derive(Debug, Clone)]
 pub(super) struct HostIdentity(DnsName<'static>);
@@ -17,6 +19,8 @@ pub(super) struct Peer {
     /// DNS names of its certificate.
     pub(super) names: Arc<[String]>,
     pub(super) is_our_host: bool,
+    /// Of its certificate.
+    pub(super) key: Option<KeyPin>,
 }
 
 impl HostIdentity {
@@ -25,7 +29,7 @@ impl HostIdentity {
     }
 
     pub(super) fn peer(&self, address: SocketAddr, leaf: Option<&CertificateDer<'_>>) -> Peer {
-        let stranger = || Peer { address, names: Arc::new([]), is_our_host: false };
+        let stranger = || Peer { address, names: Arc::new([]), is_our_host: false, key: None };
         let Some(certificate) = leaf.and_then(|leaf| EndEntityCert::try_from(leaf).ok()) else {
             return stranger();
         };
@@ -34,7 +38,8 @@ impl HostIdentity {
             certificate.verify_is_valid_for_subject_name(&ServerName::DnsName(self.0.clone())).is_ok();
         // A wildcard names many hosts, thus none: the name itself must stand there.
         let named = names.iter().any(|name| name.eq_ignore_ascii_case(self.as_str()));
-        Peer { address, names, is_our_host: valid && named }
+        let key = KeyPin::of(&certificate.subject_public_key_info());
+        Peer { address, names, is_our_host: valid && named, key }
     }
 
     pub(super) fn as_str(&self) -> &str {

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use proto::v1;
 use proto::v1::nic_agent_server::NicAgent;
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 use tracing::warn;
 
 use super::identity::{HostIdentity, Peer};
+use super::shims::Shims;
 use super::throttle::Throttle;
 use super::{answer, deadline, form};
 use crate::claim::{Attachments, Refusal};
@@ -22,6 +24,7 @@ const WRONG_IDENTITY: &str = "wrong-identity";
 pub(super) struct Service<A> {
     attachments: Arc<A>,
     identity: HostIdentity,
+    shims: watch::Receiver<Shims>,
     attach_timeout: Duration,
     metrics: Metrics,
     throttle: Throttle,
@@ -37,10 +40,11 @@ impl<A: Attachments> Service<A> {
     pub(super) fn new(
         attachments: Arc<A>,
         identity: HostIdentity,
+        shims: watch::Receiver<Shims>,
         attach_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
-        Self { attachments, identity, attach_timeout, metrics, throttle: Throttle::new() }
+        Self { attachments, identity, shims, attach_timeout, metrics, throttle: Throttle::new() }
     }
 
     /// Runs one request of the host that we serve and turns its result into the answer.
@@ -77,9 +81,17 @@ impl<A: Attachments> Service<A> {
     }
 
     fn authorise(&self, method: &'static str, peer: Option<&Peer>) -> Result<(), Status> {
-        if peer.is_some_and(|peer| peer.is_our_host) {
-            self.metrics.host_asked();
-            return Ok(());
+        if let Some(peer) = peer.filter(|peer| peer.is_our_host) {
+            let refused = self.shims.borrow().refuse(peer.key);
+            let Some((reason, why)) = refused else {
+                self.metrics.host_asked();
+                return Ok(());
+            };
+            self.metrics.request(method, reason);
+            if let Some(withheld) = self.throttle.admit() {
+                warn!(method, reason, address = %peer.address, error = why, withheld, "request refused");
+            }
+            return Err(answer::status(Code::PermissionDenied, reason, why));
         }
         self.metrics.request(method, WRONG_IDENTITY);
         let names = peer.map(|peer| peer.names.join(", ")).unwrap_or_default();
@@ -188,11 +200,12 @@ mod tests {
     /// How long a request takes that says `grpc-timeout`, and what it is answered.
     async fn asked(timeout: Option<&str>, is_our_host: bool) -> (Duration, Code, String) {
         let identity = HostIdentity::new("server1").unwrap();
-        let service = Service::new(Arc::new(Never), identity, Duration::from_mins(1), Metrics::new());
+        let shims = watch::channel(Shims::default()).1;
+        let service = Service::new(Arc::new(Never), identity, shims, Duration::from_mins(1), Metrics::new());
         let sandbox = v1::Sandbox { id: "a".to_owned(), interface: "eth0".to_owned() };
         let mut request = Request::new(v1::DetachRequest { sandbox: Some(sandbox) });
         let address = "192.0.2.1:1".parse().unwrap();
-        request.extensions_mut().insert(Peer { address, names: Arc::new([]), is_our_host });
+        request.extensions_mut().insert(Peer { address, names: Arc::new([]), is_our_host, key: None });
         if let Some(timeout) = timeout {
             request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
         }

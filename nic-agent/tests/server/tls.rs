@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::{Bench, Ca, Fake, HOST, Shared, endpoint, node, put, reason, server_config, try_status};
 use nic_agent::metrics::Metrics;
-use nic_agent::server::{Server, ServerError};
+use nic_agent::server::{KeyPin, Server, ServerError, Shims};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::ExtendedKeyUsagePurpose;
@@ -91,6 +91,46 @@ async fn another_hosts_certificate_is_refused_at_each_request() {
     // One of several names is enough, and letter case means nothing in DNS.
     let cert = bench.ca.client(&["alias.example", "SERVER1.Example"]);
     assert!(try_status(bench.endpoint(Some(&cert))).await.unwrap().ready);
+    bench.stop().await;
+}
+
+/// Of a key file, as an operator takes it.
+fn pin(key: &str) -> KeyPin {
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", "openssl pkey -pubout -outform DER | sha256sum"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut shell.stdin.take().unwrap(), key.as_bytes()).unwrap();
+    let said = String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap();
+    said.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// An earlier tenant's copy has the right name and a good chain.
+#[tokio::test]
+async fn a_key_that_is_none_of_the_pinned_ends_at_the_next_request() {
+    let bench = Bench::start();
+    let (own, copy) = (bench.ca.client(&[HOST]), bench.ca.client(&[HOST]));
+    let connect = async |cert| NicAgentClient::new(bench.endpoint(Some(cert)).connect().await.unwrap());
+    let (mut owns, mut copys) = (connect(&own).await, connect(&copy).await);
+    for client in [&mut owns, &mut copys] {
+        assert!(client.status(v1::StatusRequest {}).await.unwrap().into_inner().ready);
+    }
+    // On connections that stand, too.
+    bench.shims.send_replace(Shims { keys: [pin(&own.key)].into(), revoked: false });
+    assert!(owns.status(v1::StatusRequest {}).await.unwrap().into_inner().ready);
+    let status = copys.attach(crate::common::request()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::PermissionDenied, "wrong-key"));
+    let status = connect(&copy).await.list(v1::ListRequest {}).await.unwrap_err();
+    assert!(status.message().contains(&pin(&copy.key).to_string()), "{status}");
+    // Without its NicNode nobody speaks for it, and with it again its own does.
+    bench.shims.send_replace(Shims { keys: [pin(&own.key)].into(), revoked: true });
+    assert_eq!(reason(&owns.status(v1::StatusRequest {}).await.unwrap_err()), "nic-node-deleted");
+    bench.shims.send_replace(Shims::default());
+    assert!(copys.status(v1::StatusRequest {}).await.unwrap().into_inner().ready);
+    assert!(bench.fake.claims.lock().unwrap().is_empty());
+    drop((owns, copys));
     bench.stop().await;
 }
 

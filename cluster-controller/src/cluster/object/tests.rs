@@ -34,7 +34,8 @@ fn pod(change: impl FnOnce(&mut Value)) -> Option<Pod> {
 
 #[test]
 fn a_pod_counts_from_when_it_has_a_node_until_it_is_finished() {
-    assert_eq!(pod(|_| {}), Some(Pod { uid: "u1".into(), node: "node1".into() }));
+    let plain = Pod { uid: "u1".into(), node: "node1".into(), vf: true, host_network: false, mirror: false };
+    assert_eq!(pod(|_| {}), Some(plain));
     assert!(pod(|object| object["status"]["phase"] = json!("Running")).is_some());
     // On its way out, it still has its VF.
     assert!(pod(|object| object["metadata"]["deletionTimestamp"] = json!("2026-11-21T12:00:00Z")).is_some());
@@ -56,14 +57,63 @@ fn a_pod_counts_by_its_resources() {
         (json!({"limits": {"other.dev/vf": "1"}}), false),
     ] {
         let seen = pod(|object| object["spec"]["containers"] = container(resources.clone()));
-        assert_eq!(seen.is_some(), counts, "{resources}");
+        assert_eq!(seen.unwrap().vf, counts, "{resources}");
     }
     let seen = pod(|object| {
         object["spec"]["initContainers"] = container(json!({"limits": {"drawbridge.dev/vf": "1"}}));
         object["spec"]["containers"] = container(json!({}));
     });
-    assert!(seen.is_some());
-    assert_eq!(pod(|object| object["spec"]["hostNetwork"] = json!(true)), None);
+    assert!(seen.unwrap().vf);
+    assert!(pod(|object| object["spec"]["hostNetwork"] = json!(true)).unwrap().host_network);
+}
+
+#[test]
+fn a_mirror_of_a_static_pod_is_known_by_its_annotation_or_its_owner() {
+    let owned = |kind: &str| json!([{"apiVersion": "v1", "kind": kind, "name": "n", "uid": "u"}]);
+    for (meta, value, mirror) in [
+        ("annotations", json!({"kubernetes.io/config.mirror": ""}), true),
+        ("annotations", json!({"kubernetes.io/config.source": "api"}), false),
+        ("ownerReferences", owned("Node"), true),
+        ("ownerReferences", owned("ReplicaSet"), false),
+    ] {
+        let seen = pod(|object| object["metadata"][meta] = value.clone());
+        assert_eq!(seen.unwrap().mirror, mirror, "{value}");
+    }
+}
+
+#[test]
+fn an_attachment_of_which_a_part_cannot_be_read_says_nothing() {
+    let attached = |ips: Value| {
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": "web-eth0", "creationTimestamp": "2026-11-21T12:00:00Z"},
+            "spec": {"pod": {"name": "web", "uid": "u"}, "interface": "eth0", "node": "n1"},
+            "status": {"logicalPort": "shop_web", "mac": "0a:00:00:00:00:07", "ips": ips},
+        });
+        match read::<AttachmentObject>(object) {
+            Some(Change::Attachment(_, attached)) => attached,
+            other => panic!("{other:?}"),
+        }
+    };
+    let seen = attached(json!(["10.244.1.7"])).unwrap();
+    assert_eq!((&*seen.node, seen.ips.len(), seen.created.is_some()), ("n1", 1, true));
+    for bad in [json!(["10.244.1.7", "10.244.01.8"]), json!(["10.244.1.7/24"]), json!([])] {
+        assert_eq!(attached(bad.clone()), None, "{bad}");
+    }
+}
+
+#[test]
+fn an_endpoint_is_a_pod_s_of_its_own_namespace_or_nobody_s() {
+    let target = |kind: &str, namespace: Value| {
+        let target = json!({"kind": kind, "namespace": namespace, "name": "web-0", "uid": "u1"});
+        let endpoints = json!([{"addresses": ["10.244.1.5"], "targetRef": target}]);
+        let endpoints = slice("IPv4", &endpoints).unwrap().endpoints;
+        endpoints.into_iter().map(|it| it.pod.map(|pod| (pod.name, pod.uid))).collect::<Vec<_>>()
+    };
+    let named = Some((ObjectName::new("shop", "web-0"), "u1".into()));
+    assert_eq!(target("Pod", json!("shop")), std::slice::from_ref(&named));
+    assert_eq!(target("Pod", Value::Null), std::slice::from_ref(&named));
+    assert_eq!(target("VirtualMachine", json!("shop")), [None]);
+    assert_eq!(target("Pod", json!("bank")), []);
 }
 
 fn service(spec: impl Into<Value>) -> Option<Service> {
@@ -149,18 +199,20 @@ fn a_headless_services_slices_are_none() {
 
 #[test]
 fn nodes_and_their_nics() {
-    let node = |cidrs: Value| json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "x", "podCIDRs": cidrs}});
-    let Some(Change::Node(_, Some(seen))) = read::<NodeObject>(node(json!(["10.244.1.0/24", "nonsense"])))
-    else {
-        panic!()
-    };
-    assert_eq!(seen.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
-    assert_eq!(read::<NodeObject>(node(json!([]))), Some(Change::Node("n".into(), None)));
-    let nic = |spec: Value| json!({"metadata": {"name": "nic1"}, "spec": spec});
-    let wanted = |management| Change::NicNode("nic1".into(), Some(NicNode { node: "n".into(), management }));
-    let vf = json!({"node": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}});
-    assert_eq!(read::<NicNodeObject>(nic(vf)), Some(wanted(true)));
-    assert_eq!(read::<NicNodeObject>(nic(json!({"node": "n"}))), Some(wanted(false)));
+    let node = json!({"metadata": {"name": "n", "uid": "u"},
+                      "spec": {"podCIDR": "x", "podCIDRs": ["10.244.1.0/24", "nonsense"]}});
+    let claims = vec!["10.244.1.0/24".to_owned(), "nonsense".to_owned()];
+    let seen = Node { uid: "u".into(), pod_cidrs: claims };
+    assert_eq!(read::<NodeObject>(node), Some(Change::Node("n".into(), Some(seen))));
+    let nic =
+        |spec: Value, status: Value| json!({"metadata": {"name": "nic1"}, "spec": spec, "status": status});
+    let plain = NicNode { node: "n".into(), management: false, static_pods: false, chassis: None };
+    let full = NicNode { management: true, static_pods: true, chassis: Some("c".into()), ..plain.clone() };
+    let vf = json!({"node": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}, "staticPods": "Allowed"});
+    let seen = |nic_node| Some(Change::NicNode("nic1".into(), Some(nic_node)));
+    assert_eq!(read::<NicNodeObject>(nic(vf, json!({"chassis": "c"}))), seen(full));
+    let refused = json!({"node": "n", "staticPods": "Refused"});
+    assert_eq!(read::<NicNodeObject>(nic(refused, json!({"chassis": ""}))), seen(plain));
 }
 
 #[test]

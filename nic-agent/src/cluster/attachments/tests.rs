@@ -90,7 +90,7 @@ fn applied(mut objects: BTreeMap<Key, PodAttachment>, steps: &[Step]) -> BTreeMa
 }
 
 fn planned(published: &Published, observed: &BTreeMap<Key, PodAttachment>, now: &str) -> Vec<Step> {
-    plan(&wanted(published, "server1", true), observed, "server1", now, |_| true)
+    plan(&wanted(published, "server1", true, &Taken::new([1; 16])), observed, "server1", now, |_| true)
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn another_sandbox_takes_the_place_and_other_nodes_are_left_alone() {
     assert!(matches!(&steps[..], [Step::Delete { .. }]), "{steps:?}");
     assert!(matches!(&planned(&new, &applied(api, &steps), "t")[..], [Step::Create(_)]));
 
-    let foreign = wanted(&old, "server2", true);
+    let foreign = wanted(&old, "server2", true, &Taken::new([2; 16]));
     let none = published(Vec::new(), &Offload::default());
     assert_eq!(planned(&none, &foreign, "t"), []);
     assert_eq!(planned(&old, &foreign, "t"), [], "its name is taken: the other node's agent deletes it");
@@ -163,7 +163,7 @@ fn figures_wait() {
     let api = applied(api.clone(), &planned(&quiet, &api, "t"));
     let busy =
         published(vec![entry(claim("a", "eth0", 1), true)], &Offload { hardware: 9, software: Vec::new() });
-    let wanted = wanted(&busy, "server1", true);
+    let wanted = wanted(&busy, "server1", true, &Taken::new([1; 16]));
     assert_eq!(plan(&wanted, &api, "server1", "t", |_| false), []);
     let due = plan(&wanted, &api, "server1", "t", |_| true);
     assert!(matches!(&due[..], [Step::Status { only_figures: true, .. }]), "{due:?}");
@@ -179,4 +179,29 @@ fn names_are_names_and_nobody_elses() {
         assert!(is_object_name(&name) && name.len() <= 253, "{name}");
         assert_ne!(name, self::name(&claim(pod, "other-1", 1)));
     }
+}
+
+#[test]
+fn a_name_that_is_taken_keeps_nothing_from_being_said() {
+    let all = published(
+        vec![entry(claim("a", "eth0", 1), true), entry(claim("b", "eth0", 2), true)],
+        &Offload::default(),
+    );
+    let mut taken = Taken::new([1; 16]);
+    taken.add(key("a-eth0"));
+    let wanted = |taken: &Taken| wanted(&all, "server1", true, taken);
+    let now = wanted(&taken);
+    assert!(!now.contains_key(&key("a-eth0")) && now.contains_key(&key("b-eth0")));
+    let (other, object) = now.iter().find(|(_, it)| it.spec.pod.name == "a").unwrap();
+    assert!(is_object_name(&other.1) && object.metadata.name.as_ref() == Some(&other.1));
+    assert_eq!(wanted(&taken), now, "it stays with the agent");
+    // With another salt it is another: who squats cannot foresee it.
+    let mut elsewhere = Taken::new([2; 16]);
+    elsewhere.add(key("a-eth0"));
+    assert!(!wanted(&elsewhere).contains_key(other));
+    // What an earlier agent had made under its own salt goes.
+    let steps = plan(&now, &wanted(&elsewhere), "server1", "t", |_| true);
+    let deleted = steps.iter().filter(|it| matches!(it, Step::Delete { .. })).count();
+    let created = steps.iter().filter(|it| matches!(it, Step::Create(_))).count();
+    assert_eq!((deleted, created), (1, 1), "{steps:?}");
 }

@@ -1,6 +1,7 @@
 //! Keeps the API's PodAttachments as planned.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{FIGURES, Key, Step, plan, wanted};
+use super::{FIGURES, Key, Step, Taken, plan, wanted};
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
 use crate::config::Config;
 use crate::reconcile::published::Published;
@@ -76,6 +77,7 @@ pub async fn run(client: Client, mut from: Inputs) {
     let mut pauses = Reconnect::new(1, RETRY.0, RETRY.1);
     let mut failing: Option<String> = None;
     let mut not_before = Instant::now();
+    let mut taken = Taken::new(salt());
     loop {
         // All that is there already, so that nothing is planned twice.
         while let Some(Some(event)) = events.next().now_or_never() {
@@ -84,7 +86,7 @@ pub async fn run(client: Client, mut from: Inputs) {
         let published = from.published.borrow_and_update().clone();
         let hw_offload = from.config.borrow_and_update().chassis.hw_offload;
         if observed.listed && published.passes > 0 && Instant::now() >= not_before {
-            let wanted = wanted(&published, &node, hw_offload);
+            let wanted = wanted(&published, &node, hw_offload, &taken);
             figures.retain(|key, _| wanted.contains_key(key));
             let due = |key: &Key| figures.get(key).is_none_or(|last| last.elapsed() >= FIGURES);
             let steps = plan(&wanted, &observed.objects, &node, &now(), due);
@@ -92,7 +94,17 @@ pub async fn run(client: Client, mut from: Inputs) {
             let some = !steps.is_empty();
             for step in steps {
                 match take_step(&client, &step).await {
-                    Ok(()) => {
+                    Ok(Done::Squatted) => {
+                        if let Step::Create(object) = &step {
+                            warn!(
+                                namespace = object.metadata.namespace,
+                                attachment = object.metadata.name,
+                                "another node's NIC has this PodAttachment's name, taking another"
+                            );
+                            taken.add(key(object));
+                        }
+                    }
+                    Ok(Done::Well) => {
                         if let Step::Status { key, .. } = step {
                             figures.insert(key, Instant::now());
                         }
@@ -139,7 +151,25 @@ fn take(event: Result<watcher::Event<PodAttachment>, watcher::Error>, observed: 
     }
 }
 
-async fn take_step(client: &Client, step: &Step) -> Result<(), String> {
+/// Nobody else can foresee it.
+fn salt() -> [u8; 16] {
+    // Seeded by the system, anew for each.
+    let half = || RandomState::new().hash_one(()).to_ne_bytes();
+    let mut salt = [0; 16];
+    let (one, two) = salt.split_at_mut(8);
+    one.copy_from_slice(&half());
+    two.copy_from_slice(&half());
+    salt
+}
+
+/// What became of a step.
+enum Done {
+    Well,
+    /// Another node's object has the name.
+    Squatted,
+}
+
+async fn take_step(client: &Client, step: &Step) -> Result<Done, String> {
     let of = |namespace: &str| Api::<PodAttachment>::namespaced(client.clone(), namespace);
     let work = async {
         match step {
@@ -148,8 +178,13 @@ async fn take_step(client: &Client, step: &Step) -> Result<(), String> {
                 let parameters =
                     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
                 match of(namespace).create(&parameters, object).await {
-                    // The watch has not said so yet.
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                    // The watch has not said so yet; or it is not ours, and it will not.
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                        let name = object.metadata.name.as_deref().unwrap_or_default();
+                        let there = of(namespace).get_opt(name).await?;
+                        let squatted = there.is_some_and(|it| it.spec.node != object.spec.node);
+                        return Ok(if squatted { Done::Squatted } else { Done::Well });
+                    }
                     // The pod's namespace goes, and the pod with it.
                     Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
                     other => other.map(drop),
@@ -172,9 +207,10 @@ async fn take_step(client: &Client, step: &Step) -> Result<(), String> {
                 gone_is_well(of(namespace).delete(name, &parameters).await)
             }
         }
+        .map(|()| Done::Well)
     };
     match tokio::time::timeout(PATIENCE, work).await {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Ok(outcome) => outcome.map_err(|error: kube::Error| error.to_string()),
         Err(_) => Err(format!("no answer for {} s", PATIENCE.as_secs())),
     }
 }

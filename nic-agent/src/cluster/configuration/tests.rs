@@ -68,6 +68,28 @@ fn a_bad_edit_leaves_the_last_good_one_over_a_restart_too() {
 }
 
 #[test]
+fn the_servers_keys_are_those_of_the_nic_node_and_a_deletion_ends_them() {
+    let state = tempfile::tempdir().unwrap();
+    let pin = "ab".repeat(32);
+    let (mut layers, first) = Layers::begin(file(state.path()), true);
+    // One that has not been made yet takes nothing away.
+    for own in [Own::Unknown, Own::Absent] {
+        assert_eq!(layers.shims(&first, &own), Shims::default());
+    }
+    let known = own(1, |spec| spec["shim"] = json!({ "keyPins": [pin] }));
+    layers.set_own(&known);
+    let config = first.adopt(&layers.wanted().unwrap());
+    let shims = layers.shims(&config, &known);
+    assert_eq!((shims.keys.first().map(ToString::to_string), shims.revoked), (Some(pin), false));
+    layers.set_own(&Own::Absent);
+    assert!(layers.shims(&config, &Own::Absent).revoked);
+    // Over a restart: as it was seen last, until the API answers.
+    let (again, kept) = Layers::begin(file(state.path()), true);
+    assert_eq!(again.shims(&kept, &Own::Unknown), shims);
+    assert!(again.shims(&kept, &Own::Absent).revoked);
+}
+
+#[test]
 fn what_needs_a_restart_is_said_and_taken_over_by_it() {
     let state = tempfile::tempdir().unwrap();
     let (mut layers, first) = Layers::begin(file(state.path()), true);

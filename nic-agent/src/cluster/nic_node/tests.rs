@@ -67,6 +67,7 @@ fn all_of_a_spec_arrives() {
     all["vfBudget"] = json!(3);
     all["managementPort"] = json!({ "pf": 0, "vf": 7 });
     all["hostIdentity"] = json!("server1.example.org");
+    all["shim"] = json!({ "keyPins": ["ab".repeat(32)] });
     let config = tried(all).unwrap();
     let chassis = &config.chassis;
     assert_eq!(chassis.ovn_bridge_mappings[0].to_string(), "physnet1:br-phys");
@@ -75,6 +76,7 @@ fn all_of_a_spec_arrives() {
     assert_eq!((config.edge.mtu, config.edge.vf_budget), (Some(9000), Some(3)));
     assert_eq!(config.edge.ct_zones.to_string(), "101-110");
     assert_eq!(config.edge.management_port.map(|it| it.to_string()).as_deref(), Some("pf0vf7"));
+    assert_eq!(config.shim_keys.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ab".repeat(32)]);
     assert_eq!((config.node.host_identity.as_str(), config.profile.dhcp), ("server1.example.org", true));
 }
 
@@ -115,6 +117,7 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         ("/podZones", json!({ "first": 60000, "last": 60255 }), "at most 255 zones"),
         ("/podZones", json!({ "first": 2, "last": 1 }), "first not above last"),
         ("/mtu", json!(1279), "spec.mtu"),
+        ("/shim", json!({ "keyPins": ["AB".repeat(32)] }), "spec.shim.keyPins[0]"),
         ("/hostIdentity", json!("a b"), "spec.hostIdentity"),
     ] {
         let mut all = spec();

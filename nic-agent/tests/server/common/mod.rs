@@ -10,7 +10,7 @@ use std::time::Duration;
 use nic_agent::claim::{Attached, Attachments, Claim, Refusal, SandboxKey};
 use nic_agent::config;
 use nic_agent::metrics::Metrics;
-use nic_agent::server::{Limits, Server, ServerError};
+use nic_agent::server::{Limits, Server, ServerError, Shims};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -159,6 +159,7 @@ pub struct Bench {
     pub address: SocketAddr,
     pub cancel: CancellationToken,
     pub task: JoinHandle<Result<(), ServerError>>,
+    pub shims: watch::Sender<Shims>,
     pub dir: TempDir,
 }
 
@@ -202,10 +203,12 @@ impl Bench {
         let server =
             Server::bind_within(limits, &config, &node(), Shared(Arc::clone(&fake)), metrics.clone())
                 .unwrap();
+        let (shims, admitted) = watch::channel(Shims::default());
+        let server = server.admitting(admitted);
         let address = server.local_addrs()[0];
         let cancel = CancellationToken::new();
         let task = tokio::spawn(server.run(cancel.clone()));
-        Self { ca, fake, metrics, address, cancel, task, dir }
+        Self { ca, fake, metrics, address, cancel, task, shims, dir }
     }
 
     pub fn endpoint(&self, identity: Option<&Cert>) -> Endpoint {
