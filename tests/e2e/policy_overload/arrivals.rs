@@ -115,7 +115,6 @@ pub struct Arrivals {
     recordings: Vec<(&'static str, Recording)>,
     names: BTreeMap<IpAddr, &'static str>,
     all: Vec<Arrival>,
-    missed: u64,
 }
 
 impl Arrivals {
@@ -129,7 +128,7 @@ impl Arrivals {
         let hosts: Vec<String> = names.keys().map(|ip| format!("src host {ip}")).collect();
         let filter = format!("(ip or ip6) and ({})", hosts.join(" or "));
         let start = |name| (name, Recording::start(&pod(name).place(), "eth0", &filter));
-        Self { recordings: RECEIVERS.map(start).into(), names, all: Vec::new(), missed: 0 }
+        Self { recordings: RECEIVERS.map(start).into(), names, all: Vec::new() }
     }
 
     #[track_caller]
@@ -170,12 +169,13 @@ impl Arrivals {
     /// Ends the recordings. Panics when tcpdump was too slow for some of it: then nothing was proven.
     #[track_caller]
     pub fn stop(&mut self) {
-        for (to, recording) in self.recordings.drain(..) {
-            let (packets, missed) = recording.stop();
+        let stop = |(to, it): (&'static str, Recording)| std::thread::spawn(move || (to, it.stop()));
+        let stopping: Vec<_> = self.recordings.drain(..).map(stop).collect();
+        for it in stopping {
+            let (to, (packets, missed)) = it.join().expect("tcpdump ends");
             self.all.extend(packets.iter().filter_map(|it| arrival(&self.names, to, it)));
-            self.missed += missed;
+            assert_eq!(missed, 0, "late: tcpdump has missed packets that arrived at {to}");
         }
-        assert_eq!(self.missed, 0, "late: tcpdump has missed packets");
     }
 }
 

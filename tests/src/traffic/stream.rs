@@ -13,7 +13,7 @@ use crate::netns::{self, Located};
 /// Each message is its number.
 const MESSAGE: usize = 4;
 /// For the handshake, and for the first answer, where SYNs get lost.
-const FIRST: Duration = Duration::from_secs(20);
+const FIRST: Duration = Duration::from_mins(1);
 
 /// Takes every connection and answers what comes, until dropped.
 pub struct TcpEcho {
