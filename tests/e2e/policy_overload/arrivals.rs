@@ -82,7 +82,8 @@ fn read(packet: &Packet) -> Option<Read> {
         17 => (Kind::Udp, ports.1, true, format!("UDP {} > {}", ports.0, ports.1)),
         1 | 58 => {
             let kind = *message.first()?;
-            if protocol == 58 && (130..=137).contains(&kind) || protocol == 58 && kind == 143 {
+            // Neighbour discovery and MLD.
+            if protocol == 58 && matches!(kind, 130..=137 | 143) {
                 return None;
             }
             (
@@ -160,7 +161,7 @@ impl Arrivals {
         };
         let all: Vec<&Arrival> = self.all.iter().filter(late).collect();
         let tell = |it: &&Arrival| {
-            let after = it.at - settled[it.sort.to];
+            let after = it.at.saturating_sub(settled[it.sort.to]);
             format!("{:.3} s after: {:?}: {}", after.as_secs_f64(), it.sort, it.text)
         };
         (count(all.iter().copied()), all.iter().map(tell).collect())

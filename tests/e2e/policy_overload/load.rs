@@ -133,17 +133,21 @@ impl Busy {
         let before = self.answered();
         let began = Instant::now();
         let mut told = Duration::from_secs(5);
-        until(&format!("the connections of {}, which is allowed them, go on", self.name), PATIENCE, || {
-            let stuck = |(now, before): (&(String, u32), &(String, u32))| {
-                (now.1 < before.1 + 5).then(|| now.0.clone())
-            };
-            let stuck: Vec<String> = self.answered().iter().zip(&before).filter_map(stuck).collect();
-            if began.elapsed() > told {
-                println!("  {:.0} s without enough answers: {stuck:?}", began.elapsed().as_secs_f64());
-                told *= 2;
-            }
-            if stuck.is_empty() { Ok(()) } else { Err(format!("no answer: {stuck:?}")) }
-        });
+        until(
+            &format!("wrong, broken: the connections of {}, which is allowed them, go on", self.name),
+            PATIENCE,
+            || {
+                let stuck = |(now, before): (&(String, u32), &(String, u32))| {
+                    (now.1 < before.1 + 5).then(|| now.0.clone())
+                };
+                let stuck: Vec<String> = self.answered().iter().zip(&before).filter_map(stuck).collect();
+                if began.elapsed() > told {
+                    println!("  {:.0} s without enough answers: {stuck:?}", began.elapsed().as_secs_f64());
+                    told *= 2;
+                }
+                if stuck.is_empty() { Ok(()) } else { Err(format!("no answer: {stuck:?}")) }
+            },
+        );
     }
 
     /// Sends no more, without waiting for what will not be answered.

@@ -25,11 +25,11 @@ pub const DENIED: [&str; 2] = ["b1", "b2"];
 const FIRST: u16 = 20_000;
 
 /// What the flood is sent to.
-pub fn flooded(ports: u16) -> impl Iterator<Item = u16> + Clone {
+pub fn flooded(ports: u16) -> impl Iterator<Item = u16> {
     (0..ports).map(|it| FIRST + 2 * it + 1)
 }
 
-fn between(ports: u16) -> impl Iterator<Item = u16> + Clone {
+fn between(ports: u16) -> impl Iterator<Item = u16> {
     (0..ports).map(|it| FIRST + 2 * it)
 }
 
@@ -38,8 +38,9 @@ fn pods(names: &[&str]) -> Value {
         "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": names}]}}])
 }
 
-fn both_protocols(ports: impl Iterator<Item = u16> + Clone) -> Vec<Value> {
-    let of = |protocol| ports.clone().map(move |port| json!({"protocol": protocol, "port": port}));
+fn both_protocols(ports: impl Iterator<Item = u16>) -> Vec<Value> {
+    let ports: Vec<u16> = ports.collect();
+    let of = |protocol| ports.iter().map(move |port| json!({"protocol": protocol, "port": port}));
     of("TCP").chain(of("UDP")).collect()
 }
 
