@@ -225,24 +225,20 @@ mod tests {
     /// Over the pseudo-header and the message, with its checksum in it: nothing is left.
     fn is_sound(it: &Beginning) -> bool {
         let packet = &it.frame[14..];
-        let covered = match packet[0] >> 4 {
-            4 => {
-                assert_eq!(frame::checksum(&packet[..20]), 0, "the header's own");
-                let mut covered = if packet[9] == 1 { Vec::new() } else { packet[12..20].to_vec() };
-                if packet[9] != 1 {
-                    covered.extend([0, packet[9], 0, u8::try_from(packet.len() - 20).unwrap()]);
-                }
-                covered.extend(&packet[20..]);
-                covered
+        let mut covered = Vec::new();
+        if packet[0] >> 4 == 4 {
+            assert_eq!(frame::checksum(&packet[..20]), 0, "the header's own");
+            if packet[9] != 1 {
+                covered.extend(&packet[12..20]);
+                covered.extend([0, packet[9], 0, u8::try_from(packet.len() - 20).unwrap()]);
             }
-            _ => {
-                let mut covered = packet[8..40].to_vec();
-                covered.extend([0, packet[6]]);
-                covered.extend(&packet[4..6]);
-                covered.extend(&packet[40..]);
-                covered
-            }
-        };
+            covered.extend(&packet[20..]);
+        } else {
+            covered.extend(&packet[8..40]);
+            covered.extend([0, packet[6]]);
+            covered.extend(&packet[4..6]);
+            covered.extend(&packet[40..]);
+        }
         frame::checksum(&covered) == 0
     }
 
