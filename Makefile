@@ -30,8 +30,9 @@ test: setup              ## every test: on this machine, then in the lab VM (TES
 test-host: setup         ## only what needs no VM
 	tests/run --host $(TESTS)
 
-soak: setup              ## the lab's tests with 250 rounds of random policies each, overlay and underlay; the API server gone for 5 minutes
-	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OUTAGE_SECONDS=300 tests/run vm e2e
+# A step may take as long as a hundred rounds of overload do.
+soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes
+	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OVERLOAD_ROUNDS=100 DRAWBRIDGE_OUTAGE_SECONDS=300 DRAWBRIDGE_STEP_SECONDS=14400 tests/run vm e2e
 
 lint:                    ## format, clippy, scripts, unit file, dependencies
 	tests/lint

@@ -16,6 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::fault::freeze;
 use crate::{Output, until};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kubernetes/control-plane");
@@ -157,14 +158,7 @@ impl ControlPlane {
     #[track_caller]
     pub fn freeze(&self, program: Program) {
         let pid = self.pid(program);
-        kill(pid, Signal::SIGSTOP).expect("a program of ours");
-        // On a busy machine the thread that the signal is for gets the processor later than those that answer.
-        until(&format!("{} stands still", program.name()), PATIENCE, || {
-            match states(pid).iter().filter(|it| **it != 'T').count() {
-                0 => Ok(()),
-                left => Err(format!("{left} of its threads do not")),
-            }
-        });
+        freeze(pid, program.name());
     }
 
     /// Lets a frozen program go on.
@@ -195,14 +189,6 @@ impl Drop for ControlPlane {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
-}
-
-/// Of a process' threads, as proc(5) has them in `stat`, after the name.
-fn states(pid: Pid) -> Vec<char> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a program of ours");
-    let state = |stat: String| stat.rsplit_once(") ").and_then(|(_, after)| after.chars().next());
-    // A thread that has ended meanwhile has none.
-    threads.filter_map(|it| state(std::fs::read_to_string(it.ok()?.path().join("stat")).ok()?)).collect()
 }
 
 fn run(mut command: Command, shown: &str, input: &str) -> Output {

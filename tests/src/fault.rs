@@ -1,9 +1,12 @@
-//! Faults of the simulated NIC, and what it has counted: `tests/lab/simnic/README.md`.
+//! Faults of the simulated NIC, and what it has counted: `tests/lab/simnic/README.md`. Of programs: [`Throttled`], [`Frozen`].
+
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use crate::nic::Nic;
+pub use process::{Frozen, Throttled, freeze};
 
 const DEBUGFS: &str = "/sys/kernel/debug/simnic";
 

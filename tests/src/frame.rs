@@ -19,6 +19,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Of what [`hex`] made.
+pub fn bytes(hex: &str) -> Vec<u8> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
+    hex.as_bytes().chunks(2).map(pair).collect()
+}
+
 /// RFC 1071.
 pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes

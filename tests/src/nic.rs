@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::command::{Output, daemon, place, sh};
@@ -35,6 +36,14 @@ impl Nic {
 
     pub fn daemon(self, name: &str, verb: &str) -> String {
         daemon(&self.place(), name, verb)
+    }
+
+    /// Of a daemon, by what supervises it.
+    #[track_caller]
+    pub fn pid(self, daemon: &str) -> Pid {
+        let path = format!("/run/lab/sv/{}.{daemon}/supervise/pid", self.place());
+        let pid = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        Pid::from_raw(pid.trim().parse().unwrap_or_else(|e| panic!("{path}: {pid:?}: {e}")))
     }
 
     /// The flows of `br-edge`, without counters, sorted.

@@ -21,13 +21,14 @@ mod station;
 mod volley;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::kube_oracle::Cluster;
-use crate::{Pod, Wish};
+use crate::{Nic, Pod, Wish};
 use agents::Agents;
 pub use agents::{policy_of, revalidated};
 pub use fixture::{Fixture, directory};
@@ -161,6 +162,18 @@ impl PolicyLab {
     #[track_caller]
     pub fn enforce(&mut self, items: &[Value]) {
         self.agents.enforce(items);
+    }
+
+    /// Gives both NICs these objects and returns at once: for who looks at what happens meanwhile.
+    #[track_caller]
+    pub fn announce(&mut self, items: &[Value]) {
+        self.agents.announce(items);
+    }
+
+    /// Of each pod of one NIC, by uid, what its agent says under the objects that it was given last: `None` is settled, else
+    /// why it is not. `Err`: it does not follow them yet.
+    pub fn unsettled(&self, nic: Nic) -> Result<BTreeMap<String, Option<String>>, String> {
+        self.agents.unsettled(nic)
     }
 
     /// Waits until both agents say that no connection is left, in hardware neither, that the policies deny.

@@ -1,5 +1,7 @@
-//! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered; a TCP connection; new connections.
+//! Traffic that counts itself: a UDP echo at a steady rate, each datagram numbered; a TCP connection; new connections, and
+//! packets that only begin them.
 
+mod beginning;
 mod denied;
 mod newcomers;
 mod stream;
@@ -7,12 +9,13 @@ mod stream;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
+pub use beginning::{Beginning, Beginnings, Begins, End};
 pub use denied::Denied;
 pub use newcomers::{By, Newcomers};
 pub use stream::{Stream, TcpEcho};
@@ -85,6 +88,7 @@ impl Report {
 /// A client that keeps one connection (one 5-tuple) busy until it is stopped.
 pub struct Client {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU32>,
     thread: JoinHandle<Report>,
 }
 
@@ -92,8 +96,8 @@ impl Client {
     /// Sends to `address:port` every `interval`.
     pub fn start(pod: &impl Located, address: &str, port: u16, interval: Duration) -> Self {
         let address: IpAddr = address.parse().expect("an address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, counted) = (stop.clone(), answered.clone());
         let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().expect("any");
         let socket = netns::within(&pod.place(), move || {
             let socket = UdpSocket::bind(any).expect("bind in the pod");
@@ -101,8 +105,13 @@ impl Client {
             socket
         });
         roomy(&socket);
-        let thread = std::thread::spawn(move || run(&socket, &stopped, interval));
-        Self { stop, thread }
+        let thread = std::thread::spawn(move || run(&socket, &stopped, &counted, interval));
+        Self { stop, answered, thread }
+    }
+
+    /// Datagrams until now.
+    pub fn answered(&self) -> u32 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Sends no more. Of several, so that they wait for their last answers together.
@@ -117,7 +126,7 @@ impl Client {
     }
 }
 
-fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
+fn run(socket: &UdpSocket, stop: &AtomicBool, answered: &AtomicU32, interval: Duration) -> Report {
     let mut answers = BTreeSet::new();
     let (mut sent, mut last, mut gap) = (0u32, Instant::now(), Duration::ZERO);
     let mut next = Instant::now();
@@ -128,6 +137,7 @@ fn run(socket: &UdpSocket, stop: &AtomicBool, interval: Duration) -> Report {
             answers.insert(u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]));
             *gap = (*gap).max(last.elapsed());
             *last = Instant::now();
+            answered.store(u32::try_from(answers.len()).expect("few"), Ordering::Relaxed);
         }
         answers.len()
     };

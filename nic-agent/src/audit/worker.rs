@@ -221,7 +221,7 @@ impl Worker {
                     connections,
                     answers,
                     oldest_ms,
-                    ?marks,
+                    admitted_by,
                     "a settled pod had connections that its policy denies; cut"
                 );
             } else {

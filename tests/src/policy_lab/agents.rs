@@ -1,11 +1,11 @@
 //! The agents' file of policies: switched on, written, and in force.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::nic::{NICS, Nic};
@@ -28,25 +28,35 @@ pub fn policy_of(nic: Nic) -> Result<Value, String> {
     serde_json::from_str(&said).map_err(|e| format!("{nic:?} /policy: {e}: {said}"))
 }
 
-/// Returns when the datapath's flows, and so the eSwitch's, follow the OpenFlow tables as they are at the call. A round of
-/// the revalidators that is under way may have begun before; the one after it has not.
+/// Returns when the datapath's flows, and so the eSwitch's, follow the OpenFlow tables as they are at the call.
+///
+/// A round of the revalidators looks at flows anew only if `reval_seq` has moved before the round began. OVS's main loop
+/// runs `type_run`, which moves it, then `ofproto_run`, which changes the tables, then `unixctl_server_run`, which answers.
+/// So the first answer may be older than the move. A *new* connection is accepted in a later turn of the loop only: when
+/// something is answered on it, `type_run` has run since, and the move is made. A round that is under way then may have
+/// begun before; the one after it has not.
 #[track_caller]
 pub fn revalidated(nic: Nic) {
+    for method in ["version", "version", "revalidator/wait", "revalidator/wait"] {
+        ask_ovs(nic, method);
+    }
+}
+
+/// One command to `ovs-vswitchd`, on a connection of its own.
+#[track_caller]
+fn ask_ovs(nic: Nic, method: &str) {
     let run = format!("/run/{}", nic.place());
     let pid = std::fs::read_to_string(format!("{run}/ovs-vswitchd.pid")).expect("OVS runs");
-    for _ in 0..2 {
-        let mut stream =
-            UnixStream::connect(format!("{run}/ovs-vswitchd.{}.ctl", pid.trim())).expect("OVS's socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        write!(stream, "{}", json!({"id": 0, "method": "revalidator/wait", "params": []}))
-            .expect("OVS listens");
-        let answer: Value = serde_json::Deserializer::from_reader(stream)
-            .into_iter()
-            .next()
-            .expect("OVS answers")
-            .expect("in JSON");
-        assert!(answer["error"].is_null(), "{answer}");
-    }
+    let mut stream =
+        UnixStream::connect(format!("{run}/ovs-vswitchd.{}.ctl", pid.trim())).expect("OVS's socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    write!(stream, "{}", json!({"id": 0, "method": method, "params": []})).expect("OVS listens");
+    let answer: Value = serde_json::Deserializer::from_reader(stream)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| panic!("{nic:?}: no answer to {method}"))
+        .unwrap_or_else(|e| panic!("{nic:?}: {method}: {e}"));
+    assert!(answer["error"].is_null(), "{method}: {answer}");
 }
 
 fn for_both(work: impl Fn(Nic) + Sync) {
@@ -97,14 +107,35 @@ impl Agents {
 
     /// Both agents read these, their tables follow, and the datapath follows these.
     pub(super) fn enforce(&mut self, items: &[Value]) {
+        self.announce(items);
+        self.wait();
+    }
+
+    /// Both agents are told to read these, and no more.
+    pub(super) fn announce(&mut self, items: &[Value]) {
         self.write(items);
         for nic in NICS {
-            let path = format!("/run/lab/sv/{}.agent/supervise/pid", nic.place());
-            let pid = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-            let pid: i32 = pid.trim().parse().unwrap_or_else(|e| panic!("{path}: {pid:?}: {e}"));
-            kill(Pid::from_raw(pid), Signal::SIGHUP).expect("the agent runs");
+            kill(nic.pid("agent"), Signal::SIGHUP).expect("the agent runs");
         }
-        self.wait();
+    }
+
+    /// By uid, what this NIC's agent says of its pods under the newest policies: `None` is settled, else why not.
+    pub(super) fn unsettled(&self, nic: Nic) -> Result<BTreeMap<String, Option<String>>, String> {
+        let policy = policy_of(nic)?;
+        if policy["source"] != self.digest {
+            return Err(format!(
+                "{nic:?}: the newest policies are not in the tables, but {}",
+                policy["source"]
+            ));
+        }
+        let pods = policy["pods"].as_array().ok_or_else(|| policy.to_string())?;
+        let of = |pod: &Value| {
+            let is_settled = pod["settled"] == true && pod.get("closed").is_none();
+            let why = [&pod["closed"], &pod["unsettled"]].into_iter().find(|it| !it.is_null());
+            let why = || why.map_or_else(|| "no reason is given".to_owned(), Value::to_string);
+            Some((pod["uid"].as_str()?.to_owned(), (!is_settled).then(why)))
+        };
+        Ok(pods.iter().filter_map(of).collect())
     }
 
     fn wait(&self) {

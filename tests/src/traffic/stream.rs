@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::{LAST, Report};
 use crate::netns::{self, Located};
 use crate::patience::patience;
 
-/// How long its first answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Each message is its number.
 const MESSAGE: usize = 4;
+/// For the handshake, and for the first answer, where SYNs get lost.
+const FIRST: Duration = Duration::from_mins(1);
 
 /// Takes every connection and answers what comes, until dropped.
 pub struct TcpEcho {
@@ -72,6 +72,7 @@ impl Drop for TcpEcho {
 /// long an answer was waited for, and whether all were answered.
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU32>,
     thread: JoinHandle<Report>,
 }
 
@@ -80,17 +81,23 @@ impl Stream {
     #[track_caller]
     pub fn start(pod: &impl Located, address: &str, port: u16, interval: Duration) -> Self {
         let to = SocketAddr::new(address.parse().expect("an address"), port);
-        let mut stream = netns::within(&pod.place(), move || {
-            TcpStream::connect_timeout(&to, patience(PATIENCE)).unwrap_or_else(|e| panic!("{to}: {e}"))
+        let place = pod.place();
+        let mut stream = netns::within(&place, || {
+            TcpStream::connect_timeout(&to, patience(FIRST)).unwrap_or_else(|e| panic!("{place} to {to}: {e}"))
         });
         stream.set_nodelay(true).expect("no delay");
-        stream.set_read_timeout(Some(patience(PATIENCE))).expect("time-out");
+        stream.set_read_timeout(Some(patience(FIRST))).expect("time-out");
         stream.write_all(&[0; MESSAGE]).expect("the first message");
         stream.read_exact(&mut [0; MESSAGE]).expect("the first answer");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || run(stream, &stopped, interval));
-        Self { stop, thread }
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(1)));
+        let (stopped, counted) = (stop.clone(), answered.clone());
+        let thread = std::thread::spawn(move || run(stream, &stopped, &counted, interval));
+        Self { stop, answered, thread }
+    }
+
+    /// Messages until now.
+    pub fn answered(&self) -> u32 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Sends no more. Of several, so that they wait for their last answers together.
@@ -105,7 +112,7 @@ impl Stream {
     }
 }
 
-fn run(mut stream: TcpStream, stop: &AtomicBool, interval: Duration) -> Report {
+fn run(mut stream: TcpStream, stop: &AtomicBool, answered: &AtomicU32, interval: Duration) -> Report {
     stream.set_nonblocking(true).expect("nonblocking");
     let mut report = Report { sent: 1, answered: 1, unanswered: None, longest_gap: Duration::ZERO };
     let (mut received, mut last) = (MESSAGE, Instant::now());
@@ -124,6 +131,7 @@ fn run(mut stream: TcpStream, stop: &AtomicBool, interval: Duration) -> Report {
             last = Instant::now();
         }
         report.answered = u32::try_from(received / MESSAGE).expect("few");
+        answered.store(report.answered, Ordering::Relaxed);
     }
     report
 }
