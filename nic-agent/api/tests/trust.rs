@@ -160,6 +160,11 @@ fn all_that_is_read() -> BTreeSet<String> {
             ("EndpointSlice", "EndpointSlice"),
         ],
     );
+    let word = read("nic-agent/src/policy/model/raw/word.rs");
+    walk(
+        &structs(&word),
+        &[("PodAttachment", "PodAttachment"), ("NicNode", "NicNode"), ("NodeRange", "NodeRange")],
+    );
     let policy = structs(&read("nic-agent/src/policy/model/raw/network_policy.rs"));
     // Of what is below its rules the table speaks as a whole.
     let policy: Structs = policy.into_iter().filter(|(name, _)| name != "Rule").collect();

@@ -207,7 +207,7 @@ mod tests {
              "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules}},
         ]});
         let settings = Settings { node: "n".into(), node_addresses: offload::policy::PrefixSet::default() };
-        let mut feed = Feed::new(settings, Metrics::new());
+        let mut feed = Feed::of_file(settings, Metrics::new());
         for change in Snapshot::parse(Path::new("-"), items.to_string().as_bytes()).unwrap().into_changes() {
             feed.put(change);
         }
