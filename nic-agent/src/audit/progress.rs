@@ -292,7 +292,7 @@ impl Book {
 
     /// What has to be waited for; each is told once, and again after the next complete audit if the hardware was not seen
     /// to let go.
-    pub fn to_release(&mut self) -> Option<ToRelease> {
+    pub fn next_release(&mut self) -> Option<ToRelease> {
         let fresh = |pod: &&Pod| pod.stage == Stage::Releasing;
         let held = |pod: &&Pod| pod.stage == Stage::Settled && pod.held.is_some();
         let some = |which: &dyn Fn(&&Pod) -> bool, patience| {

@@ -77,7 +77,7 @@ impl Worker {
         let mut releases: JoinSet<Released> = JoinSet::new();
         loop {
             if releases.is_empty()
-                && let Some(wanted) = self.book.to_release()
+                && let Some(wanted) = self.book.next_release()
             {
                 releases.spawn_blocking(move || {
                     let release = wait_until_released(&wanted);
@@ -225,7 +225,10 @@ impl Worker {
                     "a settled pod had connections that its policy denies; cut"
                 );
             } else {
-                info!(pod, connections, answers, oldest_ms, admitted_by, "connections that policy denies cut");
+                info!(
+                    pod,
+                    connections, answers, oldest_ms, admitted_by, "connections that policy denies cut"
+                );
             }
         }
     }

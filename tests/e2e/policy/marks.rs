@@ -13,7 +13,7 @@ use crate::cases::{app, policy};
 use crate::changes::{Held, zones};
 use crate::with;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection of a pod's zone: protocol and port of destination, and its mark.
 fn entries(nic: Nic, zone: u64, from: &str) -> Vec<(String, u16, u32)> {

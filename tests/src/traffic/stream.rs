@@ -83,7 +83,8 @@ impl Stream {
         let to = SocketAddr::new(address.parse().expect("an address"), port);
         let place = pod.place();
         let mut stream = netns::within(&place, || {
-            TcpStream::connect_timeout(&to, patience(FIRST)).unwrap_or_else(|e| panic!("{place} to {to}: {e}"))
+            TcpStream::connect_timeout(&to, patience(FIRST))
+                .unwrap_or_else(|e| panic!("{place} to {to}: {e}"))
         });
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(patience(FIRST))).expect("time-out");

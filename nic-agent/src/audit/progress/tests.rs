@@ -109,11 +109,11 @@ fn what_is_found_is_waited_out_and_released() {
     assert_eq!(book.due(start + ms(3)).unwrap().0, start + ms(2) + UNDER_WAY);
     let early = clean(&book, &zones, start + ms(150));
     book.looked(early, start + ms(160));
-    assert_eq!((stage(&book), book.to_release().is_none()), (Stage::Unaudited, true));
+    assert_eq!((stage(&book), book.next_release().is_none()), (Stage::Unaudited, true));
     let look = clean(&book, &zones, start + ms(202));
     book.looked(look, start + ms(203));
     assert_eq!(stage(&book), Stage::Releasing);
-    let wanted = book.to_release().unwrap();
+    let wanted = book.next_release().unwrap();
     assert_eq!((wanted.deleted.deleted, wanted.deleted.at), (3, start + ms(2)));
     // More comes to light: what was waited for is not all.
     book.heard([(zone(1), cut(version, 1))].into(), start + ms(300));
@@ -121,19 +121,19 @@ fn what_is_found_is_waited_out_and_released() {
     assert_eq!(stage(&book), Stage::Unaudited);
     let look = clean(&book, &zones, start + ms(501));
     book.looked(look, start + ms(502));
-    let wanted = book.to_release().unwrap();
+    let wanted = book.next_release().unwrap();
     let told = book.released(&wanted, Release::Unproven { after: PATIENCE, held: 7 }, start + ms(7000));
     assert!(matches!(told.as_slice(), [Told::Settled { cut: 4, released: false, .. }]), "{told:?}");
     let (_, progress) = book.progress().next().unwrap();
     assert_eq!(progress.held, Some(Held { entries: 7, since: start + ms(300) }));
     // Asked for again after the next complete audit, without waiting.
-    assert!(book.to_release().is_none());
+    assert!(book.next_release().is_none());
     book.want_all();
     let look = clean(&book, &zones, start + ms(8000));
     book.looked(look, start + ms(8001));
-    let again = book.to_release().unwrap();
+    let again = book.next_release().unwrap();
     assert_eq!(again.patience, Duration::ZERO);
-    assert!(book.to_release().is_none());
+    assert!(book.next_release().is_none());
     book.released(&again, Release::Complete { after: ms(9000) }, start + ms(9000));
     let (_, progress) = book.progress().next().unwrap();
     assert_eq!((progress.stage, progress.held), (Stage::Settled, None));
@@ -337,7 +337,7 @@ impl World {
             let is_full = scope == Scope::All;
             let look = Look { began, took: ms(1), is_full, zones, judged: 0, cut };
             self.book.looked(look, self.now);
-            while let Some(wanted) = self.book.to_release() {
+            while let Some(wanted) = self.book.next_release() {
                 self.book.released(&wanted, Release::Complete { after: ms(1) }, self.now);
             }
             self.check();
