@@ -315,7 +315,7 @@ impl Upcalls {
 #[test]
 fn settled_is_settled_under_overload() {
     let rounds = number("DRAWBRIDGE_OVERLOAD_ROUNDS", 2);
-    let ports = u16::try_from(number("DRAWBRIDGE_OVERLOAD_PORTS", 32)).unwrap();
+    let ports = u16::try_from(number("DRAWBRIDGE_OVERLOAD_PORTS", 64)).unwrap();
     let permille = Some(number("DRAWBRIDGE_OVERLOAD_SHARE", 0)).filter(|it| *it > 0);
     let lab = PolicyLab::start();
     let sets = policies::sets(&lab, ports);
