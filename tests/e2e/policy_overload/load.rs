@@ -15,7 +15,8 @@ use crate::policies::{DENIED, KNOCK, RECEIVERS, TCP, UDP, flooded};
 const OFTEN: Duration = Duration::from_millis(500);
 /// Between two new connections of one pod.
 const EVERY: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_mins(1);
+/// What TCP was not answered it sends again later each time: after as long as nothing passed, at most.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A new connection of every kind, from each of these to each of those.
 const WITNESSES: [(&str, &str); 6] =
