@@ -31,8 +31,9 @@ pub struct ZoneRules {
     pub pod: String,
     pub addresses: Vec<IpAddr>,
     pub in_force: Arc<PodPolicy>,
-    /// Offered to Open vSwitch, which has not said whether it took them. Mostly none; several after failures.
-    pub coming: Vec<Arc<PodPolicy>>,
+    /// Offered to Open vSwitch, which has not said whether it took them: whose they are, and what they say. Mostly none;
+    /// several after failures.
+    pub coming: Vec<(Vec<IpAddr>, Arc<PodPolicy>)>,
     /// Grows with each change of the tables that concerns a pod.
     pub version: u64,
     /// When they were in the tables.
@@ -44,16 +45,18 @@ pub type Zones = BTreeMap<CtZone, Arc<ZoneRules>>;
 impl ZoneRules {
     /// Does every set of rules that the packet can have met deny the connection that began so?
     pub fn denies(&self, orig: &Tuple) -> bool {
-        std::iter::once(&self.in_force)
-            .chain(&self.coming)
-            .all(|policy| cut::is_denied(&self.addresses, policy, orig))
+        self.all().all(|(addresses, policy)| cut::is_denied(addresses, policy, orig))
     }
 
     /// Is there nothing that could be denied?
     pub fn is_open(&self) -> bool {
-        std::iter::once(&self.in_force)
-            .chain(&self.coming)
-            .any(|policy| policy.egress.is_open() && policy.ingress.is_open())
+        self.all().any(|(_, policy)| policy.egress.is_open() && policy.ingress.is_open())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&[IpAddr], &PodPolicy)> {
+        let in_force = std::iter::once((&self.addresses, &self.in_force));
+        let coming = self.coming.iter().map(|(addresses, policy)| (addresses, policy));
+        in_force.chain(coming).map(|(addresses, policy)| (addresses.as_slice(), &**policy))
     }
 }
 
@@ -64,8 +67,13 @@ pub fn coming(zones: &mut Zones, wanted: &[Wanted]) -> bool {
         let Some(rules) = zones.get_mut(&wanted.zone).filter(|rules| rules.key == wanted.key) else {
             continue;
         };
-        if rules.in_force != wanted.policy && !rules.coming.contains(&wanted.policy) {
-            Arc::make_mut(rules).coming.push(wanted.policy.clone());
+        let is_known = |(addresses, policy): (&Vec<IpAddr>, &Arc<PodPolicy>)| {
+            *addresses == wanted.addresses && *policy == wanted.policy
+        };
+        // Of other addresses, too: what the pod begins from a new one is not what others begin with it.
+        let mut before = rules.coming.iter().map(|(addresses, policy)| (addresses, policy));
+        if !is_known((&rules.addresses, &rules.in_force)) && !before.any(is_known) {
+            Arc::make_mut(rules).coming.push((wanted.addresses.clone(), wanted.policy.clone()));
             is_news = true;
         }
     }
@@ -163,6 +171,24 @@ mod tests {
         coming(&mut zones, &[wanted(&b, "s")]);
         assert_eq!(in_tables(&mut zones, vec![wanted(&b, "s")], &mut version).0.len(), 1);
         assert_eq!((denied(&zones), version), ([true, false, true], 2));
+    }
+
+    #[test]
+    fn what_a_pod_begins_from_an_address_that_is_on_its_way_is_not_taken_for_anothers() {
+        // Nobody may begin anything with the pod, and it may begin what it likes.
+        let policy = Arc::new(PodPolicy { ingress: enforcement::closed().ingress, ..PodPolicy::default() });
+        let (mut zones, mut version) = (Zones::new(), 0);
+        in_tables(&mut zones, vec![wanted(&policy, "s")], &mut version);
+        let new = "10.0.0.7".parse().unwrap();
+        let begun = Tuple { src: new, dst: "10.0.0.2".parse().unwrap(), ..datagram("10.0.0.7") };
+        assert!(zones[&zone(7)].denies(&begun), "a stranger's");
+        let moved = Wanted { addresses: vec!["10.0.0.1".parse().unwrap(), new], ..wanted(&policy, "s") };
+        assert!(coming(&mut zones, std::slice::from_ref(&moved)));
+        assert!(!coming(&mut zones, std::slice::from_ref(&moved)), "no news");
+        assert!(!zones[&zone(7)].denies(&begun));
+        assert!(zones[&zone(7)].denies(&datagram("10.0.0.2")));
+        in_tables(&mut zones, vec![moved], &mut version);
+        assert!(!zones[&zone(7)].denies(&begun) && zones[&zone(7)].coming.is_empty());
     }
 
     #[test]
