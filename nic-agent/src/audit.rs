@@ -99,8 +99,8 @@ impl Auditor {
             *known = marks.clone();
             is_news
         });
-        let (changed, is_news) = zones::in_tables(&mut self.zones, wanted, &mut self.version);
-        if is_news {
+        let changed = zones::in_tables(&mut self.zones, wanted, &mut self.version);
+        if !changed.is_empty() {
             self.publish.send_replace(Arc::new(self.zones.clone()));
         }
         changed
@@ -113,9 +113,10 @@ impl Auditor {
         }
     }
 
-    /// How far the pod's rules have come; `None` if they are not in the tables, or the worker has not seen that yet.
+    /// How far the pod's rules have come; `None` if they are not in the tables, or others may be, or the worker has not seen
+    /// that yet.
     pub fn progress(&self, zone: CtZone, key: &SandboxKey) -> Option<PodProgress> {
-        let rules = self.zones.get(&zone).filter(|rules| rules.key == *key)?;
+        let rules = self.zones.get(&zone).filter(|rules| rules.key == *key && rules.coming.is_empty())?;
         let progress = self.progress.borrow();
         progress.get(key).filter(|it| it.version == rules.version).cloned()
     }

@@ -124,7 +124,10 @@ impl Reconciler {
                 Enforced::Closed { why } => Some(why.clone()),
             };
             let in_force = self.in_force.get(key);
-            let progress = self.auditor.progress(attachment.zone, key);
+            // Of the policy that shall hold now, not of one that the tables still have because they cannot be written.
+            let is_current =
+                in_force.zip(enforced.get(key)).is_some_and(|(has, wanted)| *has == wanted.policy());
+            let progress = self.auditor.progress(attachment.zone, key).filter(|_| is_current);
             let (egress, ingress) = in_force.and_then(|it| self.edge.rule_sets(it)).unwrap_or_default();
             let reps = self.seen.as_ref().map(|seen| seen.reps.as_slice()).unwrap_or_default();
             let rep = reps.iter().find(|rep| rep.vf == Some(attachment.claim.vf));
