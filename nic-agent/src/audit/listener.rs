@@ -96,16 +96,18 @@ impl Listener {
             if denied.is_empty() {
                 continue;
             }
-            conntrack.delete(&denied)?;
+            let deleted = conntrack.delete(&denied);
             let mut cut: BTreeMap<CtZone, Cut> = BTreeMap::new();
             for entry in &denied {
                 if let Some((zone, rules)) = entry.zone.and_then(|zone| Some((zone, zones.get(&zone)?))) {
                     cut.entry(zone).or_insert_with(|| Cut::of(rules)).add(entry, false);
                 }
             }
+            // Also before an error: some of it is cut, and that must be waited for.
             if self.found.blocking_send(Heard::Cut(cut)).is_err() {
                 return Ok(());
             }
+            deleted?;
         }
         Ok(())
     }
