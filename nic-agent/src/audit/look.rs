@@ -1,6 +1,7 @@
 //! One audit: a dump of conntrack, and what of it is denied, deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offload::ids::CtZone;
@@ -84,11 +85,19 @@ pub struct Look {
     pub judged: usize,
     /// Zones in which something was found.
     pub cut: BTreeMap<CtZone, Cut>,
+    /// Why not all of it could be deleted.
+    pub refused: Option<netlink::Error>,
 }
 
 /// Judges every entry, whatever its mark says. What is denied is deleted when the dump is complete, so that one call does
-/// not walk a table that it changes.
-pub fn look(zones: &Zones, scope: &Scope, answers: &Answers) -> netlink::Result<Look> {
+/// not walk a table that it changes. By then it is held against `newest` as well: a dump takes a while, and what other
+/// rules have let in meanwhile, or another pod in the same zone, is theirs to judge.
+pub fn look(
+    zones: &Zones,
+    newest: impl FnOnce() -> Arc<Zones>,
+    scope: &Scope,
+    answers: &Answers,
+) -> netlink::Result<Look> {
     let began = Instant::now();
     let mut conntrack = Conntrack::open()?;
     let in_scope = |zone: &CtZone| match scope {
@@ -119,9 +128,13 @@ pub fn look(zones: &Zones, scope: &Scope, answers: &Answers) -> netlink::Result<
     doomed.sort_unstable_by_key(|(zone, entry, _)| (entry.mark, *zone, entry.orig, entry.id));
     doomed.dedup_by_key(|(zone, entry, _)| (*zone, entry.orig, entry.id));
     let mut cut: BTreeMap<CtZone, Cut> = BTreeMap::new();
+    let mut refused = None;
     if !doomed.is_empty() {
+        let newest = newest();
+        doomed.retain(|(zone, entry, is_answer)| is_doomed_still(zones, &newest, *zone, entry, *is_answer));
         let entries: Vec<Entry> = doomed.iter().map(|(_, entry, _)| *entry).collect();
-        conntrack.delete(&entries)?;
+        // What was deleted before an error is cut all the same: it is waited for, and what is left is found again.
+        refused = conntrack.delete(&entries).err();
         for (zone, entry, is_answer) in &doomed {
             if let Some(rules) = zones.get(zone) {
                 cut.entry(*zone).or_insert_with(|| Cut::of(rules)).add(entry, *is_answer);
@@ -129,5 +142,57 @@ pub fn look(zones: &Zones, scope: &Scope, answers: &Answers) -> netlink::Result<
         }
     }
     let is_full = *scope == Scope::All;
-    Ok(Look { began, took: began.elapsed(), is_full, zones: looked_at, judged, cut })
+    Ok(Look { began, took: began.elapsed(), is_full, zones: looked_at, judged, cut, refused })
+}
+
+fn is_doomed_still(zones: &Zones, newest: &Zones, zone: CtZone, entry: &Entry, is_answer: bool) -> bool {
+    let Some((before, now)) = zones.get(&zone).zip(newest.get(&zone)) else { return false };
+    before.key == now.key && (is_answer || now.denies(&entry.orig))
+}
+
+#[cfg(test)]
+mod tests {
+    use offload::netlink::conntrack::Status;
+    use offload::policy::PodPolicy;
+    use offload::tuple::{L4, UDP};
+
+    use super::*;
+    use crate::audit::zones::{self, Wanted};
+    use crate::claim::SandboxKey;
+    use crate::enforcement;
+
+    fn wanted(sandbox: &str, policy: PodPolicy) -> Wanted {
+        Wanted {
+            zone: CtZone::new(7).unwrap(),
+            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() },
+            pod: "a/b".to_owned(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            policy: policy.into(),
+        }
+    }
+
+    #[test]
+    fn what_was_let_in_while_the_dump_went_on_is_left_alone() {
+        let [src, dst] = ["10.0.0.2", "10.0.0.1"].map(|it| it.parse().unwrap());
+        let orig = Tuple { src, dst, proto: UDP, l4: L4::Ports { src: 4000, dst: 53 } };
+        let reply = Tuple { src: dst, dst: src, l4: L4::Ports { src: 53, dst: 4000 }, ..orig };
+        let zone = CtZone::new(7).unwrap();
+        let status = Status::default();
+        let entry =
+            Entry { zone: Some(zone), orig, reply, mark: 0, status, id: 1, timeout: None, began: None };
+        let (mut at_first, mut version) = (Zones::new(), 0);
+        zones::in_tables(&mut at_first, vec![wanted("s", enforcement::closed())], &mut version);
+        let doomed = |newest: &Zones, is_answer| is_doomed_still(&at_first, newest, zone, &entry, is_answer);
+        assert!(doomed(&at_first, false) && doomed(&at_first, true));
+        // Looser rules are on their way: it may have begun by them.
+        let mut newest = at_first.clone();
+        zones::coming(&mut newest, &[wanted("s", PodPolicy::default())]);
+        assert!(!doomed(&newest, false));
+        zones::in_tables(&mut newest, vec![wanted("s", PodPolicy::default())], &mut version);
+        assert!(!doomed(&newest, false) && doomed(&newest, true));
+        // The pod is gone; the zone is another's, whose connections nobody has judged yet.
+        assert!(!doomed(&Zones::new(), false));
+        zones::in_tables(&mut newest, vec![wanted("t", enforcement::closed())], &mut version);
+        assert!(!doomed(&newest, false) && !doomed(&newest, true));
+    }
 }

@@ -145,10 +145,15 @@ impl Worker {
             self.follow();
         }
         let (zones, answers) = (self.zones.borrow().clone(), self.book.answers(now));
-        let audit = tokio::task::spawn_blocking(move || look(&zones, &scope, &answers));
+        let newest = self.zones.clone();
+        let audit =
+            tokio::task::spawn_blocking(move || look(&zones, || newest.borrow().clone(), &scope, &answers));
         match audit.await.map_err(|e| e.to_string()).and_then(|look| look.map_err(|e| e.to_string())) {
             Ok(look) => {
-                self.failing = false;
+                if let (Some(error), false) = (&look.refused, self.failing) {
+                    warn!(%error, "not every denied connection can be deleted; trying again");
+                }
+                self.failing = look.refused.is_some();
                 self.metrics.audit_seconds.observe(look.took.as_secs_f64());
                 self.metrics.audited.set(i64::try_from(look.judged).unwrap_or(i64::MAX));
                 debug!(full = look.is_full, judged = look.judged, took_ms = look.took.as_millis(), "audit");

@@ -60,7 +60,7 @@ fn clean(book: &Book, zones: &Zones, began: Instant) -> Look {
         .map(|(zone, rules)| (*zone, rules.version))
         .collect();
     let took = Duration::from_millis(1);
-    Look { began, took, is_full: scope == Scope::All, zones, judged: 0, cut: BTreeMap::new() }
+    Look { began, took, is_full: scope == Scope::All, zones, judged: 0, cut: BTreeMap::new(), refused: None }
 }
 
 fn cut(version: u64, denied: usize) -> Cut {
@@ -335,7 +335,7 @@ impl World {
             let zones = zones.filter(|(zone, _)| in_scope(zone.get())).collect();
             self.now += ms(1);
             let is_full = scope == Scope::All;
-            let look = Look { began, took: ms(1), is_full, zones, judged: 0, cut };
+            let look = Look { began, took: ms(1), is_full, zones, judged: 0, cut, refused: None };
             self.book.looked(look, self.now);
             while let Some(wanted) = self.book.next_release() {
                 self.book.released(&wanted, Release::Complete { after: ms(1) }, self.now);
