@@ -258,7 +258,8 @@ impl Book {
         judged().next()?;
         let not_before = |pause: Duration| self.last.map_or(now, |(end, took)| end + pause.max(took * DUTY));
         let full = match self.last_full {
-            Some(_) if self.is_full_wanted => not_before(Duration::ZERO),
+            // Never later than if nothing had been missed.
+            Some(end) if self.is_full_wanted => not_before(Duration::ZERO).min(end + EVERY),
             Some(end) => end + EVERY,
             None => now,
         };

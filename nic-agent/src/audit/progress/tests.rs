@@ -168,6 +168,20 @@ fn lost_events_mean_a_complete_audit_at_once() {
 }
 
 #[test]
+fn lost_events_do_not_make_audits_rarer_where_each_takes_long() {
+    let start = Instant::now();
+    let (mut book, zones, version) = book(start);
+    book.prove(Proof { version, at: Some(start) }, start);
+    let look = Look { took: ms(3000), ..clean(&book, &zones, start + ms(1)) };
+    let end = start + ms(3001);
+    book.looked(look, end);
+    let (usual, _) = book.due(end + ms(1)).unwrap();
+    book.want_all();
+    let (wanted, scope) = book.due(end + ms(1)).unwrap();
+    assert!(wanted <= usual && scope == Scope::All, "{:?} after {:?}", wanted - end, usual - end);
+}
+
+#[test]
 fn nothing_to_deny_is_not_looked_at() {
     let start = Instant::now();
     let (mut zones, mut version) = (Zones::new(), 0);
