@@ -100,7 +100,10 @@ struct Pod {
     stage: Stage,
     since: Instant,
     is_looked_at: bool,
+    /// Since its rules were in the tables.
     cut: usize,
+    /// Of those, and of what rules before cut, since the hardware was last seen to let go.
+    unreleased: usize,
     last_cut: Option<Instant>,
     answers: BTreeMap<Tuple, Answer>,
     held: Option<Held>,
@@ -152,6 +155,8 @@ impl Book {
                     since: now,
                     is_looked_at: false,
                     cut: 0,
+                    // The hardware forwards what was cut a moment ago, whatever came after.
+                    unreleased: before.as_ref().map_or(0, |it| it.unreleased),
                     last_cut: before.as_ref().and_then(|it| it.last_cut),
                     answers: before.map(|it| it.answers).unwrap_or_default(),
                     held: None,
@@ -216,7 +221,7 @@ impl Book {
             let after_proof = self.proof.version >= version && self.proof.at.is_some_and(|at| began >= at);
             let after_cut = pod.last_cut.is_none_or(|at| began >= at + UNDER_WAY);
             if pod.stage == Stage::Unaudited && after_proof && after_cut {
-                if pod.cut == 0 {
+                if pod.unreleased == 0 {
                     pod.enter(Stage::Settled, now);
                 } else {
                     pod.enter(Stage::Releasing, now);
@@ -243,6 +248,7 @@ impl Book {
             }
         }
         pod.cut += cut.count();
+        pod.unreleased += cut.count();
         pod.last_cut = Some(now);
         let late = matches!(pod.stage, Stage::Settled) && !pod.is_open;
         if pod.stage > Stage::Unaudited && !pod.is_open {
@@ -300,7 +306,7 @@ impl Book {
             let pods: Vec<_> = self.pods.iter().filter(|(_, pod)| which(pod)).collect();
             let at = pods.iter().filter_map(|(_, pod)| pod.last_cut).max()?;
             let zones = pods.iter().map(|(zone, pod)| (**zone, pod.version)).collect();
-            let cut = pods.iter().map(|(_, pod)| pod.cut).sum();
+            let cut = pods.iter().map(|(_, pod)| pod.unreleased).sum();
             Some(ToRelease { zones, deleted: Deleted { deleted: cut, gone: 0, at }, patience })
         };
         if let Some(found) = some(&fresh, PATIENCE) {
@@ -322,17 +328,22 @@ impl Book {
                 continue;
             }
             pod.held = match release {
-                Release::Complete { .. } => None,
+                Release::Complete { .. } => {
+                    pod.unreleased = 0;
+                    None
+                }
                 Release::Unproven { held, .. } => Some(Held { entries: held, since: of.deleted.at }),
             };
             if pod.stage == Stage::Releasing {
                 pod.enter(Stage::Settled, now);
-                told.push(Told::Settled {
-                    pod: pod.name.clone(),
-                    cut: pod.cut,
-                    took: now.saturating_duration_since(pod.in_tables),
-                    released: pod.held.is_none(),
-                });
+                if pod.cut > 0 {
+                    told.push(Told::Settled {
+                        pod: pod.name.clone(),
+                        cut: pod.cut,
+                        took: now.saturating_duration_since(pod.in_tables),
+                        released: pod.held.is_none(),
+                    });
+                }
             }
         }
         told

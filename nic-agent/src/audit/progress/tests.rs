@@ -140,6 +140,27 @@ fn what_is_found_is_waited_out_and_released() {
 }
 
 #[test]
+fn what_rules_before_have_cut_is_released_before_a_pod_is_settled() {
+    let start = Instant::now();
+    let (mut book, mut zones, mut version) = book(start);
+    book.prove(Proof { version, at: Some(start) }, start);
+    let mut look = clean(&book, &zones, start + ms(1));
+    look.cut.insert(zone(1), cut(version, 3));
+    book.looked(look, start + ms(2));
+    // Other rules, which deny nothing that is there.
+    zones::in_tables(&mut zones, vec![wanted(1, 1)], &mut version);
+    book.follow(&zones, start + ms(10));
+    book.prove(Proof { version, at: Some(start + ms(20)) }, start + ms(20));
+    let look = clean(&book, &zones, start + ms(210));
+    book.looked(look, start + ms(211));
+    assert_eq!(stage(&book), Stage::Releasing, "the hardware has not let go");
+    let wanted = book.next_release().unwrap();
+    assert_eq!((wanted.deleted.deleted, wanted.deleted.at), (3, start + ms(2)));
+    assert_eq!(book.released(&wanted, Release::Complete { after: ms(900) }, start + ms(902)), []);
+    assert_eq!(stage(&book), Stage::Settled);
+}
+
+#[test]
 fn a_settled_pod_is_settled_no_more_when_something_is_found() {
     let start = Instant::now();
     let (mut book, zones, version) = book(start);
