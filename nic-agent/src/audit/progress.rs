@@ -234,6 +234,9 @@ impl Book {
 
     fn found(&mut self, zone: CtZone, cut: Cut, now: Instant) -> Option<Told> {
         let pod = self.pods.get_mut(&zone)?;
+        if pod.answers.len() >= MOST_REMEMBERED {
+            pod.answers.retain(|_, answer| answer.until > now);
+        }
         for tuple in &cut.replies {
             if pod.answers.len() < MOST_REMEMBERED {
                 pod.answers.entry(*tuple).or_insert(Answer { until: now, times: 0 }).until = now + REMEMBERED;

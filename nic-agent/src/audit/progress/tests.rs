@@ -235,6 +235,22 @@ fn answers_are_cut_for_a_while_and_who_goes_on_sends_by_itself() {
 }
 
 #[test]
+fn what_is_remembered_no_longer_takes_nobodys_place() {
+    let start = Instant::now();
+    let (mut book, _, version) = book(start);
+    let reply = |number: usize| {
+        let [high, low] = u16::try_from(number >> 8).unwrap().to_be_bytes();
+        let dst = IpAddr::from([10, 1, high, low]);
+        Tuple { dst, ..tuple(UDP, u16::try_from(number & 0xff).unwrap()) }
+    };
+    let many = Cut { replies: (0..MOST_REMEMBERED).map(reply).collect(), ..cut(version, MOST_REMEMBERED) };
+    book.heard([(zone(1), many)].into(), start);
+    let later = Cut { replies: [reply(MOST_REMEMBERED)].into(), ..cut(version, 1) };
+    book.heard([(zone(1), later)].into(), start + REMEMBERED);
+    assert_eq!(book.answers(start + REMEMBERED)[&zone(1)], [reply(MOST_REMEMBERED)].into());
+}
+
+#[test]
 fn tcp_has_no_answers_to_remember() {
     let entry = |proto| offload::netlink::conntrack::Entry {
         zone: CtZone::new(1),
