@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Progress;
-use super::listener::Heard;
+use super::listener::{self, Heard};
 use super::look::{Cut, look};
 use super::progress::{Book, ToRelease, Told};
 use super::proof::Proof;
@@ -97,7 +97,6 @@ impl Worker {
                     let proof = self.proofs.borrow_and_update().clone();
                     self.book.prove(proof, Instant::now());
                 }
-                Some(heard) = self.heard.recv() => self.hear(heard),
                 Some(done) = releases.join_next() => match done {
                     Ok((wanted, release)) => self.released(&wanted, release),
                     Err(error) => warn!(%error, "waiting for the hardware ended"),
@@ -108,6 +107,8 @@ impl Worker {
                         () = self.audit() => {}
                     }
                 }
+                // Last: who floods makes that there is always something to hear. An audit leaves time for it.
+                Some(heard) = self.heard.recv() => self.hear(heard),
             }
         }
     }
@@ -137,6 +138,18 @@ impl Worker {
         }
     }
 
+    /// As much as can wait at once; returns what is left to hear.
+    fn hear_what_waits(&mut self) -> Vec<Heard> {
+        let waiting: Vec<Heard> =
+            std::iter::from_fn(|| self.heard.try_recv().ok()).take(listener::WAITING).collect();
+        let (cut, lost): (Vec<Heard>, Vec<Heard>) =
+            waiting.into_iter().partition(|heard| matches!(heard, Heard::Cut(_)));
+        for cut in cut {
+            self.hear(cut);
+        }
+        lost
+    }
+
     async fn audit(&mut self) {
         let now = Instant::now();
         let Some((_, scope)) = self.book.due(now) else { return };
@@ -157,8 +170,14 @@ impl Worker {
                 self.metrics.audit_seconds.observe(look.took.as_secs_f64());
                 self.metrics.audited.set(i64::try_from(look.judged).unwrap_or(i64::MAX));
                 debug!(full = look.is_full, judged = look.judged, took_ms = look.took.as_millis(), "audit");
+                // What the listener has cut meanwhile, the audit did not find. Where events were lost, they may have been
+                // lost behind its back: that asks for another one.
+                let lost = self.hear_what_waits();
                 let told = self.book.looked(look, Instant::now());
                 self.tell(told, "audit");
+                for lost in lost {
+                    self.hear(lost);
+                }
             }
             Err(error) => {
                 if !self.failing {
@@ -175,6 +194,10 @@ impl Worker {
             warn!(error, "not seen whether the hardware has let go");
             Release::Unproven { after: wanted.deleted.at.elapsed(), held: wanted.deleted.deleted }
         });
+        // What the listener has cut since was not waited for.
+        for lost in self.hear_what_waits() {
+            self.hear(lost);
+        }
         let told = self.book.released(wanted, release, Instant::now());
         self.tell(told, "");
     }
