@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::Progress;
 use super::listener::{self, Heard};
 use super::look::{Cut, look};
-use super::progress::{Book, ToRelease, Told};
+use super::progress::{Book, PodProgress, ToRelease, Told};
 use super::proof::Proof;
 use super::zones::Zones;
 use crate::marks::Marks;
@@ -22,6 +22,8 @@ use crate::news;
 
 const RETRY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(1);
+/// News that is only that more was cut: a pass of the reconcile loop for each batch would be the flood's doing.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What it follows.
 pub struct Inputs {
@@ -45,6 +47,7 @@ pub struct Worker {
     /// What was found and is not in the log yet, by pod, and whether the pod was settled: who floods must not fill the log.
     unlogged: BTreeMap<String, (bool, Cut)>,
     logged: Instant,
+    published: Instant,
 }
 
 type Released = (ToRelease, Result<Release, String>);
@@ -69,6 +72,7 @@ impl Worker {
             failing: false,
             unlogged: BTreeMap::new(),
             logged: Instant::now(),
+            published: Instant::now(),
         }
     }
 
@@ -268,16 +272,27 @@ impl Worker {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let progress: Progress = self.book.progress().collect();
-        self.report.send_if_modified(|before| {
-            let is_news = **before != progress;
+        let may_wait = self.published.elapsed() < COUNT_EVERY;
+        let is_news = self.report.send_if_modified(|before| {
+            let is_news = **before != progress && !(may_wait && differ_in_counts_only(before, &progress));
             if is_news {
                 *before = Arc::new(progress);
             }
             is_news
         });
+        if is_news {
+            self.published = Instant::now();
+        }
     }
+}
+
+fn differ_in_counts_only(a: &Progress, b: &Progress) -> bool {
+    let pairs = || a.iter().zip(b);
+    a.len() == b.len()
+        && pairs().all(|((a, _), (b, _))| a == b)
+        && pairs().all(|((_, a), (_, b))| PodProgress { cut: b.cut, ..a.clone() } == *b)
 }
 
 /// The rule that admitted most of them.
@@ -295,4 +310,28 @@ fn age(began: Duration) -> Duration {
 fn wait_until_released(wanted: &ToRelease) -> Result<Release, String> {
     let mut conntrack = Conntrack::open().map_err(|e| e.to_string())?;
     conntrack.wait_until_released(wanted.deleted, wanted.patience).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Stage;
+    use super::*;
+    use crate::claim::SandboxKey;
+
+    #[test]
+    fn what_waits_is_counts_never_a_stage_or_a_pod() {
+        let key = |sandbox: &str| SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() };
+        let pod =
+            PodProgress { version: 1, stage: Stage::Unaudited, since: Instant::now(), cut: 3, held: None };
+        let of = |pod: &PodProgress| Progress::from([(key("a"), pod.clone()), (key("b"), pod.clone())]);
+        let before = of(&pod);
+        assert!(differ_in_counts_only(&before, &of(&PodProgress { cut: 4, ..pod.clone() })));
+        assert!(!differ_in_counts_only(&before, &of(&PodProgress { stage: Stage::Settled, ..pod.clone() })));
+        assert!(!differ_in_counts_only(&before, &of(&PodProgress { version: 2, ..pod.clone() })));
+        assert!(!differ_in_counts_only(&before, &Progress::from([(key("a"), pod.clone())])));
+        assert!(!differ_in_counts_only(
+            &before,
+            &Progress::from([key("a"), key("c")].map(|it| (it, pod.clone())))
+        ));
+    }
 }
