@@ -12,6 +12,9 @@ use offload::tuple::Tuple;
 
 use crate::claim::SandboxKey;
 
+/// Sets of rules of one pod that may be on their way. Where the tables cannot be written for long, policies change on.
+const MOST_COMING: usize = 16;
+
 /// What the tables are to say of a pod.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -73,7 +76,12 @@ pub fn coming(zones: &mut Zones, wanted: &[Wanted]) -> bool {
         // Of other addresses, too: what the pod begins from a new one is not what others begin with it.
         let mut before = rules.coming.iter().map(|(addresses, policy)| (addresses, policy));
         if !is_known((&rules.addresses, &rules.in_force)) && !before.any(is_known) {
-            Arc::make_mut(rules).coming.push((wanted.addresses.clone(), wanted.policy.clone()));
+            let rules = Arc::make_mut(rules);
+            if rules.coming.len() >= MOST_COMING {
+                // For all of them stands one that denies nothing, until it is known again what is in the tables.
+                rules.coming = vec![(Vec::new(), Arc::default())];
+            }
+            rules.coming.push((wanted.addresses.clone(), wanted.policy.clone()));
             is_news = true;
         }
     }
@@ -184,6 +192,21 @@ mod tests {
         assert!(zones[&zone(7)].denies(&datagram("10.0.0.2")));
         in_tables(&mut zones, vec![moved], &mut version);
         assert!(!zones[&zone(7)].denies(&begun) && zones[&zone(7)].coming.is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_for_ever_does_not_pile_up() {
+        let (mut zones, mut version) = (Zones::new(), 0);
+        let of = |number: usize| wanted(&from(&format!("10.1.0.{number}/32")), "s");
+        in_tables(&mut zones, vec![of(200)], &mut version);
+        for number in 0..100 {
+            assert!(coming(&mut zones, &[of(number)]));
+            // Each of them may be what the tables have.
+            assert!((0..=number).all(|it| !zones[&zone(7)].denies(&datagram(&format!("10.1.0.{it}")))));
+            assert!(zones[&zone(7)].coming.len() <= MOST_COMING + 1);
+        }
+        in_tables(&mut zones, vec![of(99)], &mut version);
+        assert!(zones[&zone(7)].denies(&datagram("10.1.0.98")) && !zones[&zone(7)].is_open());
     }
 
     #[test]
