@@ -21,6 +21,8 @@ use crate::metrics::{CauseLabel, Metrics};
 use crate::news;
 
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks for what the hardware holds, when one fails.
+const PAUSE: Duration = Duration::from_millis(100);
 const LOG_EVERY: Duration = Duration::from_secs(1);
 /// News that is only that more was cut: a pass of the reconcile loop for each batch would be the flood's doing.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -308,12 +310,27 @@ fn age(began: Duration) -> Duration {
 }
 
 fn wait_until_released(wanted: &ToRelease) -> Result<Release, String> {
-    let mut conntrack = Conntrack::open().map_err(|e| e.to_string())?;
-    conntrack.wait_until_released(wanted.deleted, wanted.patience).map_err(|e| e.to_string())
+    let look = || Conntrack::open()?.wait_until_released(wanted.deleted, wanted.patience);
+    until_seen_or_over(wanted, look).map_err(|error| error.to_string())
+}
+
+/// An error says nothing of the hardware: before its sweeps are over, it is asked again.
+fn until_seen_or_over<E>(
+    wanted: &ToRelease,
+    mut look: impl FnMut() -> Result<Release, E>,
+) -> Result<Release, E> {
+    loop {
+        match look() {
+            Err(_) if wanted.deleted.at.elapsed() < wanted.patience => std::thread::sleep(PAUSE),
+            seen => return seen,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use offload::netlink::conntrack::Deleted;
+
     use super::super::progress::Stage;
     use super::*;
     use crate::claim::SandboxKey;
@@ -333,5 +350,18 @@ mod tests {
             &before,
             &Progress::from([key("a"), key("c")].map(|it| (it, pod.clone())))
         ));
+    }
+
+    #[test]
+    fn a_look_that_fails_does_not_stand_for_sweeps_that_are_not_over() {
+        let of = |patience| {
+            let deleted = Deleted { deleted: 1, gone: 0, at: Instant::now() };
+            ToRelease { zones: BTreeMap::new(), deleted, patience }
+        };
+        let after = Duration::from_secs(1);
+        let mut looks = vec![Ok(Release::Complete { after }), Err("busy"), Err("busy")];
+        let seen = until_seen_or_over(&of(Duration::from_hours(1)), || looks.pop().unwrap());
+        assert_eq!(seen, Ok(Release::Complete { after }));
+        assert_eq!(until_seen_or_over(&of(Duration::ZERO), || Err("busy")), Err("busy"));
     }
 }
