@@ -7,8 +7,9 @@
 //! ```
 //!
 //! An answer that was under way when its connection was cut may begin one of its own, the other way round, which policy
-//! mostly allows. So what was cut is remembered for a while, and its answers are cut as well; who begins such a connection
-//! again and again is not answering: it sends by itself, as its policy allows.
+//! mostly allows. So what was cut is remembered for a while, and its answers are cut as well. How often one comes says
+//! nothing: a server may have a backlog to answer. Who begins such a connection by itself, with the very same ports, is
+//! held up by that, until nothing that is denied was cut for so long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -35,8 +36,6 @@ const FEW: usize = 2;
 /// How long what was cut is remembered, for its answers, and how many of a zone.
 const REMEMBERED: Duration = Duration::from_secs(5);
 const MOST_REMEMBERED: usize = 1 << 16;
-/// An answer that comes back so often is none.
-const LOOKS: u8 = 5;
 /// For the hardware to let go: three sweeps are enough, and as many again for a machine that is busy.
 pub const PATIENCE: Duration = SWEEP.saturating_mul(6);
 
@@ -105,14 +104,9 @@ struct Pod {
     /// Of those, and of what rules before cut, since the hardware was last seen to let go.
     unreleased: usize,
     last_cut: Option<Instant>,
-    answers: BTreeMap<Tuple, Answer>,
+    /// And until when they are remembered.
+    answers: BTreeMap<Tuple, Instant>,
     held: Option<Held>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Answer {
-    until: Instant,
-    times: u8,
 }
 
 /// What waits for the hardware.
@@ -216,7 +210,7 @@ impl Book {
                 told.extend(found);
                 continue;
             }
-            pod.answers.retain(|_, answer| answer.until > now);
+            pod.answers.retain(|_, until| *until > now);
             // Of what the look has not seen: what was let in before the proof, or is an answer under way.
             let after_proof = self.proof.version >= version && self.proof.at.is_some_and(|at| began >= at);
             let after_cut = pod.last_cut.is_none_or(|at| began >= at + UNDER_WAY);
@@ -235,19 +229,11 @@ impl Book {
     fn found(&mut self, zone: CtZone, cut: Cut, now: Instant) -> Option<Told> {
         let pod = self.pods.get_mut(&zone)?;
         if pod.answers.len() >= MOST_REMEMBERED {
-            pod.answers.retain(|_, answer| answer.until > now);
+            pod.answers.retain(|_, until| *until > now);
         }
         for tuple in &cut.replies {
-            if pod.answers.len() < MOST_REMEMBERED {
-                pod.answers.entry(*tuple).or_insert(Answer { until: now, times: 0 }).until = now + REMEMBERED;
-            }
-        }
-        for tuple in &cut.answers {
-            if let Some(answer) = pod.answers.get_mut(tuple) {
-                answer.times += 1;
-                if answer.times >= LOOKS {
-                    pod.answers.remove(tuple);
-                }
+            if pod.answers.len() < MOST_REMEMBERED || pod.answers.contains_key(tuple) {
+                pod.answers.insert(*tuple, now + REMEMBERED);
             }
         }
         pod.cut += cut.count();
@@ -294,7 +280,7 @@ impl Book {
     /// Of what was cut lately.
     pub fn answers(&self, now: Instant) -> Answers {
         let of = |pod: &Pod| -> BTreeSet<Tuple> {
-            pod.answers.iter().filter(|(_, it)| it.until > now).map(|(tuple, _)| *tuple).collect()
+            pod.answers.iter().filter(|(_, until)| **until > now).map(|(tuple, _)| *tuple).collect()
         };
         let all = self.pods.iter().map(|(zone, pod)| (*zone, of(pod)));
         all.filter(|(_, answers)| !answers.is_empty()).collect()
