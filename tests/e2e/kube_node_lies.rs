@@ -56,6 +56,7 @@ fn nothing_that_a_node_writes_changes_what_others_pods_may_do() {
             liar.refused(),
             liar.taken(),
         );
+        liar.was_judged_right();
         drop(liar);
         drop(silent);
     }

@@ -7,6 +7,8 @@ mod pods;
 mod silent;
 mod waiting;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -23,6 +25,7 @@ pub use silent::Silent;
 pub use waiting::{Versions, in_force};
 
 use crate::patience::{late, patience};
+use crate::wait::until;
 
 /// Two kubelets in software emulation take their time.
 pub const PATIENCE: Duration = Duration::from_mins(4);
@@ -49,6 +52,17 @@ impl From<kube::Error> for Refused {
 pub struct Api {
     runtime: Runtime,
     client: Client,
+}
+
+/// What the machine outside of the VM is to do with a program of the control plane: `stop`, `start`.
+#[track_caller]
+pub fn control_plane(verb: &str, program: &str) {
+    let (new, request) = ("/share/kubernetes/request.new", "/share/kubernetes/request");
+    fs::write(new, format!("{verb} {program}\n")).expect("a request");
+    fs::rename(new, request).expect("a request");
+    until(&format!("{verb} {program}"), PATIENCE, || {
+        if Path::new(request).exists() { Err("not done yet".to_owned()) } else { Ok(()) }
+    });
 }
 
 /// The collection, and the object's name.

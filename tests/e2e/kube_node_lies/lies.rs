@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::cluster::{Api, PATIENCE, version};
+use tests::cluster::{Api, PATIENCE, control_plane, version};
 use tests::until;
 
 use crate::liar::{Fate, Liar};
@@ -35,7 +35,7 @@ fn mirror(scene: &Scene, name: &str, labels: &Value, change: impl FnOnce(&mut Va
             "annotations": {"kubernetes.io/config.mirror": "x"},
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "host1",
                 "uid": node["metadata"]["uid"], "controller": true}]},
-        "spec": {"nodeName": "host1", "containers": [{"name": "main", "image": "registry.local/box:1",
+        "spec": {"nodeName": "host1", "terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": "registry.local/box:1",
             "ports": [{"name": "sql", "containerPort": 8080}],
             "resources": {"limits": {"drawbridge.dev/vf": "1"}}}]}});
     change(&mut pod);
@@ -54,7 +54,7 @@ pub fn run(scene: &Scene, liar: &Liar, before: &Seen) {
     statuses(scene, liar, before);
     nodes(scene, liar, before);
     others(scene, liar);
-    holds(scene, before, 0);
+    registers(scene, liar, before);
 }
 
 fn mirrors(scene: &Scene, liar: &Liar, before: &Seen) {
@@ -186,7 +186,11 @@ fn nodes(scene: &Scene, liar: &Liar, before: &Seen) {
         &json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}),
     );
     let role = "node-restriction.kubernetes.io/trusted";
-    node("restricted label", Fate::Refused(RESTRICTION), &json!({"metadata": {"labels": {role: "yes"}}}));
+    node(
+        "restricted label",
+        Fate::Refused("is not allowed to modify labels"),
+        &json!({"metadata": {"labels": {role: "yes"}}}),
+    );
     node(
         "label example.org/zone",
         Fate::Taken,
@@ -262,4 +266,36 @@ fn others(scene: &Scene, liar: &Liar) {
         "cannot patch",
         api.try_patch(lease, &json!({"spec": {"holderIdentity": "me"}})),
     );
+}
+
+/// Another server, whose Node is not there yet, takes this one's place in the cluster's ranges.
+fn registers(scene: &Scene, liar: &Liar, before: &Seen) {
+    let claims = json!(["10.244.2.0/24", "fd00:10:244:2::/64"]);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "control"},
+        "spec": {"podCIDR": claims[0], "podCIDRs": claims}});
+    let tried = Api::kubelet("control").try_create("/api/v1/nodes", &node);
+    let what = "a Node that registers with the other node's podCIDRs";
+    if liar.judge(what, Fate::Guarded(NODES), tried).is_some() {
+        until("its NodeRange says why not", PATIENCE, || {
+            let range = scene.api.get(&format!("{DRAWBRIDGE}/noderanges/control")).map_err(|e| e.message)?;
+            let conditions = range["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let condition =
+                conditions.iter().find(|it| it["type"] == "Confirmed").cloned().unwrap_or_default();
+            if condition["reason"] == "HeldByAnother"
+                && range["status"]["ranges"].as_array().is_none_or(Vec::is_empty)
+            {
+                println!("  NodeRange control: {condition}");
+                Ok(())
+            } else {
+                Err(range.to_string())
+            }
+        });
+    }
+    holds(scene, before, 0);
+    if !liar.guarded {
+        scene.api.delete("/api/v1/nodes/control");
+        // Its allocator takes the range for free now, until it reads the Nodes anew.
+        control_plane("stop", "kube-controller-manager");
+        control_plane("start", "kube-controller-manager");
+    }
 }
