@@ -101,7 +101,7 @@ fn mirrors(scene: &Scene, liar: &Liar, before: &Seen) {
         });
     }
     holds(scene, before, newest);
-    scene.reported(&["node host1 made pods by itself (mirror pods)"]);
+    Scene::reported(&["node host1 made pods by itself (mirror pods)"]);
     for name in made {
         liar.api.try_delete(&format!("{PODS}/{name}")).unwrap_or_else(|e| panic!("its own {name}: {e:?}"));
     }
@@ -126,14 +126,14 @@ fn statuses(scene: &Scene, liar: &Liar, before: &Seen) {
         let what = format!("own pod with {what}: {ips:?}");
         if let Some(told) = liar.judge(&what, fate, liar.puts(&own, &running(&ips))) {
             holds(scene, before, version(&told));
-            scene.reported(&[report]);
+            Scene::reported(&[report]);
         }
     }
     let x = scene.ip("x");
     let swapped =
         liar.judge("own pod with another own pod's address", Fate::Taken, liar.puts(&own, &running(&[&x])));
     holds(scene, before, version(&swapped.unwrap()));
-    scene.reported(&["node host1 says addresses of pods that its NIC does not"]);
+    Scene::reported(&["node host1 says addresses of pods that its NIC does not"]);
 
     let said = json!({"default": {"ip_addresses": [format!("{z}/24")], "mac_address": "0a:58:0a:f4:02:63"}});
     for key in ["k8s.ovn.org/pod-networks", "ovn.kubernetes.io/ip_address", "drawbridge.dev/ips"] {

@@ -22,8 +22,10 @@ const DB: u16 = 8080;
 const PORT: u16 = 80;
 const MARKER: &str = "marker";
 
+type Labels = &'static [(&'static str, &'static str)];
+
 /// Name, namespace, server, labels.
-const PODS: [(&str, &str, &str, &[(&str, &str)]); 5] = [
+const PODS: [(&str, &str, &str, Labels); 5] = [
     ("db", BANK, "host2", &[("app", "db"), ("svc", "db")]),
     ("api", BANK, "host2", &[("app", "api")]),
     ("own", BANK, "host1", &[("app", "api")]),
@@ -75,7 +77,7 @@ pub struct Scene {
     marks: AtomicU8,
 }
 
-fn wanted(name: &str, namespace: &str, node: &'static str, labels: &[(&str, &str)]) -> Wanted {
+fn wanted(name: &str, namespace: &str, node: &'static str, labels: Labels) -> Wanted {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value)));
     Wanted {
         namespace: namespace.to_owned(),
@@ -87,7 +89,7 @@ fn wanted(name: &str, namespace: &str, node: &'static str, labels: &[(&str, &str
     }
 }
 
-fn policy(name: &str, spec: Value) -> Value {
+fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name}, "spec": spec})
 }
 
@@ -100,7 +102,7 @@ impl Scene {
             &policies,
             &policy(
                 "db",
-                json!({"podSelector": of("db"), "policyTypes": ["Ingress"],
+                &json!({"podSelector": of("db"), "policyTypes": ["Ingress"],
                 "ingress": [{"from": [{"podSelector": of("api")}]}]}),
             ),
         );
@@ -108,7 +110,7 @@ impl Scene {
             &policies,
             &policy(
                 "api",
-                json!({"podSelector": of("api"), "policyTypes": ["Egress"],
+                &json!({"podSelector": of("api"), "policyTypes": ["Egress"],
                 "egress": [{"to": [{"podSelector": of("db")}]}]}),
             ),
         );
@@ -126,14 +128,14 @@ impl Scene {
             .map(|(name, namespace, node, labels)| wanted(name, namespace, node, labels))
             .collect();
         let pods: BTreeMap<_, _> = PODS.iter().map(|it| it.0).zip(namespaces.run(&pods)).collect();
-        let _herald = Herald::start(&pods["db"], "db", DB);
+        let herald = Herald::start(&pods["db"], "db", DB);
         api.create(
             &format!("/api/v1/namespaces/{EVIL}/services"),
             &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": MARKER},
                 "spec": {"ports": [{"port": PORT}]}}),
         );
         let service = ips.try_into().unwrap();
-        let scene = Self { api, namespaces, pods, service, _herald, marks: AtomicU8::new(0) };
+        let scene = Self { api, namespaces, pods, service, _herald: herald, marks: AtomicU8::new(0) };
         for name in ["api", "own"] {
             tests::netns::within(&scene.pod(name).place(), || {
                 for to in scene.targets() {
@@ -223,7 +225,7 @@ impl Scene {
     }
 
     /// Who looks at what the other NIC says of policy reads this.
-    pub fn reported(&self, wanted: &[&str]) {
+    pub fn reported(wanted: &[&str]) {
         until(&format!("{:?} reports {wanted:?}", NICS[1]), PATIENCE, || {
             let said = reports(NICS[1])?;
             if wanted.iter().all(|it| said.iter().any(|said| said.contains(it))) {

@@ -95,9 +95,9 @@ impl Watchers {
             let count = watcher.thread.join().expect("the watcher");
             assert!(count.tried > 0, "nobody looked");
             if watcher.may {
-                seen.allowed += count.tried
+                seen.allowed += count.tried;
             } else {
-                seen.denied += count.tried
+                seen.denied += count.tried;
             }
             wrong.extend(count.wrong);
         }
