@@ -226,7 +226,7 @@ fn others(scene: &Scene, liar: &Liar) {
         json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "db", "namespace": BANK}});
     judge(
         "another node's pod evicted",
-        RESTRICTION,
+        "can only evict pods",
         api.try_create(&format!("{PODS}/db/eviction"), &eviction),
     );
     let plain = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made", "labels": {"app": "api"}},

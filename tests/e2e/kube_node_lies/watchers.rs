@@ -83,9 +83,16 @@ fn denied(to: SocketAddr) -> Option<String> {
 impl Watchers {
     pub fn start(scene: &Scene) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let all = [("api", true), ("own", true), ("x", false), ("z", false)]
-            .map(|(name, may)| watch(scene.pod(name), scene.targets(), may, &stop));
-        Self { stop, all: all.into() }
+        let mut all = Vec::new();
+        for name in ["api", "own"] {
+            all.push(watch(scene.pod(name), scene.targets(), true, &stop));
+        }
+        // Each try takes its time: one after the other, a hole could be there between two.
+        for name in ["x", "z"] {
+            let each = scene.targets().into_iter();
+            all.extend(each.map(|to| watch(scene.pod(name), vec![to], false, &stop)));
+        }
+        Self { stop, all }
     }
 
     pub fn stop(self) -> Seen {
