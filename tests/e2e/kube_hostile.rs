@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use proto::v1::{self, AttachRequest};
 use serde_json::{Value, json};
-use tests::cluster::{Api, Namespace, PATIENCE};
-use tests::command::daemon;
+use tests::cluster::{Api, Namespace, PATIENCE, Silent};
 use tests::host::Liar;
 use tests::lies::{self, HOST, of_uid, of_vf, refused};
 use tests::nic::NICS;
@@ -20,41 +19,6 @@ use tonic::Code;
 static API: LazyLock<Api> = LazyLock::new(Api::admin);
 const NAMESPACE: &str = "e2e-hostile";
 const PODS: &str = "/api/v1/namespaces/e2e-hostile/pods";
-const NODE: &str = "/api/v1/nodes/host1";
-
-/// Server 1 without its kubelet, which comes back when dropped.
-struct Silent;
-
-impl Silent {
-    fn new() -> Self {
-        daemon("host1", "kubelet", "stop");
-        Self
-    }
-}
-
-impl Drop for Silent {
-    fn drop(&mut self) {
-        let before = API.get(NODE);
-        daemon("host1", "kubelet", "start");
-        if std::thread::panicking() {
-            return;
-        }
-        let before = before.unwrap()["status"]["conditions"].clone();
-        until("kubelet is back, with its VFs", PATIENCE, || {
-            let node = API.get(NODE).map_err(|e| e.message)?;
-            let all = node["status"]["conditions"].as_array().into_iter().flatten();
-            let ready = all.clone().find(|it| it["type"] == "Ready").cloned().unwrap_or_default();
-            let before = before.as_array().into_iter().flatten().find(|it| it["type"] == "Ready");
-            let is_new = before.is_none_or(|it| it["lastHeartbeatTime"] != ready["lastHeartbeatTime"]);
-            let vfs = node["status"]["allocatable"]["drawbridge.dev/vf"].as_str().unwrap_or("0");
-            if ready["status"] == "True" && is_new && vfs != "0" {
-                Ok(())
-            } else {
-                Err(node["status"].to_string())
-            }
-        });
-    }
-}
 
 /// A pod that the cluster has bound to a node, and that nobody runs. Returns its uid.
 #[track_caller]
@@ -130,7 +94,7 @@ fn granted(request: &AttachRequest) {
 fn every_lie_about_a_clusters_pods_is_refused_and_changes_nothing() {
     let [nic, other_nic] = NICS;
     let namespaces = Namespace::create(&API, NAMESPACE);
-    let kubelet = Silent::new();
+    let kubelet = Silent::new(&API);
     // Events are counted from its start.
     let (began, started) =
         (Instant::now(), place("vm", &["date", "--utc", "+%Y-%m-%dT%H:%M:%S"]).ok().trim().to_owned());

@@ -7,12 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::cluster::{Api, KubePod, Namespaces, PATIENCE, Wanted, in_force, version};
+use tests::cluster::{Api, KubePod, Namespaces, PATIENCE, Wanted, control_plane, in_force, version};
 use tests::command::daemon;
 use tests::nic::{NICS, Nic};
 use tests::policy_lab::{Kind, Pace, Probe, Range, Stand};
@@ -107,16 +105,6 @@ impl Drop for Cut {
     fn drop(&mut self) {
         vm(&["nft", "delete table inet outage"]);
     }
-}
-
-/// What the machine outside is to do with a program of the control plane.
-fn control_plane(verb: &str, program: &str) {
-    let (new, request) = ("/share/kubernetes/request.new", "/share/kubernetes/request");
-    fs::write(new, format!("{verb} {program}\n")).expect("a request");
-    fs::rename(new, request).expect("a request");
-    until(&format!("{verb} {program}"), PATIENCE, || {
-        if Path::new(request).exists() { Err("not done yet".to_owned()) } else { Ok(()) }
-    });
 }
 
 /// Back again when dropped.

@@ -4,8 +4,11 @@
 
 mod namespace;
 mod pods;
+mod silent;
 mod waiting;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -18,9 +21,11 @@ use tokio::runtime::Runtime;
 
 pub use namespace::Namespace;
 pub use pods::{KubePod, Namespaces, Wanted, process};
+pub use silent::Silent;
 pub use waiting::{Versions, in_force};
 
 use crate::patience::{late, patience};
+use crate::wait::until;
 
 /// Two kubelets in software emulation take their time.
 pub const PATIENCE: Duration = Duration::from_mins(4);
@@ -49,6 +54,17 @@ pub struct Api {
     client: Client,
 }
 
+/// What the machine outside of the VM is to do with a program of the control plane: `stop`, `start`.
+#[track_caller]
+pub fn control_plane(verb: &str, program: &str) {
+    let (new, request) = ("/share/kubernetes/request.new", "/share/kubernetes/request");
+    fs::write(new, format!("{verb} {program}\n")).expect("a request");
+    fs::rename(new, request).expect("a request");
+    until(&format!("{verb} {program}"), PATIENCE, || {
+        if Path::new(request).exists() { Err("not done yet".to_owned()) } else { Ok(()) }
+    });
+}
+
 /// The collection, and the object's name.
 fn parts(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or_else(|| panic!("no path: {path}"))
@@ -65,13 +81,24 @@ impl Api {
     /// Everything is allowed to it.
     #[track_caller]
     pub fn admin() -> Self {
+        Self::with(ADMIN)
+    }
+
+    /// With the credential that a node's kubelet has.
+    #[track_caller]
+    pub fn kubelet(node: &str) -> Self {
+        Self::with(&format!("/share/kubernetes/{node}.conf"))
+    }
+
+    #[track_caller]
+    fn with(kubeconfig: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("tokio");
         let client = runtime.block_on(async {
-            let kubeconfig = Kubeconfig::read_from(ADMIN).expect("the admin's kubeconfig");
+            let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
             let options = KubeConfigOptions::default();
             let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("usable");
             Client::try_from(config).expect("a client")
@@ -110,20 +137,28 @@ impl Api {
     }
 
     /// A merge patch.
-    #[track_caller]
-    pub fn patch(&self, path: &str, patch: &Value) -> Value {
+    pub fn try_patch(&self, path: &str, patch: &Value) -> Result<Value, Refused> {
         let (collection, name) = parts(path);
-        let request = Request::new(collection).patch(name, &PatchParams::default(), &Patch::Merge(patch));
-        self.ask(request).unwrap_or_else(|e| panic!("{path}: {e:?}: {patch}"))
+        self.ask(Request::new(collection).patch(name, &PatchParams::default(), &Patch::Merge(patch)))
     }
 
-    /// Puts this in the object's place, whatever its version is.
+    /// The same.
     #[track_caller]
-    pub fn replace(&self, path: &str, object: &Value) -> Value {
+    pub fn patch(&self, path: &str, patch: &Value) -> Value {
+        self.try_patch(path, patch).unwrap_or_else(|e| panic!("{path}: {e:?}: {patch}"))
+    }
+
+    /// Puts this in the object's place.
+    pub fn try_replace(&self, path: &str, object: &Value) -> Result<Value, Refused> {
         let (collection, name) = parts(path);
         let text = object.to_string().into_bytes();
-        let request = Request::new(collection).replace(name, &PostParams::default(), text);
-        self.ask(request).unwrap_or_else(|e| panic!("{path}: {e:?}: {object}"))
+        self.ask(Request::new(collection).replace(name, &PostParams::default(), text))
+    }
+
+    /// The same, whatever the object's version is.
+    #[track_caller]
+    pub fn replace(&self, path: &str, object: &Value) -> Value {
+        self.try_replace(path, object).unwrap_or_else(|e| panic!("{path}: {e:?}: {object}"))
     }
 
     /// What is not there is deleted already.
