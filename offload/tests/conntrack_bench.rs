@@ -1,5 +1,4 @@
-//! What it costs to hold all connections against a policy, beside `conntrack -L`; and what new connections cost when somebody
-//! listens to them, and when they bear a mark. Runs in the lab VM, as root. Ends with a line for each figure, `bench`, name,
+//! What it costs to hold all connections against a policy, beside `conntrack -L`. Runs in the lab VM, as root. Ends with a line for each figure, `bench`, name,
 //! ours, peer, ratio, goal, between tabs. `[ROUNDS]`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
@@ -7,27 +6,16 @@
 #[path = "netlink_vm/bench.rs"]
 #[allow(dead_code, reason = "shared with another target")]
 mod bench;
-#[path = "../../tests/src/patience.rs"]
-#[allow(dead_code, reason = "shared with another target")]
-mod patience;
-#[path = "conntrack_vm/pods.rs"]
-#[allow(dead_code, reason = "shared with another target")]
-mod pods;
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bench::{Bench, run};
 use offload::cut::is_denied;
-use offload::ids::CtZone;
-use offload::netlink::conntrack::{Conntrack, NewConnections};
+use offload::netlink::conntrack::Conntrack;
 use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
-use pods::{Pods, V4, ZONE, inside};
 
-/// New connections in one round.
-const NEW: u16 = 2000;
 const RULES: u32 = 20;
 
 /// One pod: twenty rules for one peer each, then the rest of 10.0.0.0/8, so that every entry is judged to the end and none is
@@ -87,65 +75,6 @@ fn tool() -> Duration {
     start.elapsed()
 }
 
-/// Datagrams, each the first of its connection, to a socket that reads none. Time for each that was committed: the emulated
-/// machine drops some.
-fn connections(first: u16) -> Duration {
-    let _receiver = inside(1, || UdpSocket::bind((V4[1], 9)).unwrap());
-    let start = Instant::now();
-    inside(0, || {
-        for port in first..first + NEW {
-            let socket = UdpSocket::bind((V4[0], port)).unwrap();
-            socket.send_to(b"x", (V4[1], 9)).unwrap();
-        }
-    });
-    let mut conntrack = Conntrack::open().unwrap();
-    let zone = CtZone::new(ZONE).unwrap();
-    // The queues are empty when no more come.
-    let (mut committed, mut took) = (0, start.elapsed());
-    loop {
-        std::thread::sleep(Duration::from_millis(20));
-        let now = conntrack.count(zone).unwrap();
-        if now == committed && now > 0 {
-            break;
-        }
-        (committed, took) = (now, start.elapsed());
-    }
-    assert!(committed > usize::from(NEW) / 2, "{committed} of {NEW}");
-    took / u32::try_from(committed).unwrap()
-}
-
-fn forget() {
-    run(&format!("conntrack -D -w {ZONE}"));
-}
-
-/// The same while a listener reads all events.
-fn heard() -> Duration {
-    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let zone = CtZone::new(ZONE).unwrap();
-    let mut socket = NewConnections::open(zone..=zone).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                count.fetch_add(socket.wait(Duration::from_millis(100)).unwrap().len(), Ordering::Relaxed);
-            }
-        });
-        let took = connections(20_000);
-        stop.store(true, Ordering::Relaxed);
-        assert!(count.load(Ordering::Relaxed) > usize::from(NEW) / 2, "they are heard");
-        took
-    })
-}
-
-fn commit_with(mark: &str) {
-    Pods::close();
-    for (i, pref, protocol) in [(0, 11, "ip"), (0, 12, "ipv6"), (1, 11, "ip"), (1, 12, "ipv6")] {
-        run(&format!(
-            "tc filter add dev pf0vf{i} ingress chain 1 pref {pref} protocol {protocol} flower ct_state +trk+new action ct commit zone {ZONE} {mark} pipe action mirred egress redirect dev pf0vf{}",
-            1 - i
-        ));
-    }
-}
-
 fn best(rounds: u32, mut measure: impl FnMut() -> Duration) -> Duration {
     (0..rounds).map(|_| measure()).min().unwrap()
 }
@@ -153,7 +82,7 @@ fn best(rounds: u32, mut measure: impl FnMut() -> Duration) -> Duration {
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(5);
     let mut lines = Vec::new();
-    let mut bench = Bench::new();
+    let _bench = Bench::new();
     // Of all namespaces, to be set in the first one only.
     run("nsenter -t 1 -n sysctl -q -w net.netfilter.nf_conntrack_max=300000");
     let policy = policy();
@@ -173,32 +102,6 @@ fn main() {
         if connections > 0 {
             run("conntrack -F");
         }
-    }
-    let _pods = Pods::new(&mut bench);
-    let plain = best(rounds, || {
-        let took = connections(20_000);
-        forget();
-        took
-    });
-    let listening = best(rounds, || {
-        let took = heard();
-        forget();
-        took
-    });
-    commit_with("mark 5/0xffffff");
-    let marked = best(rounds, || {
-        let took = connections(20_000);
-        forget();
-        took
-    });
-    for (name, time) in [("with somebody listening", listening), ("with a mark", marked)] {
-        let rate = |time: Duration| 1.0 / time.as_secs_f64();
-        lines.push(format!(
-            "bench\tnew connections, {name}: so, without\t{:.0}/s\t{:.0}/s\t{:.2}\t-",
-            rate(time),
-            rate(plain),
-            rate(time) / rate(plain)
-        ));
     }
     println!("{}", lines.join("\n"));
 }
