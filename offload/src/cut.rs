@@ -11,7 +11,7 @@
 //!
 //! An answer that was under way when its connection was cut begins one of its own, the other way round. Mostly policy
 //! allows that one, as the pod may send; what the other side goes on sending would be its answers, and nothing was cut.
-//! So what was cut is remembered, and its answers are cut as well ([`answers`]), until none comes any more.
+//! So what was cut is remembered, and its answers are cut as well ([`is_answer`]), until none comes any more.
 //!
 //! Pure, and as small as the evaluator that it asks.
 
@@ -43,9 +43,9 @@ pub fn is_denied(addresses: &[IpAddr], policy: &PodPolicy, orig: &Tuple) -> bool
         || (receives && denies(policy, Direction::Ingress, &packet))
 }
 
-/// Of the entries of a zone, those that an answer to one that was cut has begun. `cut` are the reply tuples of those.
-pub fn answers<'a>(cut: &BTreeSet<Tuple>, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<&'a Entry> {
-    entries.into_iter().filter(|entry| cut.contains(&entry.orig)).collect()
+/// Was the connection that began so begun by an answer to one that was cut? `cut` are the reply tuples of those.
+pub fn is_answer(cut: &BTreeSet<Tuple>, orig: &Tuple) -> bool {
+    cut.contains(orig)
 }
 
 /// Of the entries of a zone that several pods share, those to delete. `policy_of` knows the pods of this zone.

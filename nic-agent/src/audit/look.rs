@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use offload::cut;
 use offload::ids::CtZone;
 use offload::netlink;
 use offload::netlink::conntrack::{Conntrack, Entry};
@@ -111,7 +112,7 @@ pub fn look(
         let zone = entry.zone.filter(|zone| looked_at.contains_key(zone))?;
         let rules = zones.get(&zone)?;
         judged += 1;
-        let is_answer = || answers.get(&zone).is_some_and(|answers| answers.contains(&entry.orig));
+        let is_answer = || answers.get(&zone).is_some_and(|cut| cut::is_answer(cut, &entry.orig));
         let is_denied = rules.denies(&entry.orig);
         (is_denied || is_answer()).then_some((zone, entry, !is_denied))
     };

@@ -251,8 +251,8 @@ fn an_answer_that_was_under_way_does_not_bring_a_connection_back() {
     // As conntrack sees the answer, once the entry is gone.
     let begun = entry(v4(2), v4(1), UDP, ports(53, 4000));
     let others = [sent, entry(v4(2), v4(1), UDP, ports(53, 4001)), entry(v4(2), v4(3), UDP, ports(53, 4000))];
-    assert_eq!(answers(&cut, [&begun]), [&begun]);
-    assert_eq!(answers(&cut, &others), Vec::<&Entry>::new());
+    assert!(is_answer(&cut, &begun.orig));
+    assert!(!others.iter().any(|it| is_answer(&cut, &it.orig)));
     // Policy alone would let it stay: the pod may send.
     let pod = PodPolicy { ingress: Rules::default(), ..PodPolicy::default() };
     assert_eq!(super::cut(&[v4(2)], &pod, [&begun]), Vec::<&Entry>::new());
