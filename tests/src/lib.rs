@@ -12,6 +12,7 @@ pub mod counters;
 pub mod fault;
 pub mod frame;
 pub mod host;
+pub mod json;
 pub mod kube_oracle;
 pub mod lies;
 pub mod netns;

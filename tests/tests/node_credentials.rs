@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Output, control_plane::ControlPlane, until};
+use tests::{Output, control_plane::ControlPlane, json::lay_over, until};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -114,18 +114,6 @@ impl Cluster {
             "metadata": {"name": "drawbridge-node-ranges", "namespace": "drawbridge-system"},
         });
         self.plane.kubectl_with(&self.controller, &["create", "-f", "-"], &object.to_string()).ok();
-    }
-}
-
-/// A merge patch, but for lists, which it replaces, and without removals.
-fn lay_over(object: &mut Value, change: &Value) {
-    match (object.as_object_mut(), change.as_object()) {
-        (Some(object), Some(change)) => {
-            for (key, value) in change {
-                lay_over(object.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        _ => *object = change.clone(),
     }
 }
 

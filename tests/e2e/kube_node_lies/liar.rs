@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::{Api, PATIENCE, Refused};
+use tests::json::lay_over;
 use tests::{until, vm};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/host1";
@@ -127,17 +128,5 @@ impl Drop for Liar {
         for path in ["/api/v1/nodes/host1", "/api/v1/namespaces/bank/pods/own"] {
             let _ = self.admin.try_patch(path, &json!({"metadata": {"finalizers": null}}));
         }
-    }
-}
-
-/// A merge patch, but for lists, which it replaces, and without removals.
-fn lay_over(object: &mut Value, change: &Value) {
-    match (object.as_object_mut(), change.as_object()) {
-        (Some(object), Some(change)) => {
-            for (key, value) in change {
-                lay_over(object.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        _ => *object = change.clone(),
     }
 }
