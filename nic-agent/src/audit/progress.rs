@@ -188,9 +188,7 @@ impl Book {
 
     /// What was cut outside of a look, as it began.
     pub fn heard(&mut self, cut: BTreeMap<CtZone, Cut>, now: Instant) -> Vec<Told> {
-        let found = cut.into_iter().filter_map(|(zone, cut)| self.found(zone, cut, now)).collect();
-        self.advance(now);
-        found
+        cut.into_iter().filter_map(|(zone, cut)| self.found(zone, cut, now)).collect()
     }
 
     pub fn looked(&mut self, look: Look, now: Instant) -> Vec<Told> {
@@ -222,7 +220,6 @@ impl Book {
                 }
             }
         }
-        self.advance(now);
         told
     }
 
