@@ -36,6 +36,7 @@ use crate::ledger::Ledger;
 use crate::log::Logging;
 use crate::management::Access;
 use crate::metrics::{Endpoint, Metrics, Readiness};
+use crate::ovs::control::Switch;
 use crate::ovs::link::OvsLink;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
@@ -88,8 +89,8 @@ impl App {
         let (hold, held) = watch::channel(held::of_ledger(&ledger));
         let inputs = cluster::Inputs { access: accessed, held };
         let sources = sources(&first, inputs, &metrics, &tasks, &cancel).await;
-        let (auditor, work) =
-            Auditor::start(first.ovs.run_dir.clone(), first.edge.ct_zones, metrics.clone(), cancel.clone());
+        let switch = Switch { run_dir: first.ovs.run_dir.clone(), bridge: first.edge.bridge.clone() };
+        let (auditor, work) = Auditor::start(switch, first.edge.ct_zones, metrics.clone(), cancel.clone());
         tasks.spawn(work);
         let hostname = match &first.chassis.hostname {
             Some(hostname) => hostname.clone(),

@@ -13,12 +13,13 @@
 //! the hardware follows within one sweep of its flow table.
 //!
 //! A pod is *settled* when the tables have its rules, then Open vSwitch has shown that its datapath follows them, then an
-//! audit that began after that found nothing, and then the flow tables have let go of what was cut, or their sweeps are
-//! over ([`progress`]). What is found later is cut all the same, and the pod is not settled until the next audit that
+//! audit that began after that found nothing, then the flow tables have let go of what was cut, or their sweeps are over,
+//! and then whatever waited in Open vSwitch's queues has passed ([`progress`]). What is found later is cut all the same, and the pod is not settled until the next audit that
 //! finds nothing.
 //!
 //! Runs beside the reconcile loop, which must not wait for it. What fails is tried again; until then nobody is settled.
 
+mod drain;
 mod listener;
 mod look;
 mod progress;
@@ -26,7 +27,6 @@ mod proof;
 mod worker;
 mod zones;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use offload::ids::CtZone;
@@ -38,6 +38,7 @@ use crate::config::ZoneRange;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::news;
+use crate::ovs::control::Switch;
 
 pub use progress::{Held, PodProgress, Stage};
 pub use zones::{Wanted, ZoneRules, Zones};
@@ -59,7 +60,7 @@ pub struct Auditor {
 impl Auditor {
     /// `range` are the zones that may be the pods'.
     pub fn start(
-        run_dir: PathBuf,
+        switch: Switch,
         range: ZoneRange,
         metrics: Metrics,
         cancel: CancellationToken,
@@ -74,9 +75,9 @@ impl Auditor {
             let listener = listener::Listener { range, zones: zones.clone(), found, cancel: cancel.clone() };
             // A thread of its own: the socket blocks.
             std::thread::spawn(move || listener.run());
-            let prover = tokio::spawn(proof::run(run_dir, to_prove, proven, cancel.clone()));
+            let prover = tokio::spawn(proof::run(switch.clone(), to_prove, proven, cancel.clone()));
             let inputs = worker::Inputs { zones, marks, proofs, heard: from_listener };
-            worker::Worker::new(inputs, prove, report, metrics).run(cancel).await;
+            worker::Worker::new(inputs, switch, prove, report, metrics).run(cancel).await;
             // It ends with the same token.
             let _ = prover.await;
         };

@@ -4,6 +4,7 @@ pub mod control;
 pub mod link;
 pub mod ops;
 pub mod plan;
+pub mod queues;
 pub mod spec;
 pub mod unixctl;
 pub mod view;

@@ -1,27 +1,37 @@
 //! How far each pod's rules have come, and what is to be looked at next. Pure: it is told the time.
 //!
 //! ```text
-//!  in the tables ─► Unproven ── proof ─► Unaudited ── an audit that began after it found nothing ─► Releasing ─► Settled
-//!                                            ▲                                        (nothing was cut: at once) ▲  │
-//!                                            └───────────────── something was found ──────────────────────────────┴──┘
+//!  in the tables ─► Unproven ── proof ─► Unaudited ── an audit that began after it found nothing ─► Releasing
+//!                                            ▲                                 (nothing was cut: at once) │
+//!                         something was found│                                                            ▼
+//!  Settled ◄─ another one found nothing ─ Confirming ◄─── Open vSwitch's queues were empty ──────────  Draining
+//!                                               (at once where nothing can have been answered)
 //! ```
+//!
+//! A packet of a connection that was cut may wait in Open vSwitch's queues, and passes when its turn comes: it was an
+//! established connection's when it was put there (`ovs::queues`). So after the cut, and after the hardware has let go,
+//! the queues have to have been empty; and what such a packet may have begun is looked for.
 //!
 //! An answer that was under way when its connection was cut may begin one of its own, the other way round, which policy
 //! mostly allows. So what was cut is remembered for a while, and its answers are cut as well. How often one comes says
 //! nothing: a server may have a backlog to answer. Who begins such a connection by itself, with the very same ports, is
-//! held up by that, until nothing that is denied was cut for so long.
+//! held up by that, until it is settled and nothing that is denied was cut for so long.
+
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use offload::ids::CtZone;
-use offload::netlink::conntrack::{Deleted, Release, SWEEP};
+use offload::netlink::conntrack::SWEEP;
 use offload::tuple::Tuple;
 
 use super::look::{Answers, Cut, Look, Scope};
 use super::proof::Proof;
 use super::zones::Zones;
 use crate::claim::SandboxKey;
+
+pub use waits::{ToDrain, ToRelease};
 
 /// From the end of a complete audit to the next one. "At most 5 s", with room for a machine that is busy.
 pub const EVERY: Duration = Duration::from_secs(4);
@@ -33,7 +43,8 @@ const UNDER_WAY: Duration = Duration::from_millis(200);
 const DUTY: u32 = 4;
 /// More zones than this are looked at by one walk through the table.
 const FEW: usize = 2;
-/// How long what was cut is remembered, for its answers, and how many of a zone.
+/// How long what was cut is remembered, for its answers, once the pod is settled; and how many of a zone: of more than that,
+/// the old ones are forgotten before.
 const REMEMBERED: Duration = Duration::from_secs(5);
 const MOST_REMEMBERED: usize = 1 << 16;
 /// For the hardware to let go: three sweeps are enough, and as many again for a machine that is busy.
@@ -44,6 +55,8 @@ pub enum Stage {
     Unproven,
     Unaudited,
     Releasing,
+    Draining,
+    Confirming,
     Settled,
 }
 
@@ -52,8 +65,9 @@ impl Stage {
     pub const fn waits_for(self) -> &'static str {
         match self {
             Self::Unproven => "Open vSwitch to show that its datapath follows the tables",
-            Self::Unaudited => "an audit that finds no connection that policy denies",
+            Self::Unaudited | Self::Confirming => "an audit that finds no connection that policy denies",
             Self::Releasing => "the flow tables to let go of the connections that were cut",
+            Self::Draining => "Open vSwitch to come to the end of the packets that wait in its queues",
             Self::Settled => "nothing",
         }
     }
@@ -80,12 +94,30 @@ pub struct PodProgress {
     pub held: Option<Held>,
 }
 
+/// Of a connection that was cut.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    cut: Instant,
+    /// When the pod was settled after that: until then packets of it may wait somewhere.
+    settled: Option<Instant>,
+}
+
+impl Memory {
+    fn is_over(self, now: Instant) -> bool {
+        self.settled.is_some_and(|at| at + REMEMBERED <= now)
+    }
+
+    fn is_old(self, now: Instant) -> bool {
+        self.cut + REMEMBERED <= now
+    }
+}
+
 /// What is worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     /// Denied connections were there. `late`: the pod was settled.
     Found { pod: String, late: bool, cut: Cut },
-    /// Of a pod of which connections were cut.
+    /// Of a pod of which connections were cut since its rules were in the tables.
     Settled { pod: String, cut: usize, took: Duration, released: bool },
 }
 
@@ -104,17 +136,9 @@ struct Pod {
     /// Of those, and of what rules before cut, since the hardware was last seen to let go.
     unreleased: usize,
     last_cut: Option<Instant>,
-    /// And until when they are remembered.
-    answers: BTreeMap<Tuple, Instant>,
+    /// What its answers look like.
+    answers: BTreeMap<Tuple, Memory>,
     held: Option<Held>,
-}
-
-/// What waits for the hardware.
-#[derive(Debug, Clone)]
-pub struct ToRelease {
-    pub zones: BTreeMap<CtZone, u64>,
-    pub deleted: Deleted,
-    pub patience: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -208,16 +232,17 @@ impl Book {
                 told.extend(found);
                 continue;
             }
-            pod.answers.retain(|_, until| *until > now);
+            pod.answers.retain(|_, memory| !memory.is_over(now));
             // Of what the look has not seen: what was let in before the proof, or is an answer under way.
             let after_proof = self.proof.version >= version && self.proof.at.is_some_and(|at| began >= at);
             let after_cut = pod.last_cut.is_none_or(|at| began >= at + UNDER_WAY);
-            if pod.stage == Stage::Unaudited && after_proof && after_cut {
-                if pod.unreleased == 0 {
-                    pod.enter(Stage::Settled, now);
-                } else {
-                    pod.enter(Stage::Releasing, now);
+            match pod.stage {
+                Stage::Unaudited if after_proof && after_cut => {
+                    pod.enter(if pod.unreleased == 0 { Stage::Draining } else { Stage::Releasing }, now);
                 }
+                // What the last packet of the queues has begun, or its answer.
+                Stage::Confirming if began >= pod.since + UNDER_WAY => told.extend(pod.settle(now)),
+                _ => {}
             }
         }
         told
@@ -226,11 +251,11 @@ impl Book {
     fn found(&mut self, zone: CtZone, cut: Cut, now: Instant) -> Option<Told> {
         let pod = self.pods.get_mut(&zone)?;
         if pod.answers.len() >= MOST_REMEMBERED {
-            pod.answers.retain(|_, until| *until > now);
+            pod.answers.retain(|_, memory| !memory.is_old(now));
         }
         for tuple in &cut.replies {
             if pod.answers.len() < MOST_REMEMBERED || pod.answers.contains_key(tuple) {
-                pod.answers.insert(*tuple, now + REMEMBERED);
+                pod.answers.insert(*tuple, Memory { cut: now, settled: None });
             }
         }
         pod.cut += cut.count();
@@ -262,7 +287,8 @@ impl Book {
                 let answered = pod.last_cut.map_or(now, |at| at + UNDER_WAY);
                 Some(not_before(Duration::ZERO).max(answered))
             }
-            Stage::Releasing | Stage::Settled => None,
+            Stage::Confirming => Some(not_before(Duration::ZERO).max(pod.since + UNDER_WAY)),
+            Stage::Releasing | Stage::Draining | Stage::Settled => None,
         };
         let waiting: Vec<(CtZone, Instant)> =
             judged().filter_map(|(zone, pod)| Some((*zone, at(pod)?))).collect();
@@ -277,62 +303,11 @@ impl Book {
     /// Of what was cut lately.
     pub fn answers(&self, now: Instant) -> Answers {
         let of = |pod: &Pod| -> BTreeSet<Tuple> {
-            pod.answers.iter().filter(|(_, until)| **until > now).map(|(tuple, _)| *tuple).collect()
+            let known = pod.answers.iter().filter(|(_, memory)| !memory.is_over(now));
+            known.map(|(tuple, _)| *tuple).collect()
         };
         let all = self.pods.iter().map(|(zone, pod)| (*zone, of(pod)));
         all.filter(|(_, answers)| !answers.is_empty()).collect()
-    }
-
-    /// What has to be waited for; each is told once, and again after the next complete audit if the hardware was not seen
-    /// to let go.
-    pub fn next_release(&mut self) -> Option<ToRelease> {
-        let fresh = |pod: &&Pod| pod.stage == Stage::Releasing;
-        let held = |pod: &&Pod| pod.stage == Stage::Settled && pod.held.is_some();
-        let some = |which: &dyn Fn(&&Pod) -> bool, patience| {
-            let pods: Vec<_> = self.pods.iter().filter(|(_, pod)| which(pod)).collect();
-            let at = pods.iter().filter_map(|(_, pod)| pod.last_cut).max()?;
-            let zones = pods.iter().map(|(zone, pod)| (**zone, pod.version)).collect();
-            let cut = pods.iter().map(|(_, pod)| pod.unreleased).sum();
-            Some(ToRelease { zones, deleted: Deleted { deleted: cut, gone: 0, at }, patience })
-        };
-        if let Some(found) = some(&fresh, PATIENCE) {
-            return Some(found);
-        }
-        let found = if self.is_held_due { some(&held, Duration::ZERO) } else { None };
-        self.is_held_due = false;
-        found
-    }
-
-    pub fn released(&mut self, of: &ToRelease, release: Release, now: Instant) -> Vec<Told> {
-        let mut told = Vec::new();
-        for (zone, version) in &of.zones {
-            let current = |pod: &&mut Pod| {
-                pod.version == *version && pod.last_cut.is_some_and(|at| at <= of.deleted.at)
-            };
-            let Some(pod) = self.pods.get_mut(zone).filter(current) else { continue };
-            if pod.stage < Stage::Releasing {
-                continue;
-            }
-            pod.held = match release {
-                Release::Complete { .. } => {
-                    pod.unreleased = 0;
-                    None
-                }
-                Release::Unproven { held, .. } => Some(Held { entries: held, since: of.deleted.at }),
-            };
-            if pod.stage == Stage::Releasing {
-                pod.enter(Stage::Settled, now);
-                if pod.cut > 0 {
-                    told.push(Told::Settled {
-                        pod: pod.name.clone(),
-                        cut: pod.cut,
-                        took: now.saturating_duration_since(pod.in_tables),
-                        released: pod.held.is_none(),
-                    });
-                }
-            }
-        }
-        told
     }
 
     pub fn progress(&self) -> impl Iterator<Item = (SandboxKey, PodProgress)> {
@@ -352,6 +327,20 @@ impl Pod {
     fn enter(&mut self, stage: Stage, now: Instant) {
         self.stage = stage;
         self.since = now;
+    }
+
+    /// Tells so if anything was cut.
+    fn settle(&mut self, now: Instant) -> Option<Told> {
+        self.enter(Stage::Settled, now);
+        for memory in self.answers.values_mut() {
+            memory.settled.get_or_insert(now);
+        }
+        (self.cut > 0).then(|| Told::Settled {
+            pod: self.name.clone(),
+            cut: self.cut,
+            took: now.saturating_duration_since(self.in_tables),
+            released: self.held.is_none(),
+        })
     }
 }
 

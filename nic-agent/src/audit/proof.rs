@@ -1,6 +1,5 @@
 //! Asks Open vSwitch for the proof that its datapath follows the tables, for the newest version of them, until it has it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -8,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::news;
-use crate::ovs::control;
+use crate::ovs::control::Switch;
 
 /// For each of its answers. A switch that is busy takes seconds for a round; one that is stopped is asked again.
-const PATIENCE: Duration = Duration::from_mins(1);
-const RETRY: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const RETRY: Duration = Duration::from_secs(1);
 
 /// What was shown last.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +24,7 @@ pub struct Proof {
 
 /// `wanted` is the version that is in the tables.
 pub async fn run(
-    run_dir: PathBuf,
+    switch: Switch,
     mut wanted: watch::Receiver<u64>,
     proven: watch::Sender<Proof>,
     cancel: CancellationToken,
@@ -39,7 +38,7 @@ pub async fn run(
                 news::changed(&mut wanted).await;
                 continue;
             }
-            match control::datapath_follows(&run_dir, PATIENCE).await {
+            match switch.datapath_follows(PATIENCE).await {
                 Ok(()) => {
                     debug!(version, "the datapath follows the tables");
                     proven.send_replace(Proof { version, at: Some(Instant::now()) });

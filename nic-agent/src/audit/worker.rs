@@ -11,14 +11,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Progress;
+use super::drain;
 use super::listener::{self, Heard};
 use super::look::{Cut, look};
-use super::progress::{Book, PodProgress, ToRelease, Told};
+use super::progress::{Book, PodProgress, ToDrain, ToRelease, Told};
 use super::proof::Proof;
 use super::zones::Zones;
 use crate::marks::Marks;
 use crate::metrics::{CauseLabel, Metrics};
 use crate::news;
+use crate::ovs::control::Switch;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks for what the hardware holds, when one fails.
@@ -45,6 +47,7 @@ pub struct Worker {
     report: watch::Sender<Arc<Progress>>,
     metrics: Metrics,
     book: Book,
+    switch: Switch,
     failing: bool,
     /// What was found and is not in the log yet, by pod, and whether the pod was settled: who floods must not fill the log.
     unlogged: BTreeMap<String, (bool, Cut)>,
@@ -57,6 +60,7 @@ type Released = (ToRelease, Result<Release, String>);
 impl Worker {
     pub fn new(
         inputs: Inputs,
+        switch: Switch,
         prove: watch::Sender<u64>,
         report: watch::Sender<Arc<Progress>>,
         metrics: Metrics,
@@ -71,6 +75,7 @@ impl Worker {
             report,
             metrics,
             book: Book::default(),
+            switch,
             failing: false,
             unlogged: BTreeMap::new(),
             logged: Instant::now(),
@@ -81,6 +86,7 @@ impl Worker {
     pub async fn run(mut self, cancel: CancellationToken) {
         // One wait for the hardware at a time: each is a row of dumps.
         let mut releases: JoinSet<Released> = JoinSet::new();
+        let mut drains: JoinSet<ToDrain> = JoinSet::new();
         loop {
             if releases.is_empty()
                 && let Some(wanted) = self.book.next_release()
@@ -89,6 +95,11 @@ impl Worker {
                     let release = wait_until_released(&wanted);
                     (wanted, release)
                 });
+            }
+            if drains.is_empty()
+                && let Some(wanted) = self.book.next_drain(Instant::now())
+            {
+                drains.spawn(drain::until_drained(self.switch.clone(), wanted));
             }
             self.publish();
             if self.logged.elapsed() >= LOG_EVERY {
@@ -106,6 +117,10 @@ impl Worker {
                 Some(done) = releases.join_next() => match done {
                     Ok((wanted, release)) => self.released(&wanted, release),
                     Err(error) => warn!(%error, "waiting for the hardware ended"),
+                },
+                Some(done) = drains.join_next() => match done {
+                    Ok(wanted) => self.drained(&wanted),
+                    Err(error) => warn!(%error, "waiting for Open vSwitch's queues ended"),
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => {
                     tokio::select! {
@@ -200,12 +215,21 @@ impl Worker {
             warn!(error, "not seen whether the hardware has let go");
             Release::Unproven { after: wanted.deleted.at.elapsed(), held: wanted.deleted.deleted }
         });
-        // What the listener has cut since was not waited for.
+        self.hear_all_that_waits();
+        self.book.released(wanted, release, Instant::now());
+    }
+
+    fn drained(&mut self, wanted: &ToDrain) {
+        self.hear_all_that_waits();
+        let told = self.book.drained(wanted, Instant::now());
+        self.tell(told, "");
+    }
+
+    /// What the listener has cut since was not waited for.
+    fn hear_all_that_waits(&mut self) {
         for lost in self.hear_what_waits() {
             self.hear(lost);
         }
-        let told = self.book.released(wanted, release, Instant::now());
-        self.tell(told, "");
     }
 
     /// `by` is what found it.

@@ -5,7 +5,7 @@
 //! A bundle that is committed has changed the tables. Two things go on by the old ones for a while, the longer the busier
 //! the machine is: a handler translates up to 64 upcalls, each by the tables of that moment, and executes them together at
 //! the end (`recv_upcalls`, `handle_upcalls`), which sends packets, installs flows and commits connections; and megaflows
-//! stay in the datapath, and in the eSwitch, until the revalidators have been round. [`datapath_follows`] is a proof that
+//! stay in the datapath, and in the eSwitch, until the revalidators have been round. [`Switch::datapath_follows`] is a proof that
 //! both are over. The steps, with the functions' names (`ofproto-dpif.c`, `ofproto-dpif-upcall.c`, `unixctl.c`, OVS 3.5):
 //!
 //! 1. OVS has answered the bundle's commit, so `ofproto_run()` had committed it. Its main loop runs `type_run()`, then
@@ -24,6 +24,11 @@
 //! `revalidate()` skips a flow that a handler holds locked at that moment. The audit of connections ([`crate::audit`])
 //! covers that, and does not depend on when OVS did what.
 //!
+//! What waits in the kernel for a handler is in no handler's hands yet: [`super::queues`] tells of that. Once it was out of
+//! there, [`Switch::handlers_finish`] shows that the handlers are done with it. That is steps 1 to 3 with a bundle which
+//! changes nothing: it adds a flow that no packet meets and deletes it, and OVS does all the same what it does after a
+//! change (`complete_operation()` sets `need_revalidate`).
+//!
 //! Flows are forgotten by a limit of none of them for a round of the revalidators: what is above twice the limit they all
 //! delete. A flow comes back as the tables say then, and the limit does by itself, to 1000 at least, with the end of the
 //! round. Other ways are no good: `revalidator/purge` ends ovs-vswitchd when a handler is just installing a flow ("Invalid
@@ -31,29 +36,89 @@
 //! flow is there, and all its packets go to ovs-vswitchd meanwhile; `dpctl/mod-flow` could bring back what the tables no
 //! longer allow. Source: `upcall_unixctl_dump_wait`, `udpif_revalidator`, `revalidate`; ovs-vswitchd(8).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use offload::openflow::{Cookie, Flow, FlowMod, Match, TableId};
+
 use super::unixctl::{ControlError, Unixctl};
+use crate::openflow::{self, Session};
 
 const FORGET: Duration = Duration::from_mins(1);
 
 /// Whose socket it is.
 pub const DAEMON: &str = "ovs-vswitchd";
 
-/// Returns once the datapath follows the tables as they were when this was called: what OVS had committed by then. However
-/// long that takes, up to `patience` for each answer.
-pub async fn datapath_follows(run_dir: &Path, patience: Duration) -> Result<(), ControlError> {
-    let ovs = Unixctl::new(run_dir, DAEMON);
-    let proven_by = ovs.pid().await?;
-    for method in ["version", "version", "revalidator/wait", "revalidator/wait"] {
-        ovs.within(patience, ovs.call(method, &[])).await?;
+/// For the OpenFlow session of a bundle that changes nothing.
+const CONNECT: Duration = Duration::from_secs(10);
+/// No packet comes here.
+const UNUSED: TableId = TableId(250);
+
+/// Open vSwitch on this NIC.
+#[derive(Debug, Clone)]
+pub struct Switch {
+    pub run_dir: PathBuf,
+    /// One of its bridges; any will do.
+    pub bridge: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("bridge {bridge}: {source}")]
+    OpenFlow { bridge: String, source: openflow::Error },
+}
+
+impl Switch {
+    /// Returns once the datapath follows the tables as they were when this was called: what OVS had committed by then.
+    /// However long that takes, up to `patience` for each answer.
+    pub async fn datapath_follows(&self, patience: Duration) -> Result<(), ControlError> {
+        let methods = ["version", "version", "revalidator/wait", "revalidator/wait"];
+        self.answers(&methods, patience, std::future::ready(Ok(()))).await
     }
-    let now = ovs.pid().await?;
-    if now == proven_by {
-        Ok(())
-    } else {
-        Err(ControlError::Restarted { daemon: DAEMON, before: proven_by, now })
+
+    /// Returns once each packet that a handler had taken when this was called has been sent on its way, or dropped.
+    pub async fn handlers_finish(&self, patience: Duration) -> Result<(), SwitchError> {
+        self.answers(&["version", "version"], patience, self.change_nothing()).await
+    }
+
+    async fn change_nothing(&self) -> Result<(), SwitchError> {
+        let nothing = Flow {
+            table: UNUSED,
+            priority: 0,
+            cookie: Cookie(0),
+            matches: Match::default(),
+            actions: Vec::new(),
+        };
+        let bundle = [FlowMod::Add(nothing.clone()), FlowMod::DeleteStrict(nothing.key())];
+        let failed = |source| SwitchError::OpenFlow { bridge: self.bridge.clone(), source };
+        let socket = self.run_dir.join(format!("{}.mgmt", self.bridge));
+        let session = Session::connect(&socket, CONNECT).await.map_err(failed)?;
+        let applied = session.apply(&bundle).await;
+        session.close().await;
+        applied.map_err(failed)
+    }
+
+    /// To these commands, after that, all by one process.
+    async fn answers<E: From<ControlError>>(
+        &self,
+        methods: &[&str],
+        patience: Duration,
+        first: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        let ovs = Unixctl::new(&self.run_dir, DAEMON);
+        let proven_by = ovs.pid().await?;
+        first.await?;
+        for method in methods {
+            ovs.within(patience, ovs.call(method, &[])).await?;
+        }
+        let now = ovs.pid().await?;
+        if now == proven_by {
+            Ok(())
+        } else {
+            Err(ControlError::Restarted { daemon: DAEMON, before: proven_by, now }.into())
+        }
     }
 }
 
@@ -84,6 +149,10 @@ mod tests {
     use super::*;
     use crate::ovs::unixctl::testing::daemon;
 
+    fn switch(run_dir: &Path) -> Switch {
+        Switch { run_dir: run_dir.to_owned(), bridge: "br-edge".to_owned() }
+    }
+
     #[test]
     fn the_limit_is_put_back() {
         let shown = "system@ovs-system:\n  flows         : (current 2) (avg 1) (max 3) (limit 12000)\n";
@@ -97,7 +166,7 @@ mod tests {
         let calls = ["version", "version", "revalidator/wait", "revalidator/wait"];
         let server =
             daemon(dir.path(), (DAEMON, 4711), &calls.map(call), r#"{"id":0,"result":"","error":null}"#);
-        datapath_follows(dir.path(), Duration::from_secs(5)).await.unwrap();
+        switch(dir.path()).datapath_follows(Duration::from_secs(5)).await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), server).await.expect("four connections").unwrap();
     }
 
@@ -110,8 +179,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let answer = r#"{"id":0,"result":"","error":null}"#;
         let first = daemon(dir.path(), (DAEMON, 4711), &["version", "version"].map(call), answer);
-        let path = dir.path().to_owned();
-        let proof = tokio::spawn(async move { datapath_follows(&path, Duration::from_secs(5)).await });
+        let ovs = switch(dir.path());
+        let proof = tokio::spawn(async move { ovs.datapath_follows(Duration::from_secs(5)).await });
         first.await.unwrap();
         // Its socket is gone with it, or the next one has written its own number already.
         let second = daemon(dir.path(), (DAEMON, 4712), &["revalidator/wait"; 2].map(call), answer);
@@ -123,7 +192,21 @@ mod tests {
     #[tokio::test]
     async fn without_ovs_it_says_where_it_looked() {
         let dir = tempfile::tempdir().unwrap();
-        let error = datapath_follows(dir.path(), Duration::from_secs(1)).await.unwrap_err().to_string();
-        assert!(error.contains("ovs-vswitchd.pid"), "{error}");
+        let ovs = switch(dir.path());
+        let patience = Duration::from_secs(1);
+        let errors = [
+            ovs.datapath_follows(patience).await.unwrap_err().to_string(),
+            ovs.handlers_finish(patience).await.unwrap_err().to_string(),
+        ];
+        assert!(errors.iter().all(|it| it.contains("ovs-vswitchd.pid")), "{errors:?}");
+    }
+
+    #[tokio::test]
+    async fn without_the_bridge_nothing_is_shown_of_the_handlers() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = daemon(dir.path(), (DAEMON, 4711), &[], "");
+        let error = switch(dir.path()).handlers_finish(Duration::from_secs(1)).await.unwrap_err().to_string();
+        assert!(error.contains("br-edge.mgmt"), "{error}");
+        server.await.unwrap();
     }
 }

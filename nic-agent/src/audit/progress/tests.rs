@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use offload::netlink::conntrack::Release;
 use offload::tuple::{L4, TCP, UDP};
 use proptest::prelude::*;
 
@@ -71,6 +72,12 @@ fn stage(book: &Book) -> Stage {
     book.progress().next().unwrap().1.stage
 }
 
+/// The queues are seen empty at once.
+fn drain(book: &mut Book, now: Instant) -> Vec<Told> {
+    let wanted = book.next_drain(now).expect("somebody waits for the queues");
+    book.drained(&wanted, now)
+}
+
 const fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
 }
@@ -92,7 +99,9 @@ fn settled_takes_the_proof_then_an_audit_that_began_after_it() {
     let look = clean(&book, &zones, start + ms(620));
     assert!(!look.is_full);
     book.looked(look, start + ms(621));
-    assert_eq!(stage(&book), Stage::Settled);
+    assert_eq!(stage(&book), Stage::Draining);
+    assert_eq!(drain(&mut book, start + ms(622)), []);
+    assert_eq!((stage(&book), book.next_drain(start + ms(623)).is_none()), (Stage::Settled, true));
     // From then on only the complete ones, however long nothing happens.
     assert_eq!(book.due(start + ms(630)), Some((start + ms(2) + EVERY, Scope::All)));
 }
@@ -117,12 +126,14 @@ fn what_is_found_is_waited_out_and_released() {
     assert_eq!((wanted.deleted.deleted, wanted.deleted.at), (3, start + ms(2)));
     // More comes to light: what was waited for is not all.
     book.heard([(zone(1), cut(version, 1))].into(), start + ms(300));
-    assert_eq!(book.released(&wanted, Release::Complete { after: ms(400) }, start + ms(402)), []);
+    book.released(&wanted, Release::Complete { after: ms(400) }, start + ms(402));
     assert_eq!(stage(&book), Stage::Unaudited);
     let look = clean(&book, &zones, start + ms(501));
     book.looked(look, start + ms(502));
     let wanted = book.next_release().unwrap();
-    let told = book.released(&wanted, Release::Unproven { after: PATIENCE, held: 7 }, start + ms(7000));
+    book.released(&wanted, Release::Unproven { after: PATIENCE, held: 7 }, start + ms(7000));
+    assert_eq!(stage(&book), Stage::Draining);
+    let told = drain(&mut book, start + ms(7000));
     assert!(matches!(told.as_slice(), [Told::Settled { cut: 4, released: false, .. }]), "{told:?}");
     let (_, progress) = book.progress().next().unwrap();
     assert_eq!(progress.held, Some(Held { entries: 7, since: start + ms(300) }));
@@ -156,8 +167,54 @@ fn what_rules_before_have_cut_is_released_before_a_pod_is_settled() {
     assert_eq!(stage(&book), Stage::Releasing, "the hardware has not let go");
     let wanted = book.next_release().unwrap();
     assert_eq!((wanted.deleted.deleted, wanted.deleted.at), (3, start + ms(2)));
-    assert_eq!(book.released(&wanted, Release::Complete { after: ms(900) }, start + ms(902)), []);
+    book.released(&wanted, Release::Complete { after: ms(900) }, start + ms(902));
+    assert_eq!(drain(&mut book, start + ms(903)), []);
     assert_eq!(stage(&book), Stage::Settled);
+}
+
+#[test]
+fn what_waits_in_queues_passes_before_a_pod_is_settled_and_its_answers_are_looked_for() {
+    let start = Instant::now();
+    let (mut book, zones, version) = book(start);
+    book.prove(Proof { version, at: Some(start) }, start);
+    let mut look = clean(&book, &zones, start + ms(1));
+    let of_udp = Cut { replies: [tuple(UDP, 53)].into(), ..cut(version, 1) };
+    look.cut.insert(zone(1), of_udp.clone());
+    book.looked(look, start + ms(2));
+    let began_early = book.next_drain(start + ms(203));
+    assert!(began_early.is_none(), "what is cut may still be in the hardware");
+    let look = clean(&book, &zones, start + ms(203));
+    book.looked(look, start + ms(204));
+    let wanted = book.next_release().unwrap();
+    book.released(&wanted, Release::Complete { after: ms(400) }, start + ms(600));
+    // However long the queues are never empty, it is not settled, and what was cut is not forgotten.
+    let drain = book.next_drain(start + ms(601)).unwrap();
+    let much_later = start + ms(601) + REMEMBERED * 5;
+    let look = Look { is_full: true, ..clean(&book, &zones, much_later) };
+    book.looked(look, much_later + ms(1));
+    assert_eq!((stage(&book), book.answers(much_later).len()), (Stage::Draining, 1));
+    // More is found meanwhile. The queues were not empty since.
+    book.heard([(zone(1), of_udp)].into(), much_later + ms(2));
+    assert_eq!(book.drained(&drain, much_later + ms(3)), []);
+    assert_eq!(stage(&book), Stage::Unaudited);
+    let later = much_later + ms(300);
+    let look = clean(&book, &zones, later);
+    book.looked(look, later + ms(1));
+    let wanted = book.next_release().unwrap();
+    book.released(&wanted, Release::Complete { after: ms(400) }, later + ms(400));
+    assert_eq!(book.drained(&drain, later + ms(401)), []);
+    assert_eq!(stage(&book), Stage::Draining, "it was begun too early for this");
+    let drain = book.next_drain(later + ms(402)).unwrap();
+    assert_eq!(book.drained(&drain, later + ms(403)), []);
+    assert_eq!(stage(&book), Stage::Confirming);
+    // An answer to what came out last has its time.
+    let (at, _) = book.due(later + ms(404)).unwrap();
+    assert_eq!(at, later + ms(403) + UNDER_WAY);
+    let look = clean(&book, &zones, at);
+    let told = book.looked(look, at + ms(1));
+    assert!(matches!(told.as_slice(), [Told::Settled { cut: 2, released: true, .. }]), "{told:?}");
+    assert_eq!(stage(&book), Stage::Settled);
+    assert!(book.answers(at + REMEMBERED + ms(1)).is_empty(), "settled: forgotten after a while");
 }
 
 #[test]
@@ -167,6 +224,7 @@ fn a_settled_pod_is_settled_no_more_when_something_is_found() {
     book.prove(Proof { version, at: Some(start) }, start);
     let look = clean(&book, &zones, start + ms(1));
     book.looked(look, start + ms(2));
+    drain(&mut book, start + ms(3));
     assert_eq!(stage(&book), Stage::Settled);
     let told = book.heard([(zone(1), cut(version, 1))].into(), start + ms(3000));
     assert!(matches!(told.as_slice(), [Told::Found { late: true, .. }]), "{told:?}");
@@ -216,7 +274,8 @@ fn nothing_to_deny_is_not_looked_at() {
 #[test]
 fn answers_are_cut_for_a_while_however_many_come() {
     let start = Instant::now();
-    let (mut book, _, version) = book(start);
+    let (mut book, zones, version) = book(start);
+    book.prove(Proof { version, at: Some(start) }, start);
     let reply = tuple(UDP, 53);
     let found = |answers: &[Tuple]| Cut {
         replies: if answers.is_empty() { [reply].into() } else { BTreeSet::new() },
@@ -224,14 +283,29 @@ fn answers_are_cut_for_a_while_however_many_come() {
         ..cut(version, usize::from(answers.is_empty()))
     };
     book.heard([(zone(1), found(&[]))].into(), start);
-    let late = REMEMBERED.checked_sub(ms(1)).unwrap();
+    // From here on what comes for it is over in a moment.
+    let settle = |book: &mut Book, from: Instant| {
+        let at = from + UNDER_WAY;
+        book.looked(clean(book, &zones, at), at);
+        let wanted = book.next_release().unwrap();
+        book.released(&wanted, Release::Complete { after: ms(1) }, at);
+        drain(book, at);
+        let at = at + UNDER_WAY;
+        book.looked(clean(book, &zones, at), at);
+        assert_eq!(stage(book), Stage::Settled);
+        at
+    };
+    assert!(!book.answers(start + REMEMBERED * 3).is_empty(), "not settled");
+    let settled = settle(&mut book, start + REMEMBERED * 3);
+    let late = settled + REMEMBERED.checked_sub(ms(1000)).unwrap();
+    assert_eq!(book.answers(late), [(zone(1), [reply].into())].into());
     for _ in 0..20 {
-        assert_eq!(book.answers(start + late), [(zone(1), [reply].into())].into());
-        book.heard([(zone(1), found(&[reply]))].into(), start + late);
+        book.heard([(zone(1), found(&[reply]))].into(), late);
     }
-    assert!(book.answers(start + REMEMBERED).is_empty(), "answers themselves do not make it longer");
-    book.heard([(zone(1), found(&[]))].into(), start + late);
-    assert!(!book.answers(start + REMEMBERED).is_empty(), "cut again");
+    settle(&mut book, late);
+    assert!(book.answers(settled + REMEMBERED).is_empty(), "answers themselves do not make it longer");
+    book.heard([(zone(1), found(&[]))].into(), late);
+    assert!(!book.answers(settled + REMEMBERED).is_empty(), "cut again");
 }
 
 #[test]
@@ -247,7 +321,8 @@ fn what_is_remembered_no_longer_takes_nobodys_place() {
     book.heard([(zone(1), many)].into(), start);
     let later = Cut { replies: [reply(MOST_REMEMBERED)].into(), ..cut(version, 1) };
     book.heard([(zone(1), later)].into(), start + REMEMBERED);
-    assert_eq!(book.answers(start + REMEMBERED)[&zone(1)], [reply(MOST_REMEMBERED)].into());
+    let known = book.answers(start + REMEMBERED);
+    assert!(known[&zone(1)].iter().eq(&[reply(MOST_REMEMBERED)]), "{} are known", known[&zone(1)].len());
 }
 
 #[test]
@@ -285,6 +360,12 @@ enum Happens {
     Stale {
         pod: u16,
     },
+    /// A packet of a connection that is in conntrack is put into a queue.
+    Queued {
+        pod: u16,
+    },
+    /// The queues are empty.
+    Drained,
     /// One that the datapath lets in although it follows the tables: what the proof does not cover.
     Slipped {
         pod: u16,
@@ -299,6 +380,8 @@ fn happenings() -> impl Strategy<Value = Vec<(u64, Happens)>> {
         3 => Just(Happens::Follows),
         4 => Just(Happens::Proof),
         4 => pod.clone().prop_map(|pod| Happens::Stale { pod }),
+        4 => pod.clone().prop_map(|pod| Happens::Queued { pod }),
+        3 => Just(Happens::Drained),
         1 => pod.prop_map(|pod| Happens::Slipped { pod }),
         1 => Just(Happens::Lost),
     ];
@@ -324,6 +407,9 @@ struct World {
     /// What the prover was asked for, and what was in the tables when it began.
     asked: Option<u64>,
     connections: Vec<Denied>,
+    /// Pods to which denied packets are on their way that were established connections' when they were queued.
+    queued: BTreeSet<u16>,
+    drain: Option<ToDrain>,
     book: Book,
 }
 
@@ -335,7 +421,18 @@ impl World {
         let numbers = (1..4).map(|pod| (pod, 0)).collect();
         let mut book = Book::default();
         book.follow(&zones, now);
-        Self { now, zones, version, numbers, followed: 0, asked: None, connections: Vec::new(), book }
+        Self {
+            now,
+            zones,
+            version,
+            numbers,
+            followed: 0,
+            asked: None,
+            connections: Vec::new(),
+            queued: BTreeSet::new(),
+            drain: None,
+            book,
+        }
     }
 
     fn happens(&mut self, what: Happens) {
@@ -360,6 +457,17 @@ impl World {
             Happens::Stale { pod } => {
                 if self.followed < self.zones[&zone(pod)].version {
                     self.connections.push(Denied { pod, began: self.now, slipped: false });
+                }
+            }
+            Happens::Queued { pod } => {
+                if self.connections.iter().any(|it| it.pod == pod && !it.slipped) {
+                    self.queued.insert(pod);
+                }
+            }
+            Happens::Drained => {
+                self.queued.clear();
+                if let Some(wanted) = self.drain.take() {
+                    self.book.drained(&wanted, self.now);
                 }
             }
             Happens::Slipped { pod } => self.connections.push(Denied { pod, began: self.now, slipped: true }),
@@ -391,6 +499,7 @@ impl World {
             while let Some(wanted) = self.book.next_release() {
                 self.book.released(&wanted, Release::Complete { after: ms(1) }, self.now);
             }
+            self.drain = self.drain.take().or_else(|| self.book.next_drain(self.now));
             self.check();
         }
         self.now = self.now.max(end);
@@ -407,6 +516,14 @@ impl World {
             let is_settled = current && progress.stage == Stage::Settled;
             assert!(denied.slipped || !is_settled, "settled, and yet {denied:?}: {self:#?}");
         }
+        for pod in &self.queued {
+            let (_, progress) = self.book.progress().find(|(of, _)| *of == key(*pod)).unwrap();
+            let current = progress.version == self.zones[&zone(*pod)].version;
+            assert!(
+                !current || progress.stage != Stage::Settled,
+                "settled, and yet queued to {pod}: {self:#?}"
+            );
+        }
     }
 }
 
@@ -422,11 +539,16 @@ proptest! {
             world.happens(what);
             world.check();
         }
-        for what in [Happens::Follows, Happens::Proof, Happens::Follows, Happens::Proof] {
+        let calm = [Happens::Follows, Happens::Proof, Happens::Follows, Happens::Proof, Happens::Drained, Happens::Drained];
+        for what in calm {
             world.happens(what);
             world.until(world.now + ms(600));
         }
-        world.until(world.now + EVERY + UNDER_WAY + ms(100));
+        // What slipped in is found by the next audit, and then waits for the queues again.
+        for _ in 0..2 {
+            world.until(world.now + EVERY + UNDER_WAY + ms(100));
+            world.happens(Happens::Drained);
+        }
         prop_assert!(world.connections.is_empty());
         for (key, progress) in world.book.progress() {
             prop_assert_eq!(progress.stage, Stage::Settled, "{} {:#?}", key, world);
