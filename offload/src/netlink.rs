@@ -27,6 +27,7 @@ pub mod link;
 pub mod monitor;
 pub mod socket;
 pub mod tc;
+pub mod upcall;
 pub mod wire;
 
 pub use error::{Errno, Error, Result};

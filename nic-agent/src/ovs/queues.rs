@@ -7,12 +7,12 @@
 //!
 //! Nothing counts what a handler takes. But a socket that was seen empty has been left by all that was in it before, and
 //! the kernel shows how much is in each: `/proc/net/netlink`, column `Rmem` (`net/netlink/af_netlink.c`,
-//! `netlink_seq_show`). It does not show whose they are, so every socket of generic netlink counts that belongs to no
-//! multicast group: an upcall's never does (`dpif-netlink.c`). Where a flood never lets one become empty, that is not had,
-//! and nobody says that it was.
+//! `netlink_seq_show`). Which of them are Open vSwitch's for upcalls its kernel module says ([`upcall::sockets`]): it has
+//! others, in which its dumps wait. Where a flood never lets one become empty, that is not had, and nobody says that it was.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+
+use offload::netlink::{self, upcall};
 
 /// Of this process' network namespace, which is Open vSwitch's.
 const SOCKETS: &str = "/proc/self/net/netlink";
@@ -25,33 +25,39 @@ pub enum QueuesError {
     Read(#[from] std::io::Error),
     #[error("{SOCKETS}: line {line}: {what}")]
     Format { line: usize, what: &'static str },
+    #[error(transparent)]
+    Kernel(#[from] netlink::Error),
+    #[error("looking at the queues: {0}")]
+    Task(#[from] tokio::task::JoinError),
 }
 
 /// Sockets in which something waits, by inode.
 pub type Waiting = BTreeSet<u64>;
 
 pub async fn waiting() -> Result<Waiting, QueuesError> {
-    parse(&tokio::fs::read_to_string(Path::new(SOCKETS)).await?)
+    tokio::task::spawn_blocking(|| parse(&std::fs::read_to_string(SOCKETS)?, &upcall::sockets()?)).await?
 }
 
-fn parse(text: &str) -> Result<Waiting, QueuesError> {
+/// Of the sockets with these port ids.
+fn parse(text: &str, ports: &BTreeSet<u32>) -> Result<Waiting, QueuesError> {
     let mut lines = text.lines().enumerate();
     let header: Vec<&str> =
         lines.next().map(|(_, line)| line.split_whitespace().collect()).unwrap_or_default();
-    let column = |name: &'static str, what| {
+    let column = |name: &str, what| {
         header.iter().position(|it| *it == name).ok_or(QueuesError::Format { line: 1, what })
     };
-    let (family, groups) = (column("Eth", "no column Eth")?, column("Groups", "no column Groups")?);
+    let (family, port) = (column("Eth", "no column Eth")?, column("Pid", "no column Pid")?);
     let (waiting, inode) = (column("Rmem", "no column Rmem")?, column("Inode", "no column Inode")?);
     let mut found = Waiting::new();
     for (number, line) in lines {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let short = || QueuesError::Format { line: number + 1, what: "too short" };
-        let word = |column: usize| words.get(column).copied().ok_or_else(short);
-        let no_number = |_| QueuesError::Format { line: number + 1, what: "no number" };
-        let listens = word(groups)?.bytes().any(|digit| digit != b'0');
-        if word(family)? == GENERIC && !listens && word(waiting)?.parse::<u64>().map_err(no_number)? > 0 {
-            found.insert(word(inode)?.parse().map_err(no_number)?);
+        let error = |what| QueuesError::Format { line: number + 1, what };
+        let word = |column: usize| words.get(column).copied().ok_or_else(|| error("too short"));
+        let number = |column| word(column)?.parse::<u64>().map_err(|_| error("no number"));
+        let is_upcalls =
+            word(family)? == GENERIC && u32::try_from(number(port)?).is_ok_and(|port| ports.contains(&port));
+        if is_upcalls && number(waiting)? > 0 {
+            found.insert(number(inode)?);
         }
     }
     Ok(found)
@@ -71,8 +77,10 @@ sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops 
 ";
 
     #[test]
-    fn what_waits_is_found_in_generic_sockets_that_listen_to_no_group() {
-        assert_eq!(parse(TEXT).unwrap(), [13].into());
+    fn what_waits_is_found_in_the_sockets_for_upcalls() {
+        let of = |ports: &[u32]| parse(TEXT, &ports.iter().copied().collect()).unwrap();
+        assert_eq!(of(&[1234, 4_294_966_001, 4_294_966_002]), [13].into());
+        assert!(of(&[]).is_empty(), "a dump's");
     }
 
     #[test]
@@ -81,9 +89,13 @@ sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops 
             ("", "line 1: no column Eth"),
             (&TEXT.replace("Rmem", "Room"), "line 1: no column Rmem"),
             (&TEXT.replace("212992", "many"), "line 5: no number"),
-            ("sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n0 16 5 00000000\n", "line 2: too short"),
+            (&TEXT.replace("1300", "some"), "line 6: no number"),
+            (
+                "sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode\n0 16 4294966002 00000000\n",
+                "line 2: too short",
+            ),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = parse(text, &[4_294_966_002].into()).unwrap_err().to_string();
             assert!(error.ends_with(said), "{error}");
         }
     }
