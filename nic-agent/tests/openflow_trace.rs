@@ -41,6 +41,7 @@ fn pods() -> [Boundary; 2] {
         mac: mac(n),
         ipv4: vec![v4(n)],
         ipv6: vec![v6(n.into())],
+        on_link: ["10.0.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap()).to_vec(),
         dhcp: n == 1,
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
@@ -72,8 +73,8 @@ fn bodies() -> Vec<Body> {
     let servers: Ipv6Addr = "ff02::1:2".parse().unwrap();
     let nd = |target, address| Some(Nd { target, address });
     for piece in [Piece::Whole, Piece::First, Piece::Later] {
-        let ipv4 = |src, dst, l4| Body::Ipv4(Ip { src, dst, piece, l4 });
-        let ipv6 = |src, dst, l4| Body::Ipv6(Ip { src, dst, piece, l4 });
+        let ipv4 = |src, dst, l4| Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 });
+        let ipv6 = |src, dst, l4| Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4 });
         let udp = |src, dst| L4::Udp { src, dst };
         bodies.extend([
             ipv4(v4(1), v4(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
@@ -97,16 +98,28 @@ fn bodies() -> Vec<Body> {
             ipv6(v6(1), v6(9), icmp(1, 4, None)),
         ]);
         for kind in [130, 131, 132, 133, 134, 137, 143] {
-            bodies.extend([v6(1), local, nobody, v6(2)].map(|src| ipv6(src, v6(9), icmp(kind, 0, None))));
+            let all = [("fd00::1", 255), ("ff02::2", 255), ("ff02::2", 1), ("ff02::16", 1), ("ff01::9", 1)];
+            let some = if piece == Piece::Whole { &all[..] } else { &all[..1] };
+            for (dst, ttl) in some.iter().copied() {
+                let l4 = icmp(kind, 0, None);
+                bodies.extend([v6(1), local, nobody, v6(2)].map(|src| {
+                    Body::Ipv6(Ip { src, dst: dst.parse().unwrap(), ttl, piece, l4: l4.clone() })
+                }));
+            }
         }
     }
     // OVS reads neighbour discovery only in whole packets.
     for kind in [135, 136] {
-        for src in [v6(1), local, nobody, v6(2)] {
-            for target in [v6(1), local, v6(2), nobody] {
+        for src in [v6(1), nobody, v6(2)] {
+            for target in [v6(1), v6(2), nobody] {
                 for address in [MacAddr::ZERO, mac(1), mac(2)] {
                     let l4 = icmp(kind, 0, nd(target, address));
-                    bodies.push(Body::Ipv6(Ip { src, dst: v6(9), piece: Piece::Whole, l4 }));
+                    for (dst, ttl) in
+                        [("fd00::9", 255), ("ff02::1", 255), ("ff02::1:ff00:1", 255), ("fd00::1", 64)]
+                    {
+                        let (dst, l4) = (dst.parse().unwrap(), l4.clone());
+                        bodies.push(Body::Ipv6(Ip { src, dst, ttl, piece: Piece::Whole, l4 }));
+                    }
                 }
             }
         }
@@ -142,8 +155,8 @@ async fn what_is_looked_at_of_an_established_connection() {
     let udp = L4::Udp { src: 1000, dst: 80 };
     let piece = Piece::Whole;
     let [a, _] = pods();
-    let ipv4 = |src, dst, l4: &L4| Body::Ipv4(Ip { src, dst, piece, l4: l4.clone() });
-    let ipv6 = |src, dst, l4: &L4| Body::Ipv6(Ip { src, dst, piece, l4: l4.clone() });
+    let ipv4 = |src, dst, l4: &L4| Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4: l4.clone() });
+    let ipv6 = |src, dst, l4: &L4| Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4: l4.clone() });
     let cases = [
         (a.rep, ipv4(v4(1), v4(9), &tcp)),
         (a.rep, ipv4(v4(1), v4(9), &udp)),

@@ -248,6 +248,7 @@ impl Agent {
         let known = self.known();
         let attachments = attachments(&known);
         let pods = attachments.iter().map(|attachment| Pod {
+            on_link: Vec::new(),
             attachment,
             policy: known.pods[attachment.claim.pod.uid.as_str()].clone(),
         });

@@ -2,11 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Boundary, FROM_POD, MLD_REPORTS, NOT_OWN, OWN, ROUTER_SOLICITATION, SPECIAL};
-use crate::ids::MacAddr;
-use crate::openflow::{
-    Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Masked, Match,
-};
+use super::{Boundary, FROM_POD, NOT_OWN, OWN, SPECIAL, discovery};
+use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
 
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
@@ -19,7 +16,7 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let tracked = |matches| pod.flow(OWN, matches, pod.track(FROM_POD, pod.patch));
 
     let mut flows: Vec<Flow> = arp(pod).into_iter().map(|arp| past(frame().arp(arp))).collect();
-    flows.extend(link_ipv6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));
+    flows.extend(discovery::from_pod(pod));
     flows.extend(pod.own_ipv4().into_iter().map(|src| {
         let ip = Ipv4Match { src: src.into(), ..Ipv4Match::default() };
         tracked(frame().ipv4(ip))
@@ -51,45 +48,6 @@ fn arp(pod: &Boundary) -> Vec<ArpMatch> {
     named.chain(probe).collect()
 }
 
-/// Neighbour discovery and multicast listening, whole packets only (RFC 6980): in a fragment OVS sees no options.
-fn link_ipv6(pod: &Boundary) -> Vec<Ipv6Match> {
-    let own = pod.own_ipv6();
-    if own.is_empty() {
-        return Vec::new();
-    }
-    let from = |src: Ipv6Addr, icmp| Ipv6Match {
-        src: src.into(),
-        frag: FragMatch::No,
-        l4: L4Match::Icmp(icmp),
-        ..Ipv6Match::default()
-    };
-    let nobody = Ipv6Addr::UNSPECIFIED;
-    // An address that is not there reads as zero.
-    let absent = Masked::exact(MacAddr::ZERO);
-    let own_or_absent = [Masked::exact(pod.mac), absent];
-    let mut out = Vec::new();
-    for src in &own {
-        for sll in own_or_absent {
-            out.push(from(*src, Icmp6Match::Solicit { target: Masked::any(), sll }));
-        }
-        for target in &own {
-            for tll in own_or_absent {
-                out.push(from(*src, Icmp6Match::Advert { target: Masked::exact(*target), tll }));
-            }
-        }
-        out.push(from(*src, Icmp6Match::kind(ROUTER_SOLICITATION)));
-    }
-    for target in &own {
-        // Duplicate address detection: nobody asks for the pod's own address.
-        out.push(from(nobody, Icmp6Match::Solicit { target: Masked::exact(*target), sll: absent }));
-    }
-    out.push(from(nobody, Icmp6Match::kind(ROUTER_SOLICITATION)));
-    for src in pod.own_link_locals().into_iter().chain([nobody]) {
-        out.extend(MLD_REPORTS.map(|kind| from(src, Icmp6Match::kind(kind))));
-    }
-    out
-}
-
 fn dhcp4(pod: &Boundary) -> impl Iterator<Item = Ipv4Match> {
     let discover = Ipv4Match {
         src: Ipv4Addr::UNSPECIFIED.into(),
@@ -106,6 +64,7 @@ fn dhcp6(pod: &Boundary) -> Vec<Ipv6Match> {
         dst: DHCP6_SERVERS.into(),
         frag: FragMatch::No,
         l4: L4Match::udp(546, 547),
+        ..Ipv6Match::default()
     };
     pod.own_link_locals().into_iter().map(solicit).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Boundary, MLD_TYPES, ND_TYPES, OWN, SPECIAL, TO_POD};
-use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Match};
+use super::{Boundary, OWN, SPECIAL, TO_POD, discovery};
+use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
 
 pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let frame = || Match::any().in_port(pod.patch).untagged();
@@ -16,12 +16,9 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
         flows.push(tracked(frame().ipv4(Ipv4Match::default())));
     }
     if !pod.own_ipv6().is_empty() {
-        for kind in ND_TYPES.into_iter().chain(MLD_TYPES) {
-            let l4 = L4Match::Icmp(Icmp6Match::kind(kind));
-            flows.push(past(frame().ipv6(Ipv6Match { frag: FragMatch::No, l4, ..Ipv6Match::default() })));
-        }
         flows.push(tracked(frame().ipv6(Ipv6Match::default())));
     }
+    flows.extend(discovery::to_pod(pod));
     if pod.dhcp {
         flows.extend(dhcp4(pod).into_iter().map(|ip| past(frame().ipv4(ip))));
         flows.extend(dhcp6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));

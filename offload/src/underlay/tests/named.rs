@@ -42,7 +42,7 @@ fn egress_and_ingress_change_in_one_flip() {
     let mut kernel = Kernel::new();
     sync(&mut kernel, &program(&old), |_, _| {});
     let l4 = L4::Tcp { src: 1000, dst: 80, syn: true };
-    let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+    let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), ttl: 64, piece: Piece::Whole, l4 });
     let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
     let mut steps = 0;
     sync(&mut kernel, &program(&new), |change, filters| {
@@ -88,7 +88,7 @@ fn what_is_withdrawn_comes_back() {
     let passes = |kernel: &Kernel| {
         for (dst, passed) in [(80, 1), (81, 0)] {
             let l4 = L4::Tcp { src: 1000, dst, syn: true };
-            let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+            let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), ttl: 64, piece: Piece::Whole, l4 });
             let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
             for engine in [Engine::Software, Engine::Eswitch, Engine::Eager] {
                 let outcome = Nic::new(&kernel.filters).receive(IfIndex(11), frame.clone(), engine).unwrap();

@@ -226,13 +226,13 @@ pub fn frame(dice: &mut Dice, world: &World) -> (IfIndex, Frame) {
         let src = if own.is_empty() || dice.seldom(8) { dice.one(&all6) } else { dice.one(&own) };
         let theirs: Vec<Ipv6Addr> = [to.ipv6.clone(), vec![to.mac.link_local()]].concat();
         let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all6) };
-        Body::Ipv6(Ip { src, dst, piece, l4 })
+        Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4 })
     } else {
         let own = if entry == UPLINK { vec![] } else { from.ipv4.clone() };
         let src = if own.is_empty() || dice.seldom(8) { dice.one(&all4) } else { dice.one(&own) };
         let theirs = if to.ipv4.is_empty() { all4.to_vec() } else { to.ipv4.clone() };
         let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all4) };
-        Body::Ipv4(Ip { src, dst, piece, l4 })
+        Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 })
     };
     (entry, Frame { eth_src, eth_dst, vlan, body })
 }
@@ -278,7 +278,7 @@ pub fn answer(frame: &Frame) -> Frame {
             }),
             other @ L4::Other(_) => other.clone(),
         };
-        Ip { src: ip.dst, dst: ip.src, piece: ip.piece, l4 }
+        Ip { src: ip.dst, dst: ip.src, ttl: 64, piece: ip.piece, l4 }
     }
     let body = match &frame.body {
         Body::Ipv4(ip) => Body::Ipv4(turned(ip, false)),
