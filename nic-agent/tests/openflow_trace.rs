@@ -55,7 +55,8 @@ fn icmp(kind: u8, code: u8, nd: Option<Nd>) -> L4 {
 
 /// Bodies as pod 1 would write them, and as it should not.
 fn bodies() -> Vec<Body> {
-    let arp = |op, spa, sha| Body::Arp(Arp { op, spa, tpa: v4(9), sha, tha: MacAddr::ZERO });
+    let arp_for = |op, spa, tpa, sha| Body::Arp(Arp { op, spa, tpa, sha, tha: MacAddr::ZERO });
+    let arp = |op, spa, sha| arp_for(op, spa, v4(9), sha);
     let mut bodies = vec![
         Body::Other(OtherEtherType::new(0x88cc).unwrap()),
         Body::Other(OtherEtherType::new(0x8847).unwrap()),
@@ -66,6 +67,17 @@ fn bodies() -> Vec<Body> {
         arp(2, v4(1), mac(2)),
         arp(1, Ipv4Addr::UNSPECIFIED, mac(1)),
         arp(2, Ipv4Addr::UNSPECIFIED, mac(1)),
+        // Of whom, and to whom: what the conjunction of announcements compares.
+        arp_for(1, v4(2), v4(1), mac(2)),
+        arp_for(2, v4(2), v4(1), mac(2)),
+        arp_for(1, v4(2), v4(2), mac(2)),
+        arp_for(2, v4(2), v4(2), mac(2)),
+        arp_for(1, v4(2), v4(3), mac(2)),
+        arp_for(1, v4(2), v4(130), mac(2)),
+        arp_for(1, v4(1), v4(1), mac(1)),
+        arp_for(1, Ipv4Addr::UNSPECIFIED, v4(1), mac(1)),
+        arp_for(2, v4(1), Ipv4Addr::UNSPECIFIED, mac(1)),
+        arp_for(1, [192, 0, 2, 1].into(), [192, 0, 2, 1].into(), mac(2)),
     ];
     let local = mac(1).link_local();
     let nobody = Ipv6Addr::UNSPECIFIED;

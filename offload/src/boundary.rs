@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | 0 | every frame | the pod's own, and what its host must speak to live on a link: on; all else: dropped |
 //! | 1, 6 | neighbour and listener discovery, from and to the pod | what a host on a link says and hears: out |
+//! | 7 | ARP for a pod that may be a neighbour's announcement | is sender and target one: out |
 //! | 4 | what the pod sends, tracked | known connections pass; else on to 5 |
 //! | 5 | what else the pod sends | new connections as the rule set says |
 //! | 9, 10 | what the pod is sent | the same |
@@ -39,7 +40,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::{
@@ -49,6 +50,7 @@ use crate::openflow::{
 use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
 
+mod arp;
 mod discovery;
 mod from_pod;
 mod to_pod;
@@ -63,6 +65,8 @@ pub const FROM_POD: TableId = TableId(4);
 pub const EGRESS: TableId = TableId(5);
 /// Neighbour and listener discovery that a pod is sent.
 pub const LINK_TO_POD: TableId = TableId(6);
+/// ARP that may be an announcement.
+pub const ANNOUNCED: TableId = TableId(7);
 /// What a pod is sent, behind conntrack.
 pub const TO_POD: TableId = TableId(9);
 /// What may reach a pod.
@@ -162,6 +166,17 @@ impl Boundary {
         if given.is_empty() { given } else { sorted(given.into_iter().chain([self.mac.link_local()])) }
     }
 
+    /// Where the pod's neighbours are, and its own addresses.
+    fn link_ipv4(&self) -> Vec<Ipv4Net> {
+        let is_link = |net: &Ipv4Net| !net.contains(&Ipv4Addr::UNSPECIFIED) && net.broadcast() < arp::GROUPS;
+        let given = self.on_link.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some(net.trunc()),
+            IpNet::V6(_) => None,
+        });
+        let own = self.own_ipv4().into_iter().map(Ipv4Net::from);
+        Ipv4Net::aggregate(&given.filter(is_link).chain(own).collect())
+    }
+
     /// Where the pod's neighbours are.
     fn link_ipv6(&self) -> Vec<Ipv6Net> {
         let groups = discovery::GROUPS;
@@ -213,6 +228,7 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 /// The flows that all pods share.
 pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     let mut flows = discovery::common(cookie);
+    flows.extend(arp::common(cookie, pass()));
     // What no flow above has let by must not be taken for the pod's ordinary traffic.
     flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| {
         let l4 = L4Match::Icmp(Icmp6Match::kind(kind));

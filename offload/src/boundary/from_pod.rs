@@ -2,11 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Boundary, FROM_POD, NOT_OWN, OWN, SPECIAL, discovery};
-use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
+use super::{Boundary, FROM_POD, NOT_OWN, OWN, SPECIAL, arp, discovery};
+use crate::openflow::{Action, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
 
-const ARP_REQUEST: u16 = 1;
-const ARP_REPLY: u16 = 2;
 /// `All_DHCP_Relay_Agents_and_Servers`.
 const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
@@ -15,7 +13,7 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let past = |matches| pod.flow(SPECIAL, matches, vec![Action::Output(pod.patch.into())]);
     let tracked = |matches| pod.flow(OWN, matches, pod.track(FROM_POD, pod.patch));
 
-    let mut flows: Vec<Flow> = arp(pod).into_iter().map(|arp| past(frame().arp(arp))).collect();
+    let mut flows = arp::from_pod(pod);
     flows.extend(discovery::from_pod(pod));
     flows.extend(pod.own_ipv4().into_iter().map(|src| {
         let ip = Ipv4Match { src: src.into(), ..Ipv4Match::default() };
@@ -32,20 +30,6 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
         flows.extend(dhcp6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));
     }
     flows
-}
-
-/// Requests and replies with the pod's own addresses; probes, which have no sender's address yet (RFC 5227).
-fn arp(pod: &Boundary) -> Vec<ArpMatch> {
-    let own = pod.own_ipv4();
-    let arp = |op, spa: Ipv4Addr| ArpMatch {
-        op: Some(op),
-        spa: spa.into(),
-        sha: pod.mac.into(),
-        ..ArpMatch::default()
-    };
-    let probe = own.first().map(|_| arp(ARP_REQUEST, Ipv4Addr::UNSPECIFIED));
-    let named = own.iter().flat_map(|spa| [arp(ARP_REQUEST, *spa), arp(ARP_REPLY, *spa)]);
-    named.chain(probe).collect()
 }
 
 fn dhcp4(pod: &Boundary) -> impl Iterator<Item = Ipv4Match> {

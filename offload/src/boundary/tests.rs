@@ -315,6 +315,8 @@ fn enough_of_the_frames_pass() {
         let mut known = Known::default();
         let kind = match &frame.body {
             Body::Ipv6(Ip { l4: L4::Icmp(icmp), .. }) if oracle::is_discovery(icmp) => Some(icmp.kind),
+            // No kinds of discovery.
+            Body::Arp(arp) => u8::try_from(arp.op).ok(),
             _ => None,
         };
         if leaves && may_leave(&pods[index], &frame, &mut known) {
@@ -328,7 +330,10 @@ fn enough_of_the_frames_pass() {
     }
     assert!(left > 500 && arrived > 500, "{left} {arrived}");
     let heard = [130, 134, 135, 136, 137].map(|kind| (false, Some(kind)));
-    for way in heard.into_iter().chain([131, 132, 133, 135, 136, 143].map(|kind| (true, Some(kind)))) {
+    let arp = [false, true].into_iter().flat_map(|leaves| [1, 2].map(|op| (leaves, Some(op))));
+    for way in
+        heard.into_iter().chain(arp).chain([131, 132, 133, 135, 136, 143].map(|kind| (true, Some(kind))))
+    {
         assert!(discovered.get(&way).is_some_and(|count| *count >= 10), "{way:?} {discovered:?}");
     }
 }
@@ -401,8 +406,61 @@ fn what_is_not_for_a_host_reaches_none() {
 }
 
 #[test]
+fn arp_is_for_what_is_on_the_link() {
+    let pods = pods();
+    let mut switch = Switch::new(all_flows(&pods));
+    let none = Ipv4Addr::UNSPECIFIED;
+    let mut passes = |port, op, spa, tpa| {
+        let arp = Arp { op, spa, tpa, sha: mac(1), tha: MacAddr::ZERO };
+        !switch.receive(port, frame(mac(1), Body::Arp(arp))).unwrap().is_empty()
+    };
+    for (op, spa, tpa, may) in [
+        (1, v4(1), v4(5), true),
+        (1, v4(1), v4(99), false),
+        (1, v4(1), none, false),
+        (1, none, v4(1), true),
+        (1, none, v4(5), false),
+        (1, v4(1), v4(1), true),
+        (2, v4(1), v4(1), true),
+        (2, v4(1), v4(5), true),
+        (2, v4(1), v4(99), false),
+        (2, v4(1), none, true),
+    ] {
+        assert_eq!(passes(pods[0].rep, op, spa, tpa), may, "from the pod: {op} {spa} {tpa}");
+    }
+    for (op, spa, tpa, may) in [
+        (1, v4(5), v4(1), true),
+        (1, v4(99), v4(1), false),
+        (1, none, v4(1), true),
+        (1, none, v4(5), false),
+        (1, v4(5), v4(6), false),
+        (2, v4(5), v4(1), true),
+        (2, v4(99), v4(1), false),
+        (2, v4(5), v4(6), false),
+        (2, v4(1), none, true),
+        (2, v4(5), none, false),
+        (1, v4(5), v4(5), true),
+        (2, v4(5), v4(5), true),
+        (1, v4(99), v4(99), false),
+    ] {
+        assert_eq!(passes(pods[0].patch, op, spa, tpa), may, "to the pod: {op} {spa} {tpa}");
+    }
+    // An announcement is one to the last bit.
+    let wide = Boundary { on_link: nets(&["8.0.0.0/5"]), ..pods[0].clone() };
+    let mut switch = Switch::new(all_flows(std::slice::from_ref(&wide)));
+    for bit in 0..27 {
+        let tpa = (u32::from(v4(5)) ^ 1 << bit).into();
+        let arp = Arp { op: 1, spa: v4(5), tpa, sha: mac(5), tha: MacAddr::ZERO };
+        let sent = switch.receive(wide.patch, frame(mac(5), Body::Arp(arp))).unwrap();
+        assert_eq!(sent.is_empty(), !wide.ipv4.contains(&tpa), "{bit}");
+    }
+}
+
+#[test]
 fn a_prefix_of_everything_is_no_link() {
-    let pod = Boundary { on_link: nets(&["::/0", "ff02::/16", "fd00::5/123"]), ..pods().remove(0) };
+    let all = ["::/0", "ff02::/16", "fd00::5/123", "0.0.0.0/0", "128.0.0.0/1", "224.0.0.0/8", "10.1.0.0/16"];
+    let pod = Boundary { on_link: nets(&all), ..pods().remove(0) };
+    assert_eq!(pod.link_ipv4(), ["10.0.0.1/32", "10.1.0.0/16"].map(|net| net.parse().unwrap()));
     assert_eq!(pod.link_ipv6(), ["fd00::/123".parse().unwrap(), discovery::LINK_LOCAL]);
 }
 

@@ -2,17 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Boundary, OWN, SPECIAL, TO_POD, discovery};
-use crate::openflow::{Action, ArpMatch, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
+use super::{Boundary, OWN, SPECIAL, TO_POD, arp, discovery};
+use crate::openflow::{Action, Flow, FragMatch, Ipv4Match, Ipv6Match, L4Match, Match};
 
 pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let frame = || Match::any().in_port(pod.patch).untagged();
     let past = |matches| pod.flow(SPECIAL, matches, vec![Action::Output(pod.rep.into())]);
     let tracked = |matches| pod.flow(OWN, matches, pod.track(TO_POD, pod.rep));
 
-    let mut flows = Vec::new();
+    let mut flows = arp::to_pod(pod);
     if !pod.own_ipv4().is_empty() {
-        flows.push(past(frame().arp(ArpMatch::default())));
         flows.push(tracked(frame().ipv4(Ipv4Match::default())));
     }
     if !pod.own_ipv6().is_empty() {

@@ -64,6 +64,11 @@ fn on_link(pod: &Boundary, ip: impl Into<IpAddr>) -> bool {
     link_local || pod.on_link.iter().any(|net| net.contains(&ip))
 }
 
+/// Or the pod's own?
+fn is_neighbour(pod: &Boundary, ip: Ipv4Addr) -> bool {
+    pod.ipv4.contains(&ip) || on_link(pod, ip)
+}
+
 /// Is a neighbour's address in the prefix that the other one is in?
 fn side_by_side(pod: &Boundary, a: Ipv6Addr, b: Ipv6Addr) -> bool {
     let prefix = |net: &ipnet::IpNet| net.contains(&IpAddr::V6(a)) && net.contains(&IpAddr::V6(b));
@@ -157,9 +162,14 @@ pub fn may_leave(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
     match &frame.body {
         Body::Other(_) => false,
         Body::Arp(arp) => {
-            let named = pod.ipv4.contains(&arp.spa) && [1, 2].contains(&arp.op);
-            let probe = arp.spa.is_unspecified() && arp.op == 1 && !pod.ipv4.is_empty();
-            arp.sha == pod.mac && (named || probe)
+            let (own, none) = (pod.ipv4.contains(&arp.spa), Ipv4Addr::UNSPECIFIED);
+            arp.sha == pod.mac
+                && match arp.op {
+                    1 if arp.spa == none => pod.ipv4.contains(&arp.tpa),
+                    1 => own && is_neighbour(pod, arp.tpa),
+                    2 => own && (is_neighbour(pod, arp.tpa) || arp.tpa == none),
+                    _ => false,
+                }
         }
         Body::Ipv4(ip) => {
             let discover = pod.dhcp
@@ -190,7 +200,17 @@ pub fn may_arrive(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
     }
     match &frame.body {
         Body::Other(_) => false,
-        Body::Arp(_) => !pod.ipv4.is_empty(),
+        Body::Arp(arp) => {
+            let (own, none) = (pod.ipv4.contains(&arp.tpa), Ipv4Addr::UNSPECIFIED);
+            let neighbour = is_neighbour(pod, arp.spa);
+            let announced = neighbour && arp.spa == arp.tpa;
+            !pod.ipv4.is_empty()
+                && match arp.op {
+                    1 => own && (neighbour || arp.spa == none) || announced,
+                    2 => own && neighbour || arp.tpa == none && pod.ipv4.contains(&arp.spa) || announced,
+                    _ => false,
+                }
+        }
         Body::Ipv4(ip) => {
             let answer = pod.dhcp
                 && ip.l4 == (L4::Udp { src: 67, dst: 68 })
