@@ -101,7 +101,8 @@ mod tests {
             .parse()
             .unwrap();
         let ips = ["10.244.3.7", "fd00::7"].map(|ip| ip.parse().unwrap()).to_vec();
-        let binding = Binding { mac: "0a:00:00:00:00:01".parse().unwrap(), ips, dhcp: false };
+        let binding =
+            Binding { mac: "0a:00:00:00:00:01".parse().unwrap(), ips, dhcp: false, dhcp_servers: Vec::new() };
         let wanted = ["10.244.0.0/16", "10.244.0.1/32", "169.254.1.1/32", "192.0.2.0/24", "fd00::/64"]
             .map(|net| net.parse().unwrap());
         assert_eq!(on_link(&config.profile, &binding), wanted);

@@ -36,7 +36,12 @@ fn pods(count: u8) -> Vec<Boundary> {
         ipv4: vec![Ipv4Addr::new(10, 0, 0, n)],
         ipv6: vec![format!("fd00::{n}").parse().unwrap()],
         on_link: ["10.0.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap()).to_vec(),
-        dhcp: n % 2 == 1,
+        dhcp_servers: ["10.0.0.9", "fe80::9"]
+            .map(|ip| ip.parse().unwrap())
+            .iter()
+            .copied()
+            .take(2 * usize::from(n % 2))
+            .collect(),
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),

@@ -42,7 +42,7 @@ fn pods() -> [Boundary; 2] {
         ipv4: vec![v4(n)],
         ipv6: vec![v6(n.into())],
         on_link: ["10.0.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap()).to_vec(),
-        dhcp: n == 1,
+        dhcp_servers: if n == 1 { vec![v4(8).into(), v6(8).into()] } else { Vec::new() },
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
@@ -100,12 +100,19 @@ fn bodies() -> Vec<Body> {
             ipv4(Ipv4Addr::UNSPECIFIED, v4(9), udp(68, 67)),
             ipv4(v4(9), v4(1), udp(67, 68)),
             ipv4(v4(9), all_v4, udp(67, 68)),
+            ipv4(v4(8), all_v4, udp(67, 68)),
+            ipv4(v4(8), v4(1), udp(67, 68)),
+            ipv4(v4(1), v4(9), udp(68, 67)),
+            ipv4(v4(1), v4(8), udp(68, 67)),
+            ipv4(v4(1), v4(9), udp(67, 68)),
             ipv6(v6(1), v6(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
             ipv6(local, v6(9), udp(5, 6)),
             ipv6(v6(2), v6(9), udp(5, 6)),
             ipv6(nobody, v6(9), udp(5, 6)),
             ipv6(local, servers, udp(546, 547)),
             ipv6(v6(9), local, udp(547, 546)),
+            ipv6(v6(8), local, udp(547, 546)),
+            ipv6(v6(1), v6(9), udp(547, 546)),
             ipv6(v6(1), v6(9), icmp(128, 0, None)),
             ipv6(v6(1), v6(9), icmp(1, 4, None)),
         ]);
@@ -158,8 +165,8 @@ async fn bridge() -> (PrivateSwitch, Session, Vec<Flow>) {
     (ovs, session, flows)
 }
 
-/// What OVS looks at decides whether a NIC can take the flow: no ARP, no ND, no ICMP, no `+rel`, no `inv`, and no ports,
-/// which would make a flow of each connection.
+/// What OVS looks at decides whether a NIC can take the flow: no ARP, no ND, no ICMP, no `+rel`, no `inv`, no hop limit,
+/// which not each takes, and no ports, which would make a flow of each connection.
 #[tokio::test]
 async fn what_is_looked_at_of_an_established_connection() {
     let (ovs, _session, _) = bridge().await;
@@ -183,7 +190,7 @@ async fn what_is_looked_at_of_an_established_connection() {
         let looked_at: Vec<&str> = trace.lines().filter_map(|line| line.strip_prefix("Megaflow: ")).collect();
         assert_eq!(looked_at.len(), 2, "{trace}");
         for megaflow in &looked_at {
-            for field in ["arp_", "nd_", "icmp_", "rel", "inv", "tp_", "tcp_", "udp_"] {
+            for field in ["arp_", "nd_", "icmp_", "rel", "inv", "tp_", "tcp_", "udp_", "ttl"] {
                 assert!(!megaflow.contains(field), "{field} in {megaflow}");
             }
         }

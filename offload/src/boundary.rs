@@ -38,7 +38,7 @@
 //!
 //! Every flow of table 0 asks for frames without a VLAN tag: a match on IP would otherwise also match inside of a tag.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -51,6 +51,7 @@ use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
 
 mod arp;
+mod dhcp;
 mod discovery;
 mod from_pod;
 mod to_pod;
@@ -127,8 +128,8 @@ pub struct Boundary {
     /// Where its neighbours and gateways are, beside the link-local addresses: what it may ask for. A prefix that also
     /// holds groups, or the address of nobody, is none.
     pub on_link: Vec<IpNet>,
-    /// May the pod ask for its address?
-    pub dhcp: bool,
+    /// Whom the pod may ask for its address, and hear. None: DHCP is nothing of its own.
+    pub dhcp_servers: Vec<IpAddr>,
     /// What it may start, and what may reach it. Flows of these sets must be there, or nothing new passes.
     pub egress: RuleSetId,
     pub ingress: RuleSetId,
@@ -229,6 +230,7 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     let mut flows = discovery::common(cookie);
     flows.extend(arp::common(cookie, pass()));
+    flows.extend(dhcp::common(cookie));
     // What no flow above has let by must not be taken for the pod's ordinary traffic.
     flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| {
         let l4 = L4Match::Icmp(Icmp6Match::kind(kind));

@@ -222,6 +222,7 @@ fn attachments(known: &Known) -> Vec<Attachment> {
                 mac: MacAddr([2, 0, 0, 0, high, low]),
                 ips: vec![std::net::IpAddr::from([10, 9, high, low])],
                 dhcp: false,
+                dhcp_servers: Vec::new(),
             }),
         }
     };

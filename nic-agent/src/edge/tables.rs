@@ -133,7 +133,7 @@ impl Tables {
                 ipv4: binding.ipv4(),
                 ipv6: binding.ipv6(),
                 on_link: pod.on_link.clone(),
-                dhcp: binding.dhcp,
+                dhcp_servers: if binding.dhcp { binding.dhcp_servers.clone() } else { Vec::new() },
                 egress,
                 ingress,
                 cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),

@@ -179,8 +179,7 @@ impl Reconciler {
         let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
         self.southbound.ask_for(&names);
         let claimed = self.ledger.attachments().map(|a| (a.logical_port.clone(), a.claim.pod.uid.clone()));
-        let answers =
-            self.southbound.ports(&claimed.collect(), &config.chassis.system_id, config.profile.dhcp);
+        let answers = self.southbound.ports(&claimed.collect(), &config.chassis.system_id, &config.profile);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
             let asks = management::is_management(attachment);

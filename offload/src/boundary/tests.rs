@@ -40,10 +40,11 @@ fn nets(nets: &[&str]) -> Vec<IpNet> {
     nets.iter().map(|net| net.parse().unwrap()).collect()
 }
 
-/// Dual stack with DHCP; dual stack with two addresses of each, a gateway beyond its prefix, and a policy that allows
-/// everything; IPv4 only; IPv6 only with DHCP.
+/// Dual stack with DHCP, from two servers of each version; dual stack with two addresses of each, a gateway beyond its
+/// prefix, and a policy that allows everything; IPv4 only; IPv6 only with DHCP.
 fn pods() -> Vec<Boundary> {
-    let pod = |n: u8, ipv4: Vec<Ipv4Addr>, ipv6: Vec<Ipv6Addr>, dhcp| Boundary {
+    let servers = [IpAddr::from(v4(4)), v4(99).into(), v6(99).into(), mac(3).link_local().into()];
+    let pod = |n: u8, ipv4: Vec<Ipv4Addr>, ipv6: Vec<Ipv6Addr>, dhcp: bool| Boundary {
         rep: port(n.into()),
         patch: port(u32::from(n) + 100),
         zone: CtZone::new(u16::from(n) + 1000).unwrap(),
@@ -51,7 +52,7 @@ fn pods() -> Vec<Boundary> {
         ipv4,
         ipv6,
         on_link: nets(&["10.0.0.0/28", "fd00::/123"]),
-        dhcp,
+        dhcp_servers: if dhcp { servers.to_vec() } else { Vec::new() },
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
@@ -488,6 +489,34 @@ fn errors_pass_for_known_connections_only_and_redirects_never() {
     assert_eq!(switch.receive(pods[0].patch, error(3, about)).unwrap().len(), 1);
     assert!(switch.receive(pods[0].patch, error(5, about)).unwrap().is_empty(), "redirect");
     assert!(switch.receive(pods[1].patch, error(3, about)).unwrap().is_empty(), "another pod's zone");
+}
+
+/// Whatever policy says, and however it is sent: pods are no servers, and only servers that are named are heard.
+#[test]
+fn dhcp_is_between_a_client_and_its_servers() {
+    let pods = pods();
+    let (client, other) = (&pods[0], &pods[1]);
+    let mut switch = Switch::new(all_flows(&pods));
+    let mut passes = |port, src, dst, ports: (u16, u16), piece| {
+        let l4 = L4::Udp { src: ports.0, dst: ports.1 };
+        let eth_src = if port == other.rep { other.mac } else { client.mac };
+        let body = Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 });
+        !switch.receive(port, frame(eth_src, body)).unwrap().is_empty()
+    };
+    for piece in [Piece::Whole, Piece::First, Piece::Later] {
+        let whole = piece == Piece::Whole;
+        assert!(!passes(client.rep, v4(1), v4(2), (67, 68), piece), "answers as a server");
+        assert!(!passes(other.rep, v4(2), v4(1), (67, 68), piece));
+        assert!(!passes(client.patch, v4(2), v4(1), (68, 67), piece), "asked as a server");
+        assert!(!passes(client.patch, v4(3), v4(1), (67, 68), piece), "no server of its own");
+        assert!(!passes(other.patch, v4(99), v4(2), (67, 68), piece), "no client");
+        assert!(!passes(other.rep, v4(2), v4(99), (68, 67), piece), "no client");
+        assert!(!passes(client.rep, v4(1), v4(3), (68, 67), piece), "no server of its own");
+        assert_eq!(passes(client.rep, v4(1), v4(99), (68, 67), piece), whole, "once more");
+        assert_eq!(passes(client.rep, Ipv4Addr::UNSPECIFIED, ALL_V4, (68, 67), piece), whole);
+        assert_eq!(passes(client.patch, v4(99), v4(1), (67, 68), piece), whole);
+        assert_eq!(passes(client.patch, v4(99), ALL_V4, (67, 68), piece), whole);
+    }
 }
 
 /// Were conntrack to let such messages by, they would still end before it.

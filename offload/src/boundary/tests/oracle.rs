@@ -57,6 +57,14 @@ fn own6(pod: &Boundary) -> Vec<Ipv6Addr> {
     if pod.ipv6.is_empty() { vec![] } else { [pod.ipv6.clone(), vec![pod.mac.link_local()]].concat() }
 }
 
+fn servers4(pod: &Boundary) -> Vec<Ipv4Addr> {
+    pod.dhcp_servers.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect()
+}
+
+fn servers6(pod: &Boundary) -> Vec<Ipv6Addr> {
+    pod.dhcp_servers.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }).collect()
+}
+
 /// Is it a neighbour's, or a gateway's?
 fn on_link(pod: &Boundary, ip: impl Into<IpAddr>) -> bool {
     let ip = ip.into();
@@ -172,23 +180,23 @@ pub fn may_leave(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
                 }
         }
         Body::Ipv4(ip) => {
-            let discover = pod.dhcp
-                && !pod.ipv4.is_empty()
-                && (ip.src, ip.dst, &ip.l4) == (Ipv4Addr::UNSPECIFIED, ALL_V4, &L4::Udp { src: 68, dst: 67 })
-                && ip.piece == Piece::Whole;
-            discover || pod.ipv4.contains(&ip.src) && known.allows(pod, ip.src.into(), ip.dst.into(), &ip.l4)
+            let (client, none) = (!servers4(pod).is_empty() && !pod.ipv4.is_empty(), Ipv4Addr::UNSPECIFIED);
+            let discovers = client && (ip.src, ip.dst) == (none, ALL_V4);
+            let renews = pod.ipv4.contains(&ip.src) && servers4(pod).contains(&ip.dst);
+            match ip.l4 {
+                L4::Udp { src: 68, dst: 67 } => ip.piece == Piece::Whole && (discovers || renews),
+                L4::Udp { src: 67, dst: 68 } => false,
+                _ => pod.ipv4.contains(&ip.src) && known.allows(pod, ip.src.into(), ip.dst.into(), &ip.l4),
+            }
         }
         Body::Ipv6(_) if pod.ipv6.is_empty() => false,
         Body::Ipv6(ip) => match &ip.l4 {
             L4::Icmp(icmp) if is_discovery(icmp) => ip.piece == Piece::Whole && may_say(pod, ip, icmp),
-            L4::Udp { src: 546, dst: 547 }
-                if pod.dhcp
-                    && ip.src == pod.mac.link_local()
-                    && ip.dst == DHCP6
-                    && ip.piece == Piece::Whole =>
-            {
-                true
+            L4::Udp { src: 546, dst: 547 } => {
+                let client = !servers6(pod).is_empty() && ip.src == pod.mac.link_local();
+                client && ip.dst == DHCP6 && ip.piece == Piece::Whole
             }
+            L4::Udp { src: 547, dst: 546 } => false,
             l4 => own6(pod).contains(&ip.src) && known.allows(pod, ip.src.into(), ip.dst.into(), l4),
         },
     }
@@ -212,20 +220,24 @@ pub fn may_arrive(pod: &Boundary, frame: &Frame, known: &mut Known) -> bool {
                 }
         }
         Body::Ipv4(ip) => {
-            let answer = pod.dhcp
-                && ip.l4 == (L4::Udp { src: 67, dst: 68 })
-                && ip.piece == Piece::Whole
-                && (ip.dst == ALL_V4 || pod.ipv4.contains(&ip.dst));
-            !pod.ipv4.is_empty() && (answer || known.allows(pod, ip.src.into(), ip.dst.into(), &ip.l4))
+            let to_client = ip.dst == ALL_V4 || pod.ipv4.contains(&ip.dst);
+            match ip.l4 {
+                _ if pod.ipv4.is_empty() => false,
+                L4::Udp { src: 67, dst: 68 } => {
+                    ip.piece == Piece::Whole && servers4(pod).contains(&ip.src) && to_client
+                }
+                L4::Udp { src: 68, dst: 67 } => false,
+                _ => known.allows(pod, ip.src.into(), ip.dst.into(), &ip.l4),
+            }
         }
         Body::Ipv6(_) if pod.ipv6.is_empty() => false,
         Body::Ipv6(ip) => match &ip.l4 {
             L4::Icmp(icmp) if is_discovery(icmp) => ip.piece == Piece::Whole && may_hear(pod, ip, icmp),
-            L4::Udp { src: 547, dst: 546 }
-                if pod.dhcp && ip.dst == pod.mac.link_local() && ip.piece == Piece::Whole =>
-            {
-                true
+            L4::Udp { src: 547, dst: 546 } => {
+                let answers = servers6(pod).contains(&ip.src) && ip.dst == pod.mac.link_local();
+                answers && ip.piece == Piece::Whole
             }
+            L4::Udp { src: 546, dst: 547 } => false,
             l4 => known.allows(pod, ip.src.into(), ip.dst.into(), l4),
         },
     }

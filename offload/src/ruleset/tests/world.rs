@@ -53,7 +53,7 @@ impl World {
                 ipv4: vec![ipv4(n)],
                 ipv6: vec![ipv6(n)],
                 on_link: Vec::new(),
-                dhcp: false,
+                dhcp_servers: Vec::new(),
                 egress: id(*egress),
                 ingress: id(*ingress),
                 cookie: Cookie(1),
