@@ -51,8 +51,8 @@ use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
 
 mod arp;
-mod dhcp;
-mod discovery;
+pub(crate) mod dhcp;
+pub(crate) mod discovery;
 mod from_pod;
 mod to_pod;
 
@@ -102,7 +102,7 @@ const NOT_OWN: u16 = 100;
 
 /// ICMPv6 types of neighbour discovery: router and neighbour solicitation and advertisement, redirect.
 const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];
-const ROUTER_SOLICITATION: u8 = 133;
+pub(crate) const ROUTER_SOLICITATION: u8 = 133;
 /// Of multicast listener discovery: query, report, done, report of version 2.
 const MLD_TYPES: [u8; 4] = [130, 131, 132, 143];
 /// What a listener sends. Queries are a router's.
@@ -180,15 +180,10 @@ impl Boundary {
 
     /// Where the pod's neighbours are.
     fn link_ipv6(&self) -> Vec<Ipv6Net> {
-        let groups = discovery::GROUPS;
-        let is_link = |net: &Ipv6Net| {
-            !net.contains(&Ipv6Addr::UNSPECIFIED) && !net.contains(&groups) && !groups.contains(net)
-        };
-        let given = self.on_link.iter().filter_map(|net| match net {
-            IpNet::V6(net) => Some(net.trunc()),
+        link_ipv6(self.on_link.iter().filter_map(|net| match net {
+            IpNet::V6(net) => Some(*net),
             IpNet::V4(_) => None,
-        });
-        Ipv6Net::aggregate(&given.filter(is_link).chain([discovery::LINK_LOCAL]).collect())
+        }))
     }
 
     fn own_link_locals(&self) -> Vec<Ipv6Addr> {
@@ -217,6 +212,16 @@ impl Boundary {
             vec![set(RULE_SET, id.0), set(RULED, is_ruled.into()), set(TIER, 0), Action::Resubmit(rules)];
         Flow { table, priority: JUDGE, cookie: self.cookie, matches: Match::any().in_port(entered), actions }
     }
+}
+
+/// Prefixes of which none holds another, the link-local one among them.
+pub(crate) fn link_ipv6(given: impl Iterator<Item = Ipv6Net>) -> Vec<Ipv6Net> {
+    let groups = discovery::GROUPS;
+    let is_link = |net: &Ipv6Net| {
+        !net.contains(&Ipv6Addr::UNSPECIFIED) && !net.contains(&groups) && !groups.contains(net)
+    };
+    let given = given.map(|net| net.trunc()).filter(is_link);
+    Ipv6Net::aggregate(&given.chain([discovery::LINK_LOCAL]).collect())
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {

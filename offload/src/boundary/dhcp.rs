@@ -18,8 +18,8 @@ use crate::openflow::{
 };
 
 /// Server and client.
-const PORTS: (u16, u16) = (67, 68);
-const PORTS6: (u16, u16) = (547, 546);
+pub const PORTS: (u16, u16) = (67, 68);
+pub const PORTS6: (u16, u16) = (547, 546);
 /// `All_DHCP_Relay_Agents_and_Servers`.
 const ALL_SERVERS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
@@ -68,7 +68,6 @@ pub fn to_pod(pod: &Boundary) -> Vec<Flow> {
 /// look at the ports of all UDP.
 pub fn common(cookie: Cookie) -> Vec<Flow> {
     let new = || Match::any().ct_state(CtFlags::TRK | CtFlags::NEW, CtFlags::NONE);
-    let both = |(server, client)| [(server, client), (client, server)];
     let mut matches: Vec<Match> = both(PORTS)
         .map(|(src, dst)| new().ipv4(Ipv4Match { l4: L4Match::udp(src, dst), ..Ipv4Match::default() }))
         .into();
@@ -84,6 +83,11 @@ pub fn common(cookie: Cookie) -> Vec<Flow> {
         actions: Vec::new(),
     };
     [EGRESS, INGRESS].iter().flat_map(|table| matches.iter().map(|it| drop(*table, it))).collect()
+}
+
+/// Source and destination, of answers and of questions.
+pub fn both((server, client): (u16, u16)) -> [(u16, u16); 2] {
+    [(server, client), (client, server)]
 }
 
 /// A pod without an address of the version does not ask: OVN answers for addresses that it knows only.

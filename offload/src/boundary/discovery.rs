@@ -40,27 +40,28 @@ use crate::openflow::{
     TableId,
 };
 
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const REDIRECT: u8 = 137;
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
+pub const REDIRECT: u8 = 137;
 const MLD_QUERY: u8 = 130;
 const MLD_REPORT: u8 = 131;
 const MLD_DONE: u8 = 132;
 const MLD2_REPORT: u8 = 143;
 
 /// RFC 4861: no router has let it by.
-const ND_HOPS: u8 = 255;
+pub const ND_HOPS: u8 = 255;
 /// RFC 2710: no router will.
 const MLD_HOPS: u8 = 1;
 
-const NOBODY: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+pub const NOBODY: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_MLD2_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 
 /// `fe80::/10`
 pub const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 pub const GROUPS: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
-const SOLICITED_NODES: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0), 104);
+pub const SOLICITED_NODES: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0), 104);
 
 /// The group in which whoever has the address hears that it is asked for.
 pub fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
