@@ -1,6 +1,9 @@
 //! DHCP. A pod whose port names DHCP servers asks them, past conntrack and policy, and hears these alone. Beyond that DHCP
-//! is no connection that anybody may begin, whatever policy says: nothing is sent as a server to any pod, and no pod
-//! answers as one, whole or in fragments.
+//! is no connection that anybody may begin, whatever policy says: no pod is asked as a server, and none answers as one.
+//!
+//! Of a fragment OVS shows no ports, not even of the first one (`rule_dpif_lookup_from_table()`, unless a controller sets
+//! `nx-match`), nor of what conntrack has put together, which it still calls a first fragment: there policy decides, as it
+//! does of all UDP in fragments.
 //!
 //! | a pod that has servers of the version | source | destination | ports |
 //! |---|---|---|---|
