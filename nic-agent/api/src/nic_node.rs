@@ -124,7 +124,7 @@ pub struct Profile {
     /// Pods ask OVN's DHCP for their addresses.
     #[serde(default)]
     pub dhcp: bool,
-    /// The addresses from which DHCP servers answer, where the logical port does not name its own. Nobody else is heard.
+    /// From where DHCP is answered, where the port does not say it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 2, max = 45)))]
     pub dhcp_servers: Vec<String>,
