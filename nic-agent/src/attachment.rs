@@ -27,8 +27,10 @@ pub struct Attachment {
 pub struct Binding {
     pub mac: MacAddr,
     pub ips: Vec<IpAddr>,
-    /// The pod may be a DHCP client.
+    /// The pod may be a DHCP client: of these servers, and of none if none are named.
     pub dhcp: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp_servers: Vec<IpAddr>,
 }
 
 impl Binding {

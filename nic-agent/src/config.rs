@@ -164,6 +164,8 @@ pub struct Profile {
     pub kind: ProfileKind,
     /// The pods ask OVN's DHCP for their addresses.
     pub dhcp: bool,
+    /// Who answers them, where the port does not name its own. Nobody else is heard.
+    pub dhcp_servers: Vec<IpAddr>,
     pub ipv4: Family<Ipv4Addr>,
     pub ipv6: Family<Ipv6Addr>,
     pub routes: Vec<Route>,

@@ -112,8 +112,12 @@ mod tests {
         assert_eq!(Access::of(&config, &ledger), Access::Port(Vec::new()));
         let mut port = attachment(vf, CtZone::new(61000).unwrap(), "k8s-server1".into());
         let ips: Vec<IpAddr> = vec!["10.244.1.2".parse().unwrap()];
-        port.binding =
-            Some(Binding { mac: "0a:00:00:00:00:01".parse().unwrap(), ips: ips.clone(), dhcp: true });
+        port.binding = Some(Binding {
+            mac: "0a:00:00:00:00:01".parse().unwrap(),
+            ips: ips.clone(),
+            dhcp: true,
+            dhcp_servers: Vec::new(),
+        });
         assert!(is_management(&port));
         ledger.insert(port);
         assert_eq!(Access::of(&config, &ledger), Access::Port(ips));

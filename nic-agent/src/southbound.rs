@@ -10,6 +10,8 @@ use crate::attachment::Binding;
 /// Key in `Port_Binding.external_ids` (northd copies a logical switch port's there) by which a CMS lets a pod be a DHCP
 /// client.
 pub const DHCP: &str = "drawbridge.dev/dhcp";
+/// The same: the addresses from which its DHCP servers answer, comma between them. Without it the profile's are.
+pub const DHCP_SERVERS: &str = "drawbridge.dev/dhcp-servers";
 
 /// Why a `Port_Binding` gives no identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +24,10 @@ pub enum IdentityError {
     Malformed { text: String, part: String, what: &'static str },
     #[error("its MAC {0} is a multicast address")]
     Multicast(offload::ids::MacAddr),
+    #[error(
+        "its external_ids:{DHCP_SERVERS} hold {0:?}, which is no IP address: write addresses, comma between them"
+    )]
+    DhcpServer(String),
 }
 
 /// Reads `Port_Binding.mac`: a set of "MAC IP...", or "unknown" (ovn-sb(5)). A port with several MACs has the first; one
@@ -29,6 +35,7 @@ pub enum IdentityError {
 pub fn identity<'a>(
     mac_column: impl IntoIterator<Item = &'a str>,
     dhcp: bool,
+    dhcp_servers: Vec<IpAddr>,
 ) -> Result<Binding, IdentityError> {
     let mut unknown = None;
     let mut entries: Vec<&str> = Vec::new();
@@ -60,7 +67,13 @@ pub fn identity<'a>(
         }
     }
     ips.sort_unstable();
-    Ok(Binding { mac, ips, dhcp })
+    Ok(Binding { mac, ips, dhcp, dhcp_servers })
+}
+
+/// The servers that a port names itself.
+pub fn dhcp_servers(text: &str) -> Result<Vec<IpAddr>, IdentityError> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| word.parse().map_err(|_| IdentityError::DhcpServer(word.to_owned()))).collect()
 }
 
 #[cfg(test)]
@@ -69,13 +82,17 @@ mod tests {
 
     #[test]
     fn reads_addresses() {
-        let b = identity(["0a:00:00:00:00:0a fd00::a 10.244.0.10"], false).unwrap();
+        let b = identity(["0a:00:00:00:00:0a fd00::a 10.244.0.10"], false, Vec::new()).unwrap();
         assert_eq!(b.mac.to_string(), "0a:00:00:00:00:0a");
         assert_eq!((b.ipv4().len(), b.ipv6().len(), b.dhcp), (1, 1, false));
-        assert!(identity(["0a:00:00:00:00:0a"], false).unwrap().ips.is_empty());
-        assert!(identity(["0a:00:00:00:00:0a 10.0.0.1"], true).unwrap().dhcp);
-        let b = identity(["unknown", "0a:00:00:00:00:0b 10.0.0.2", "0a:00:00:00:00:0a 10.0.0.1/24"], false)
-            .unwrap();
+        assert!(identity(["0a:00:00:00:00:0a"], false, Vec::new()).unwrap().ips.is_empty());
+        assert!(identity(["0a:00:00:00:00:0a 10.0.0.1"], true, Vec::new()).unwrap().dhcp);
+        let b = identity(
+            ["unknown", "0a:00:00:00:00:0b 10.0.0.2", "0a:00:00:00:00:0a 10.0.0.1/24"],
+            false,
+            Vec::new(),
+        )
+        .unwrap();
         assert_eq!(
             (b.mac.to_string().as_str(), b.ips[0].to_string().as_str()),
             ("0a:00:00:00:00:0a", "10.0.0.1")
@@ -91,7 +108,7 @@ mod tests {
             (vec!["0a:00:00:00:00:0a 10.0.0.256"], "10.0.0.256"),
             (vec!["01:00:5e:00:00:01 10.0.0.1"], "multicast"),
         ] {
-            let error = identity(column, false).unwrap_err().to_string();
+            let error = identity(column, false, Vec::new()).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

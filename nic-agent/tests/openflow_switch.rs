@@ -35,7 +35,13 @@ fn pods(count: u8) -> Vec<Boundary> {
         mac: MacAddr([2, 0, 0, 0, 0, n]),
         ipv4: vec![Ipv4Addr::new(10, 0, 0, n)],
         ipv6: vec![format!("fd00::{n}").parse().unwrap()],
-        dhcp: n % 2 == 1,
+        on_link: ["10.0.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap()).to_vec(),
+        dhcp_servers: ["10.0.0.9", "fe80::9"]
+            .map(|ip| ip.parse().unwrap())
+            .iter()
+            .copied()
+            .take(2 * usize::from(n % 2))
+            .collect(),
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
@@ -114,6 +120,7 @@ fn one_of_each() -> Vec<Flow> {
             src: v6("fd00::5/128"),
             dst: v6("fd00::/7"),
             frag: FragMatch::No,
+            hops: Some(255),
             l4: L4Match::Any,
         }),
         frag4(FragMatch::Yes),

@@ -41,7 +41,8 @@ fn pods() -> [Boundary; 2] {
         mac: mac(n),
         ipv4: vec![v4(n)],
         ipv6: vec![v6(n.into())],
-        dhcp: n == 1,
+        on_link: ["10.0.0.0/24", "fd00::/64"].map(|net| net.parse().unwrap()).to_vec(),
+        dhcp_servers: if n == 1 { vec![v4(8).into(), v6(8).into()] } else { Vec::new() },
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
         cookie: Cookie(n.into()),
@@ -54,7 +55,8 @@ fn icmp(kind: u8, code: u8, nd: Option<Nd>) -> L4 {
 
 /// Bodies as pod 1 would write them, and as it should not.
 fn bodies() -> Vec<Body> {
-    let arp = |op, spa, sha| Body::Arp(Arp { op, spa, tpa: v4(9), sha, tha: MacAddr::ZERO });
+    let arp_for = |op, spa, tpa, sha| Body::Arp(Arp { op, spa, tpa, sha, tha: MacAddr::ZERO });
+    let arp = |op, spa, sha| arp_for(op, spa, v4(9), sha);
     let mut bodies = vec![
         Body::Other(OtherEtherType::new(0x88cc).unwrap()),
         Body::Other(OtherEtherType::new(0x8847).unwrap()),
@@ -65,6 +67,17 @@ fn bodies() -> Vec<Body> {
         arp(2, v4(1), mac(2)),
         arp(1, Ipv4Addr::UNSPECIFIED, mac(1)),
         arp(2, Ipv4Addr::UNSPECIFIED, mac(1)),
+        // Of whom, and to whom: what the conjunction of announcements compares.
+        arp_for(1, v4(2), v4(1), mac(2)),
+        arp_for(2, v4(2), v4(1), mac(2)),
+        arp_for(1, v4(2), v4(2), mac(2)),
+        arp_for(2, v4(2), v4(2), mac(2)),
+        arp_for(1, v4(2), v4(3), mac(2)),
+        arp_for(1, v4(2), v4(130), mac(2)),
+        arp_for(1, v4(1), v4(1), mac(1)),
+        arp_for(1, Ipv4Addr::UNSPECIFIED, v4(1), mac(1)),
+        arp_for(2, v4(1), Ipv4Addr::UNSPECIFIED, mac(1)),
+        arp_for(1, [192, 0, 2, 1].into(), [192, 0, 2, 1].into(), mac(2)),
     ];
     let local = mac(1).link_local();
     let nobody = Ipv6Addr::UNSPECIFIED;
@@ -72,8 +85,8 @@ fn bodies() -> Vec<Body> {
     let servers: Ipv6Addr = "ff02::1:2".parse().unwrap();
     let nd = |target, address| Some(Nd { target, address });
     for piece in [Piece::Whole, Piece::First, Piece::Later] {
-        let ipv4 = |src, dst, l4| Body::Ipv4(Ip { src, dst, piece, l4 });
-        let ipv6 = |src, dst, l4| Body::Ipv6(Ip { src, dst, piece, l4 });
+        let ipv4 = |src, dst, l4| Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 });
+        let ipv6 = |src, dst, l4| Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4 });
         let udp = |src, dst| L4::Udp { src, dst };
         bodies.extend([
             ipv4(v4(1), v4(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
@@ -87,26 +100,53 @@ fn bodies() -> Vec<Body> {
             ipv4(Ipv4Addr::UNSPECIFIED, v4(9), udp(68, 67)),
             ipv4(v4(9), v4(1), udp(67, 68)),
             ipv4(v4(9), all_v4, udp(67, 68)),
+            ipv4(v4(8), all_v4, udp(67, 68)),
+            ipv4(v4(8), v4(1), udp(67, 68)),
+            ipv4(v4(1), v4(9), udp(68, 67)),
+            ipv4(v4(1), v4(8), udp(68, 67)),
+            ipv4(v4(1), v4(9), udp(67, 68)),
             ipv6(v6(1), v6(9), L4::Tcp { src: 1000, dst: 80, syn: true }),
             ipv6(local, v6(9), udp(5, 6)),
             ipv6(v6(2), v6(9), udp(5, 6)),
             ipv6(nobody, v6(9), udp(5, 6)),
             ipv6(local, servers, udp(546, 547)),
             ipv6(v6(9), local, udp(547, 546)),
+            ipv6(v6(8), local, udp(547, 546)),
+            ipv6(v6(1), v6(9), udp(547, 546)),
             ipv6(v6(1), v6(9), icmp(128, 0, None)),
             ipv6(v6(1), v6(9), icmp(1, 4, None)),
         ]);
         for kind in [130, 131, 132, 133, 134, 137, 143] {
-            bodies.extend([v6(1), local, nobody, v6(2)].map(|src| ipv6(src, v6(9), icmp(kind, 0, None))));
+            let all = [("fd00::1", 255), ("ff02::2", 255), ("ff02::2", 1), ("ff02::16", 1), ("ff01::9", 1)];
+            let some = if piece == Piece::Whole { &all[..] } else { &all[..1] };
+            for (dst, ttl) in some.iter().copied() {
+                let l4 = icmp(kind, 0, None);
+                bodies.extend([v6(1), local, nobody, v6(2)].map(|src| {
+                    Body::Ipv6(Ip { src, dst: dst.parse().unwrap(), ttl, piece, l4: l4.clone() })
+                }));
+            }
         }
     }
+    // OVS shows no ports of a fragment, not even of the first one (`rule_dpif_lookup_from_table()`), which the model does.
+    bodies.retain(|body| match body {
+        Body::Ipv4(Ip { l4: L4::Udp { src, .. }, piece, .. })
+        | Body::Ipv6(Ip { l4: L4::Udp { src, .. }, piece, .. }) => {
+            *piece == Piece::Whole || ![67, 68, 546, 547].contains(src)
+        }
+        _ => true,
+    });
     // OVS reads neighbour discovery only in whole packets.
     for kind in [135, 136] {
-        for src in [v6(1), local, nobody, v6(2)] {
-            for target in [v6(1), local, v6(2), nobody] {
+        for src in [v6(1), nobody, v6(2)] {
+            for target in [v6(1), v6(2), nobody] {
                 for address in [MacAddr::ZERO, mac(1), mac(2)] {
                     let l4 = icmp(kind, 0, nd(target, address));
-                    bodies.push(Body::Ipv6(Ip { src, dst: v6(9), piece: Piece::Whole, l4 }));
+                    for (dst, ttl) in
+                        [("fd00::9", 255), ("ff02::1", 255), ("ff02::1:ff00:1", 255), ("fd00::1", 64)]
+                    {
+                        let (dst, l4) = (dst.parse().unwrap(), l4.clone());
+                        bodies.push(Body::Ipv6(Ip { src, dst, ttl, piece: Piece::Whole, l4 }));
+                    }
                 }
             }
         }
@@ -133,8 +173,8 @@ async fn bridge() -> (PrivateSwitch, Session, Vec<Flow>) {
     (ovs, session, flows)
 }
 
-/// What OVS looks at decides whether a NIC can take the flow: no ARP, no ND, no ICMP, no `+rel`, no `inv`, and no ports,
-/// which would make a flow of each connection.
+/// What OVS looks at decides whether a NIC can take the flow: no ARP, no ND, no ICMP, no `+rel`, no `inv`, no hop limit,
+/// which not each takes, and no ports, which would make a flow of each connection.
 #[tokio::test]
 async fn what_is_looked_at_of_an_established_connection() {
     let (ovs, _session, _) = bridge().await;
@@ -142,8 +182,8 @@ async fn what_is_looked_at_of_an_established_connection() {
     let udp = L4::Udp { src: 1000, dst: 80 };
     let piece = Piece::Whole;
     let [a, _] = pods();
-    let ipv4 = |src, dst, l4: &L4| Body::Ipv4(Ip { src, dst, piece, l4: l4.clone() });
-    let ipv6 = |src, dst, l4: &L4| Body::Ipv6(Ip { src, dst, piece, l4: l4.clone() });
+    let ipv4 = |src, dst, l4: &L4| Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4: l4.clone() });
+    let ipv6 = |src, dst, l4: &L4| Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4: l4.clone() });
     let cases = [
         (a.rep, ipv4(v4(1), v4(9), &tcp)),
         (a.rep, ipv4(v4(1), v4(9), &udp)),
@@ -158,7 +198,7 @@ async fn what_is_looked_at_of_an_established_connection() {
         let looked_at: Vec<&str> = trace.lines().filter_map(|line| line.strip_prefix("Megaflow: ")).collect();
         assert_eq!(looked_at.len(), 2, "{trace}");
         for megaflow in &looked_at {
-            for field in ["arp_", "nd_", "icmp_", "rel", "inv", "tp_", "tcp_", "udp_"] {
+            for field in ["arp_", "nd_", "icmp_", "rel", "inv", "tp_", "tcp_", "udp_", "ttl"] {
                 assert!(!megaflow.contains(field), "{field} in {megaflow}");
             }
         }

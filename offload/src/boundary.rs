@@ -6,6 +6,8 @@
 //! | table | meets | does |
 //! |---|---|---|
 //! | 0 | every frame | the pod's own, and what its host must speak to live on a link: on; all else: dropped |
+//! | 1, 6 | neighbour and listener discovery, from and to the pod | what a host on a link says and hears: out |
+//! | 7 | ARP for a pod that may be a neighbour's announcement | is sender and target one: out |
 //! | 4 | what the pod sends, tracked | known connections pass; else on to 5 |
 //! | 5 | what else the pod sends | new connections as the rule set says |
 //! | 9, 10 | what the pod is sent | the same |
@@ -36,7 +38,9 @@
 //!
 //! Every flow of table 0 asks for frames without a VLAN tag: a match on IP would otherwise also match inside of a tag.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::{
@@ -46,15 +50,24 @@ use crate::openflow::{
 use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
 
+mod arp;
+pub(crate) mod dhcp;
+pub(crate) mod discovery;
 mod from_pod;
 mod to_pod;
 
 /// Every frame begins here.
 pub const CLASSIFY: TableId = TableId(0);
+/// Neighbour and listener discovery that a pod sends.
+pub const LINK_FROM_POD: TableId = TableId(1);
 /// What a pod sends, behind conntrack.
 pub const FROM_POD: TableId = TableId(4);
 /// What a pod may start.
 pub const EGRESS: TableId = TableId(5);
+/// Neighbour and listener discovery that a pod is sent.
+pub const LINK_TO_POD: TableId = TableId(6);
+/// ARP that may be an announcement.
+pub const ANNOUNCED: TableId = TableId(7);
 /// What a pod is sent, behind conntrack.
 pub const TO_POD: TableId = TableId(9);
 /// What may reach a pod.
@@ -80,8 +93,7 @@ const MIDSTREAM: u16 = 55_000;
 pub const RELATED: u16 = 50_000;
 pub const UNRULED: u16 = 100;
 
-/// Priorities in table 0.
-const NEVER: u16 = 400;
+/// Priorities in table 0, and in those of discovery.
 const SPECIAL: u16 = 300;
 const NO_SPECIAL: u16 = 290;
 const OWN: u16 = 200;
@@ -90,7 +102,7 @@ const NOT_OWN: u16 = 100;
 
 /// ICMPv6 types of neighbour discovery: router and neighbour solicitation and advertisement, redirect.
 const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];
-const ROUTER_SOLICITATION: u8 = 133;
+pub(crate) const ROUTER_SOLICITATION: u8 = 133;
 /// Of multicast listener discovery: query, report, done, report of version 2.
 const MLD_TYPES: [u8; 4] = [130, 131, 132, 143];
 /// What a listener sends. Queries are a router's.
@@ -113,8 +125,11 @@ pub struct Boundary {
     /// Without an address of a version, nothing of that version passes.
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
-    /// May the pod ask for its address?
-    pub dhcp: bool,
+    /// Where its neighbours and gateways are, beside the link-local addresses: what it may ask for. A prefix that also
+    /// holds groups, or the address of nobody, is none.
+    pub on_link: Vec<IpNet>,
+    /// Whom the pod may ask for its address, and hear. None: DHCP is nothing of its own.
+    pub dhcp_servers: Vec<IpAddr>,
     /// What it may start, and what may reach it. Flows of these sets must be there, or nothing new passes.
     pub egress: RuleSetId,
     pub ingress: RuleSetId,
@@ -152,6 +167,25 @@ impl Boundary {
         if given.is_empty() { given } else { sorted(given.into_iter().chain([self.mac.link_local()])) }
     }
 
+    /// Where the pod's neighbours are, and its own addresses.
+    fn link_ipv4(&self) -> Vec<Ipv4Net> {
+        let is_link = |net: &Ipv4Net| !net.contains(&Ipv4Addr::UNSPECIFIED) && net.broadcast() < arp::GROUPS;
+        let given = self.on_link.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some(net.trunc()),
+            IpNet::V6(_) => None,
+        });
+        let own = self.own_ipv4().into_iter().map(Ipv4Net::from);
+        Ipv4Net::aggregate(&given.filter(is_link).chain(own).collect())
+    }
+
+    /// Where the pod's neighbours are.
+    fn link_ipv6(&self) -> Vec<Ipv6Net> {
+        link_ipv6(self.on_link.iter().filter_map(|net| match net {
+            IpNet::V6(net) => Some(*net),
+            IpNet::V4(_) => None,
+        }))
+    }
+
     fn own_link_locals(&self) -> Vec<Ipv6Addr> {
         self.own_ipv6().into_iter().filter(Ipv6Addr::is_unicast_link_local).collect()
     }
@@ -180,6 +214,16 @@ impl Boundary {
     }
 }
 
+/// Prefixes of which none holds another, the link-local one among them.
+pub(crate) fn link_ipv6(given: impl Iterator<Item = Ipv6Net>) -> Vec<Ipv6Net> {
+    let groups = discovery::GROUPS;
+    let is_link = |net: &Ipv6Net| {
+        !net.contains(&Ipv6Addr::UNSPECIFIED) && !net.contains(&groups) && !groups.contains(net)
+    };
+    let given = given.map(|net| net.trunc()).filter(is_link);
+    Ipv6Net::aggregate(&given.chain([discovery::LINK_LOCAL]).collect())
+}
+
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut items: Vec<T> = items.collect();
     items.sort();
@@ -189,15 +233,15 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 
 /// The flows that all pods share.
 pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
-    let drop = |priority, l4| {
-        let matches = Match::any().ipv6(Ipv6Match { l4: L4Match::Icmp(l4), ..Ipv6Match::default() });
-        Flow { table: CLASSIFY, priority, cookie, matches, actions: Vec::new() }
-    };
-    // OVS shows a solicitation whose options it cannot read, or that has one twice, as one without target and address.
-    let unreadable = Icmp6Match::Solicit { target: Masked::exact(Ipv6Addr::UNSPECIFIED), sll: Masked::any() };
-    let mut flows = vec![drop(NEVER, unreadable)];
+    let mut flows = discovery::common(cookie);
+    flows.extend(arp::common(cookie, pass()));
+    flows.extend(dhcp::common(cookie));
     // What no flow above has let by must not be taken for the pod's ordinary traffic.
-    flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| drop(NO_SPECIAL, Icmp6Match::kind(kind))));
+    flows.extend(ND_TYPES.into_iter().chain(MLD_TYPES).map(|kind| {
+        let l4 = L4Match::Icmp(Icmp6Match::kind(kind));
+        let matches = Match::any().ipv6(Ipv6Match { l4, ..Ipv6Match::default() });
+        Flow { table: CLASSIFY, priority: NO_SPECIAL, cookie, matches, actions: Vec::new() }
+    }));
     for table in [FROM_POD, TO_POD] {
         let established = Match::any().ct_state(CtFlags::TRK | CtFlags::EST, CtFlags::NONE);
         flows.push(Flow {

@@ -30,6 +30,8 @@ pub struct Profile {
     pub conntrack: bool,
     /// Matches on ICMP's type and code (flex parser).
     pub icmp: bool,
+    /// Matches on the time to live (`ft_field_support.outer_ipv4_ttl`).
+    pub ttl: bool,
     /// Copies of frames that are changed between the copies.
     pub split_mirror: bool,
     /// Outputs of one rule.
@@ -47,6 +49,7 @@ impl Profile {
     pub const MLX5: Self = Self {
         conntrack: true,
         icmp: true,
+        ttl: true,
         split_mirror: true,
         outputs: 32,
         vlans: 2,
@@ -68,6 +71,8 @@ pub enum Reason {
     L4,
     #[error("Match on Flex protocols for ICMP is not supported")]
     Icmp,
+    #[error("Matching on TTL is not supported")]
+    Ttl,
     #[error("Unsupported match on control.flags")]
     Fragments,
     #[error("offload of ct matching isn't available")]
@@ -136,6 +141,9 @@ fn check_key(key: &Key, profile: &Profile) -> Result<(), Reason> {
 fn check_ip<A>(ip: &IpKey<A>, profile: &Profile) -> Result<(), Reason> {
     let icmp_any = |icmp: crate::flower::Icmp| icmp.kind.is_any() && icmp.code.is_any();
     let any_ports = |ports: Ports| ports.src.is_any() && ports.dst.is_any();
+    if !ip.ttl.is_any() && !profile.ttl {
+        return Err(Reason::Ttl);
+    }
     match ip.frag {
         FragMatch::Any | FragMatch::No | FragMatch::Yes => {}
         FragMatch::First | FragMatch::Later | FragMatch::NotLater => return Err(Reason::Fragments),

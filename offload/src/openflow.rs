@@ -24,8 +24,8 @@ pub use actions::{Action, Commit, Ct, CtExec, CtZoneSource, Nat, NatRange, Port,
 pub use fields::{Bits, Cookie, CtFlags, Masked, Reg, TableId};
 pub use flow::{Flow, FlowKey, FlowMod, InstalledFlow, diff};
 pub use matches::{
-    ArpMatch, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match, Match, OtherEtherType,
-    OtherIcmp6Type, OtherProto, Payload, Ports, TCP_ACK, TCP_SYN, VlanMatch,
+    ArpMatch, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match, Match, ND_ADVERT, ND_SOLICIT,
+    OtherEtherType, OtherIcmp6Type, OtherProto, Payload, Ports, TCP_ACK, TCP_SYN, VlanMatch,
 };
 pub use message::{BundleStep, CtFlush, CtTuple, Features, Message, PortDesc, Xid};
 pub use oxm::Oxm;

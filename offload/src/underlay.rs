@@ -22,12 +22,15 @@
 //! nothing, because conntrack is shared by the VLAN: a connection that only the receiver had agreed to would otherwise
 //! be a known one at its sender. For the same reason `dispatch` asks for the receiver's IP and not for its MAC, and
 //! `forward` delivers only where both belong together. Groups are reached by ARP and neighbour discovery alone: no
-//! multicast, no router advertisements by pods. Of fragments only what conntrack has put together is let through.
+//! multicast, no router advertisements by pods. Discovery has the hop limit, the sources and the destinations that it has
+//! on a link (RFC 4861); what it asks for is out of flower's sight, and ARP is out of the hardware's. DHCP there is none. Of fragments only what conntrack has put together is let through.
 //!
 //! Facts: `cls_flower.c`, `act_ct.c`; facts/tc-and-ovs.md, sections 4 and 5.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
 
 use crate::flower::ChainError;
 use crate::ids::{CtZone, IfIndex, MacAddr};
@@ -64,6 +67,9 @@ pub struct Member<'a> {
     pub ipv4: &'a [Ipv4Addr],
     /// The link-local address that derives from the MAC comes by itself.
     pub ipv6: &'a [Ipv6Addr],
+    /// Where its neighbours and gateways are, beside the link-local addresses: to whom it may speak of neighbours. A prefix
+    /// that also holds groups, or the address of nobody, is none.
+    pub on_link: &'a [Ipv6Net],
     pub policy: &'a PodPolicy,
 }
 
@@ -128,6 +134,8 @@ struct Station<'a> {
     mac: MacAddr,
     ipv4: BTreeSet<Ipv4Addr>,
     ipv6: BTreeSet<Ipv6Addr>,
+    /// Prefixes of which none holds another.
+    link: Vec<Ipv6Net>,
     policy: &'a PodPolicy,
 }
 
@@ -179,7 +187,8 @@ impl<'a> Station<'a> {
         if !ipv6.is_empty() {
             ipv6.insert(member.mac.link_local());
         }
-        Ok(Self { rep: member.rep, mac: member.mac, ipv4, ipv6, policy: member.policy })
+        let link = crate::boundary::link_ipv6(member.on_link.iter().copied());
+        Ok(Self { rep: member.rep, mac: member.mac, ipv4, ipv6, link, policy: member.policy })
     }
 
     fn ips(&self) -> impl Iterator<Item = IpAddr> {

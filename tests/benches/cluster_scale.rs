@@ -222,6 +222,7 @@ fn attachments(known: &Known) -> Vec<Attachment> {
                 mac: MacAddr([2, 0, 0, 0, high, low]),
                 ips: vec![std::net::IpAddr::from([10, 9, high, low])],
                 dhcp: false,
+                dhcp_servers: Vec::new(),
             }),
         }
     };
@@ -248,6 +249,7 @@ impl Agent {
         let known = self.known();
         let attachments = attachments(&known);
         let pods = attachments.iter().map(|attachment| Pod {
+            on_link: Vec::new(),
             attachment,
             policy: known.pods[attachment.claim.pod.uid.as_str()].clone(),
         });

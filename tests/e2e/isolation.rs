@@ -264,4 +264,7 @@ fn a_pod_is_nobody_but_itself() {
     assert!(liar.pings(&near.ip) && liar.pings(&far.ip6));
 }
 
+#[path = "isolation/past_policy.rs"]
+mod past_policy;
+
 use offload::ids::MacAddr as Mac;

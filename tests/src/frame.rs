@@ -97,8 +97,13 @@ pub fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, next: u8, hops: u8, payload
     header
 }
 
-/// ICMPv6 with its checksum over the pseudo-header.
+/// ICMPv6 with its checksum over the pseudo-header, and the hop limit of neighbour discovery.
 pub fn icmp6(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    icmp6_hops(source, destination, 255, message)
+}
+
+/// The same with another hop limit.
+pub fn icmp6_hops(source: Ipv6Addr, destination: Ipv6Addr, hops: u8, message: &[u8]) -> Vec<u8> {
     let mut covered = source.octets().to_vec();
     covered.extend(destination.octets());
     covered.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
@@ -107,7 +112,42 @@ pub fn icmp6(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8>
     let sum = checksum(&covered);
     let mut packet = message.to_vec();
     packet[2..4].copy_from_slice(&sum.to_be_bytes());
-    ipv6(source, destination, 58, 255, &packet)
+    ipv6(source, destination, 58, hops, &packet)
+}
+
+fn hardware_address(mac: &str) -> impl Iterator<Item = u8> + '_ {
+    mac.split(':').map(|part| u8::from_str_radix(part, 16).expect("a MAC"))
+}
+
+/// The message of a neighbour solicitation: "who has `target`? Tell `mac`".
+pub fn solicitation(target: Ipv6Addr, mac: &str) -> Vec<u8> {
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.octets());
+    message.extend([1, 1]);
+    message.extend(hardware_address(mac));
+    message
+}
+
+/// The message of an unsolicited neighbour advertisement: "`target` is at `mac`", override set.
+pub fn advertisement(target: Ipv6Addr, mac: &str) -> Vec<u8> {
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(target.octets());
+    message.extend([2, 1]);
+    message.extend(hardware_address(mac));
+    message
+}
+
+/// UDP over IPv6, where a datagram without a checksum is none.
+pub fn udp6(source: Ipv6Addr, destination: Ipv6Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut datagram = udp(ports.0, ports.1, payload);
+    let mut covered = source.octets().to_vec();
+    covered.extend(destination.octets());
+    covered.extend(u32::try_from(datagram.len()).expect("short").to_be_bytes());
+    covered.extend([0, 0, 0, 17]);
+    covered.extend(&datagram);
+    let sum = checksum(&covered);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    ipv6(source, destination, 17, 64, &datagram)
 }
 
 /// An unsolicited neighbour advertisement: "`target` is at `mac`", override set.
@@ -117,11 +157,7 @@ pub fn neighbour_advertisement(
     target: Ipv6Addr,
     mac: &str,
 ) -> Vec<u8> {
-    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
-    message.extend(target.octets());
-    message.extend([2, 1]);
-    message.extend(mac.split(':').map(|part| u8::from_str_radix(part, 16).expect("a MAC")));
-    icmp6(source, destination, &message)
+    icmp6(source, destination, &advertisement(target, mac))
 }
 
 /// Sends a frame as it is, `count` times.

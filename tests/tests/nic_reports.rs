@@ -84,7 +84,12 @@ fn published(uid: Option<&str>) -> Published {
         let wiring = Wiring {
             zone: CtZone::new(61000).unwrap(),
             logical_port: "default_p".to_owned(),
-            binding: Some(Binding { mac, ips: vec!["10.244.0.7".parse().unwrap()], dhcp: false }),
+            binding: Some(Binding {
+                mac,
+                ips: vec!["10.244.0.7".parse().unwrap()],
+                dhcp: false,
+                dhcp_servers: Vec::new(),
+            }),
             representor: Some("c1pf0vf3".to_owned()),
         };
         let entry = Entry { claim: claim(uid), token: 1, wiring, state: State::Ready(Arc::new(attached)) };

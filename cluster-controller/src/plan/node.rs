@@ -15,6 +15,8 @@ const LEASE_SECONDS: &str = "3600";
 
 /// The mark by which a logical switch port is a DHCP client's: nic-agent reads it in the southbound.
 const DHCP: &str = "drawbridge.dev/dhcp";
+/// From where it is answered; nic-agent lets it hear nobody else.
+const DHCP_SERVERS: &str = "drawbridge.dev/dhcp-servers";
 const MANAGEMENT_OF: &str = "drawbridge.dev/management-of";
 
 /// The node's switch.
@@ -173,6 +175,21 @@ fn advertised(settings: &Settings, lrp: WantedRow) -> WantedRow {
     if routes.is_empty() { lrp } else { lrp.key("ipv6_ra_configs", "route_info", routes.join(",")) }
 }
 
+/// RFC 4291, appendix A.
+fn link_local(mac: &str) -> Option<Ipv6Addr> {
+    let octets: Result<Vec<u8>, _> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
+    let [a, b, c, d, e, f] = octets.ok()?.try_into().ok()?;
+    Some(Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]))
+}
+
+/// OVN answers from the `server_id` of DHCP, and from the link-local address of DHCPv6's (`northd.c`,
+/// `build_dhcpv6_options_flows()`).
+fn dhcp_servers(subnets: &Subnets, mac: &str) -> String {
+    let v4 = subnets.v4.map(|(_, router)| IpAddr::V4(router));
+    let v6 = subnets.v6.and_then(|_| link_local(mac)).map(IpAddr::V6);
+    v4.into_iter().chain(v6).map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")
+}
+
 /// The server's own port, for which OVN answers DHCP: address, MTU, routes to pods and services, and no default route.
 fn managed(settings: &Settings, node: &str, nic: &Nic, switch: &Key, subnets: &Subnets, mac: &str) -> Rows {
     let mut rows = Rows::new();
@@ -183,6 +200,7 @@ fn managed(settings: &Settings, node: &str, nic: &Nic, switch: &Key, subnets: &S
         .assigned(subnets.nets())
         .key("external_ids", MANAGEMENT_OF, node)
         .key("external_ids", DHCP, "true")
+        .key("external_ids", DHCP_SERVERS, dhcp_servers(subnets, mac))
         .parent(switch.clone(), "ports");
     if let Some(chassis) = &nic.chassis {
         port = port.key("options", "requested-chassis", &**chassis);

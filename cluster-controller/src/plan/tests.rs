@@ -210,6 +210,7 @@ fn the_servers_own_port_has_dhcp() {
     let port = row(&plan, Table::LogicalSwitchPort, "management/n1");
     assert_eq!(port.columns["name"], Datum::from("k8s-n1"));
     assert_eq!(port.maps["external_ids"]["drawbridge.dev/dhcp"], "true");
+    assert_eq!(port.maps["external_ids"]["drawbridge.dev/dhcp-servers"], "10.244.1.1,fe80::858:aff:fef4:101");
     let v4 = &port.references["dhcpv4_options"];
     let options = &plan.get(v4).unwrap().columns["options"];
     let option = |name: &str| options.value_of(&Atom::from(name)).and_then(Atom::as_str);

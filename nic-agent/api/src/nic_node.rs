@@ -124,6 +124,10 @@ pub struct Profile {
     /// Pods ask OVN's DHCP for their addresses.
     #[serde(default)]
     pub dhcp: bool,
+    /// From where DHCP is answered, where the port does not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 2, max = 45)))]
+    pub dhcp_servers: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -63,6 +63,7 @@ mod tests {
             mac: "0a:00:00:00:00:01".parse().unwrap(),
             ips: vec![ip.parse().unwrap()],
             dhcp: false,
+            dhcp_servers: Vec::new(),
         };
         let (first, second) = (binding("10.0.0.1"), binding("10.1.0.1"));
         let held = of([("a", Some(&first)), ("b", None), ("a", Some(&second))].into_iter());

@@ -14,7 +14,7 @@ use drawbridge_api::{self as api, NicNodeSpec};
 use offload::ids::{CtZone, VfId};
 use toml::Value;
 
-use crate::config::value::{certificate_name, identifier, interface_name, remote, tunnel_address};
+use crate::config::value::{certificate_name, identifier, interface_name, remote, tunnel_address, unicast};
 use crate::config::{
     BridgeMapping, Config, Edge, EncapType, Problem, ProfileKind, Remote, TcPolicy, ZoneRange,
 };
@@ -112,6 +112,10 @@ pub fn configure(
 
 fn profile(config: &mut Config, spec: &api::Profile, problems: &mut Problems) {
     config.profile.dhcp = spec.dhcp;
+    let remedy = "write an address from which a DHCP server answers, IPv4 or IPv6";
+    config.profile.dhcp_servers = problems.list("spec.profile.dhcpServers", &spec.dhcp_servers, |text| {
+        text.parse().ok().filter(|ip| unicast(*ip)).ok_or_else(|| remedy.to_owned())
+    });
     let key = "spec.profile.template";
     match (spec.kind, &spec.template) {
         (api::ProfileKind::Plain, Some(template)) => {

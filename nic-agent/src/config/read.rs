@@ -12,7 +12,8 @@ use toml::{Table, Value};
 use super::section::{Problem, Section};
 use super::value::{
     Checked, array, boolean, certificate_name, comma_list, devlink_device, dns_subdomain, identifier,
-    interface_name, number, or_none, parsed, path, remote, socket_address, string, tunnel_address, word,
+    interface_name, number, or_none, parsed, path, remote, socket_address, string, tunnel_address, unicast,
+    word,
 };
 use super::{
     BridgeMapping, Chassis, Cluster, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
@@ -248,6 +249,10 @@ fn profile(s: &mut Section<'_>) -> Option<Profile> {
         })
     };
     let dhcp = s.value("dhcp", defaults::DHCP, boolean);
+    let remedy = "write the addresses from which DHCP servers answer, IPv4 or IPv6; comma between several";
+    let dhcp_servers = s.value("dhcp-servers", "", |v| {
+        comma_list(v, |text| text.parse().ok().filter(|ip| unicast(*ip)).ok_or_else(|| remedy.to_owned()))
+    });
     let ipv4 = s.section("ipv4", |s| family::<Ipv4Addr>(s, defaults::PREFIX_LENGTH_V4, 32));
     let ipv6 = s.section("ipv6", |s| family::<Ipv6Addr>(s, defaults::PREFIX_LENGTH_V6, 128));
     let routes = s.sections("routes", route);
@@ -256,7 +261,7 @@ fn profile(s: &mut Section<'_>) -> Option<Profile> {
         Kind::OvnKubernetes => ProfileKind::OvnKubernetes,
         Kind::KubeOvn => ProfileKind::KubeOvn,
     };
-    Some(Profile { kind, dhcp: dhcp?, ipv4: ipv4?, ipv6: ipv6?, routes })
+    Some(Profile { kind, dhcp: dhcp?, dhcp_servers: dhcp_servers?, ipv4: ipv4?, ipv6: ipv6?, routes })
 }
 
 fn family<A: std::str::FromStr + Copy + Into<IpAddr>>(
@@ -274,11 +279,6 @@ fn family<A: std::str::FromStr + Copy + Into<IpAddr>>(
         })
     });
     Some(Family { prefix_length: prefix_length?, gateway: gateway? })
-}
-
-fn unicast(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {

@@ -178,6 +178,7 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
             ]),
         ),
         ("profile.dhcp", number(&[1])),
+        ("profile.dhcp-servers", text(&["ovn", "0.0.0.0", "10.0.0.1,10.0.0.1", "10.0.0.0/8", "ff02::1:2"])),
         ("profile.ipv4.prefix-length", number(&[-1, 0, 33, 256])),
         (
             "profile.ipv4.gateway",

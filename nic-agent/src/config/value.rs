@@ -137,6 +137,12 @@ pub(crate) fn interface_name(text: &str) -> Checked<String> {
     }
 }
 
+/// Is it the address of one host, on some link?
+pub(crate) fn unicast(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+}
+
 /// An end of a tunnel: some one host's address.
 pub(crate) fn tunnel_address(text: &str) -> Checked<IpAddr> {
     text.parse()

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use offload::boundary::{self, Boundary};
 use offload::openflow::{Cookie, Flow};
 use offload::policy::{Direction, PodPolicy, RuleMark, Rules};
@@ -22,6 +23,8 @@ const COOKIE: u64 = 0xdb << 56;
 pub struct Pod<'a> {
     pub attachment: &'a Attachment,
     pub policy: Arc<PodPolicy>,
+    /// Where its neighbours and gateways are.
+    pub on_link: Vec<IpNet>,
 }
 
 /// Both directions of a policy, each to be shared by itself.
@@ -129,7 +132,8 @@ impl Tables {
                 mac: binding.mac,
                 ipv4: binding.ipv4(),
                 ipv6: binding.ipv6(),
-                dhcp: binding.dhcp,
+                on_link: pod.on_link.clone(),
+                dhcp_servers: if binding.dhcp { binding.dhcp_servers.clone() } else { Vec::new() },
                 egress,
                 ingress,
                 cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),

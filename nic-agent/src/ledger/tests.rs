@@ -26,6 +26,7 @@ fn attachment(n: u16) -> Attachment {
             mac: "0a:00:00:00:00:01".parse().unwrap(),
             ips: vec!["10.244.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
             dhcp: false,
+            dhcp_servers: Vec::new(),
         }),
     }
 }

@@ -68,7 +68,7 @@ impl Reconciler {
         let view = self.ovs.view();
         self.metrics.set_connected("ovsdb", view.is_ok());
         self.metrics.set_connected("southbound", self.southbound.unready().is_none());
-        let flows = self.sync_flows(view.as_ref().ok(), &enforced, &mut outcome).await;
+        let flows = self.sync_flows(&config, view.as_ref().ok(), &enforced, &mut outcome).await;
         let conflicts = match &view {
             Ok(view) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
             Err(why) => {
@@ -179,8 +179,7 @@ impl Reconciler {
         let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
         self.southbound.ask_for(&names);
         let claimed = self.ledger.attachments().map(|a| (a.logical_port.clone(), a.claim.pod.uid.clone()));
-        let answers =
-            self.southbound.ports(&claimed.collect(), &config.chassis.system_id, config.profile.dhcp);
+        let answers = self.southbound.ports(&claimed.collect(), &config.chassis.system_id, &config.profile);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
             let asks = management::is_management(attachment);
@@ -204,6 +203,7 @@ impl Reconciler {
     /// Boundaries on `br-edge`. `Err` says why they are not in place.
     async fn sync_flows(
         &mut self,
+        config: &Config,
         view: Option<&OvsView>,
         enforced: &Enforcement,
         outcome: &mut Outcome,
@@ -228,7 +228,8 @@ impl Reconciler {
         let wanted = self.to_audit(enforced);
         let pods = self.ledger.attachments().filter_map(|attachment| {
             let policy = enforced.get(&attachment.claim.key)?.policy();
-            Some(edge::Pod { attachment, policy })
+            let on_link = attachment.binding.as_ref().map(|it| profile::on_link(&config.profile, it));
+            Some(edge::Pod { attachment, policy, on_link: on_link.unwrap_or_default() })
         });
         let pods = pods.collect();
         self.auditor.coming(&wanted);

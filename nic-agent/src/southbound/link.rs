@@ -7,6 +7,7 @@ use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, U
 
 use super::port::Asker;
 use crate::attachment::Binding;
+use crate::config::Profile;
 use crate::reconcile::stage::PortState;
 use crate::replica::Replica;
 
@@ -52,7 +53,7 @@ impl SouthboundLink {
         &mut self,
         claimed: &BTreeMap<String, String>,
         own_chassis: &str,
-        dhcp: bool,
+        profile: &Profile,
     ) -> BTreeMap<String, (PortState, Option<Binding>)> {
         let snapshot = self.replica.last();
         let chassis: BTreeMap<Uuid, String> =
@@ -67,7 +68,8 @@ impl SouthboundLink {
             None if !snapshot.covers(self.generation) => PortState::Asking,
             None => PortState::Missing,
         };
-        let asker = Asker { own_chassis, chassis: &chassis, dhcp };
+        let asker =
+            Asker { own_chassis, chassis: &chassis, dhcp: profile.dhcp, dhcp_servers: &profile.dhcp_servers };
         let judge = |(name, uid): (&String, &String)| {
             let state = match rows.get(name) {
                 Some(row) => asker.port(row, uid),

@@ -1,11 +1,12 @@
 //! What a row of `Port_Binding` means for the pod that claims it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ovsdb_session::Uuid;
 use ovsdb_session::rows::southbound::PortBinding;
 
-use super::{DHCP, identity};
+use super::{DHCP, DHCP_SERVERS, IdentityError, dhcp_servers, identity};
 use crate::attachment::Binding;
 use crate::reconcile::stage::{ChassisState, PortState};
 
@@ -22,6 +23,8 @@ pub struct Asker<'a> {
     pub chassis: &'a BTreeMap<Uuid, String>,
     /// The pod is a DHCP client, whatever the port says.
     pub dhcp: bool,
+    /// Where the port names no DHCP servers.
+    pub dhcp_servers: &'a [IpAddr],
 }
 
 impl Asker<'_> {
@@ -46,7 +49,7 @@ impl Asker<'_> {
             let chassis = ChassisState::Elsewhere { name: self.name(elsewhere) };
             return (PortState::Known { chassis }, None);
         }
-        let binding = match identity(row.mac.iter().map(String::as_str), self.dhcp_of(row)) {
+        let binding = match self.identity_of(row) {
             Ok(binding) => binding,
             Err(error) => return (PortState::NoIdentity(error), None),
         };
@@ -58,6 +61,14 @@ impl Asker<'_> {
         let state = PortState::Known { chassis };
         let binding = (!state.is_lost()).then_some(binding);
         (state, binding)
+    }
+
+    fn identity_of(&self, row: &PortBinding) -> Result<Binding, IdentityError> {
+        let servers = match row.external_ids.get(DHCP_SERVERS) {
+            Some(text) => dhcp_servers(text)?,
+            None => self.dhcp_servers.to_vec(),
+        };
+        identity(row.mac.iter().map(String::as_str), self.dhcp_of(row), servers)
     }
 
     fn dhcp_of(&self, row: &PortBinding) -> bool {
@@ -95,7 +106,7 @@ mod tests {
 
     fn judge(row: &PortBinding, uid: &str) -> (PortState, bool) {
         let chassis = BTreeMap::from([(uuid(1), "nic1".to_owned()), (uuid(2), "nic2".to_owned())]);
-        let asker = Asker { own_chassis: "nic1", chassis: &chassis, dhcp: false };
+        let asker = Asker { own_chassis: "nic1", chassis: &chassis, dhcp: false, dhcp_servers: &[] };
         let (state, binding) = asker.port(row, uid);
         (state, binding.is_some())
     }
@@ -141,6 +152,22 @@ mod tests {
             assert_eq!(state.is_lost(), !learns);
             assert_eq!(state.may_plug(), learns);
         }
+    }
+
+    #[test]
+    fn dhcp_servers_are_the_ports_or_the_profiles() {
+        let (chassis, profiles) = (BTreeMap::new(), ["10.0.0.9".parse().unwrap()]);
+        let asker = Asker { own_chassis: "nic1", chassis: &chassis, dhcp: true, dhcp_servers: &profiles };
+        let mut port = row();
+        let servers = |port: &PortBinding| asker.port(port, "u1").1.map(|it| it.dhcp_servers);
+        assert_eq!(servers(&port), Some(profiles.to_vec()));
+        port.external_ids.insert(DHCP_SERVERS.to_owned(), "10.0.0.1, fe80::1".to_owned());
+        assert_eq!(servers(&port), Some(["10.0.0.1", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec()));
+        port.external_ids.insert(DHCP_SERVERS.to_owned(), String::new());
+        assert_eq!(servers(&port), Some(Vec::new()), "it says that it has none");
+        port.external_ids.insert(DHCP_SERVERS.to_owned(), "10.0.0.1/24".to_owned());
+        let (state, binding) = asker.port(&port, "u1");
+        assert!(matches!(state, PortState::NoIdentity(IdentityError::DhcpServer(_))) && binding.is_none());
     }
 
     #[test]

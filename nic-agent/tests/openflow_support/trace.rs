@@ -59,10 +59,12 @@ pub fn words(in_port: OfPort, frame: &Frame) -> String {
             arp.op, arp.spa, arp.tpa, arp.sha, arp.tha
         ),
         Body::Ipv4(ip) => {
-            format!(",ip,nw_src={},nw_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 1, ""))
+            let l4 = l4_words(&ip.l4, ip.piece, 1, "");
+            format!(",ip,nw_src={},nw_dst={},nw_ttl={}{l4}", ip.src, ip.dst, ip.ttl)
         }
         Body::Ipv6(ip) => {
-            format!(",ipv6,ipv6_src={},ipv6_dst={}{}", ip.src, ip.dst, l4_words(&ip.l4, ip.piece, 58, "v6"))
+            let l4 = l4_words(&ip.l4, ip.piece, 58, "v6");
+            format!(",ipv6,ipv6_src={},ipv6_dst={},nw_ttl={}{l4}", ip.src, ip.dst, ip.ttl)
         }
     };
     out + &payload

@@ -1,25 +1,14 @@
 //! What a pod may send.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use super::{Boundary, FROM_POD, MLD_REPORTS, NOT_OWN, OWN, ROUTER_SOLICITATION, SPECIAL};
-use crate::ids::MacAddr;
-use crate::openflow::{
-    Action, ArpMatch, Flow, FragMatch, Icmp6Match, Ipv4Match, Ipv6Match, L4Match, Masked, Match,
-};
-
-const ARP_REQUEST: u16 = 1;
-const ARP_REPLY: u16 = 2;
-/// `All_DHCP_Relay_Agents_and_Servers`.
-const DHCP6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+use super::{Boundary, FROM_POD, OWN, arp, dhcp, discovery};
+use crate::openflow::{Flow, Ipv4Match, Ipv6Match, Match};
 
 pub fn flows(pod: &Boundary) -> Vec<Flow> {
     let frame = || Match::any().in_port(pod.rep).untagged().eth_src(pod.mac);
-    let past = |matches| pod.flow(SPECIAL, matches, vec![Action::Output(pod.patch.into())]);
     let tracked = |matches| pod.flow(OWN, matches, pod.track(FROM_POD, pod.patch));
 
-    let mut flows: Vec<Flow> = arp(pod).into_iter().map(|arp| past(frame().arp(arp))).collect();
-    flows.extend(link_ipv6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));
+    let mut flows = arp::from_pod(pod);
+    flows.extend(discovery::from_pod(pod));
     flows.extend(pod.own_ipv4().into_iter().map(|src| {
         let ip = Ipv4Match { src: src.into(), ..Ipv4Match::default() };
         tracked(frame().ipv4(ip))
@@ -28,84 +17,6 @@ pub fn flows(pod: &Boundary) -> Vec<Flow> {
         let ip = Ipv6Match { src: src.into(), ..Ipv6Match::default() };
         tracked(frame().ipv6(ip))
     }));
-    if pod.dhcp {
-        flows.extend(
-            dhcp4(pod).map(|ip| pod.flow(NOT_OWN, frame().ipv4(ip), vec![Action::Output(pod.patch.into())])),
-        );
-        flows.extend(dhcp6(pod).into_iter().map(|ip| past(frame().ipv6(ip))));
-    }
+    flows.extend(dhcp::from_pod(pod));
     flows
-}
-
-/// Requests and replies with the pod's own addresses; probes, which have no sender's address yet (RFC 5227).
-fn arp(pod: &Boundary) -> Vec<ArpMatch> {
-    let own = pod.own_ipv4();
-    let arp = |op, spa: Ipv4Addr| ArpMatch {
-        op: Some(op),
-        spa: spa.into(),
-        sha: pod.mac.into(),
-        ..ArpMatch::default()
-    };
-    let probe = own.first().map(|_| arp(ARP_REQUEST, Ipv4Addr::UNSPECIFIED));
-    let named = own.iter().flat_map(|spa| [arp(ARP_REQUEST, *spa), arp(ARP_REPLY, *spa)]);
-    named.chain(probe).collect()
-}
-
-/// Neighbour discovery and multicast listening, whole packets only (RFC 6980): in a fragment OVS sees no options.
-fn link_ipv6(pod: &Boundary) -> Vec<Ipv6Match> {
-    let own = pod.own_ipv6();
-    if own.is_empty() {
-        return Vec::new();
-    }
-    let from = |src: Ipv6Addr, icmp| Ipv6Match {
-        src: src.into(),
-        frag: FragMatch::No,
-        l4: L4Match::Icmp(icmp),
-        ..Ipv6Match::default()
-    };
-    let nobody = Ipv6Addr::UNSPECIFIED;
-    // An address that is not there reads as zero.
-    let absent = Masked::exact(MacAddr::ZERO);
-    let own_or_absent = [Masked::exact(pod.mac), absent];
-    let mut out = Vec::new();
-    for src in &own {
-        for sll in own_or_absent {
-            out.push(from(*src, Icmp6Match::Solicit { target: Masked::any(), sll }));
-        }
-        for target in &own {
-            for tll in own_or_absent {
-                out.push(from(*src, Icmp6Match::Advert { target: Masked::exact(*target), tll }));
-            }
-        }
-        out.push(from(*src, Icmp6Match::kind(ROUTER_SOLICITATION)));
-    }
-    for target in &own {
-        // Duplicate address detection: nobody asks for the pod's own address.
-        out.push(from(nobody, Icmp6Match::Solicit { target: Masked::exact(*target), sll: absent }));
-    }
-    out.push(from(nobody, Icmp6Match::kind(ROUTER_SOLICITATION)));
-    for src in pod.own_link_locals().into_iter().chain([nobody]) {
-        out.extend(MLD_REPORTS.map(|kind| from(src, Icmp6Match::kind(kind))));
-    }
-    out
-}
-
-fn dhcp4(pod: &Boundary) -> impl Iterator<Item = Ipv4Match> {
-    let discover = Ipv4Match {
-        src: Ipv4Addr::UNSPECIFIED.into(),
-        dst: Ipv4Addr::BROADCAST.into(),
-        frag: FragMatch::No,
-        l4: L4Match::udp(68, 67),
-    };
-    pod.own_ipv4().into_iter().take(1).map(move |_| discover.clone())
-}
-
-fn dhcp6(pod: &Boundary) -> Vec<Ipv6Match> {
-    let solicit = |src: Ipv6Addr| Ipv6Match {
-        src: src.into(),
-        dst: DHCP6_SERVERS.into(),
-        frag: FragMatch::No,
-        l4: L4Match::udp(546, 547),
-    };
-    pod.own_link_locals().into_iter().map(solicit).collect()
 }

@@ -69,6 +69,8 @@ pub enum Payload {
 pub struct IpKey<A> {
     pub src: Masked<A>,
     pub dst: Masked<A>,
+    /// Time to live, or hop limit.
+    pub ttl: Masked<u8>,
     pub frag: FragMatch,
     pub l4: L4,
 }
@@ -78,7 +80,8 @@ where
     Masked<A>: Default,
 {
     fn default() -> Self {
-        Self { src: Masked::default(), dst: Masked::default(), frag: FragMatch::Any, l4: L4::Any }
+        let (src, dst, ttl) = (Masked::default(), Masked::default(), Masked::any());
+        Self { src, dst, ttl, frag: FragMatch::Any, l4: L4::Any }
     }
 }
 

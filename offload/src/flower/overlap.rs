@@ -45,6 +45,7 @@ const ICMP_TYPE: At = At(3, 56);
 const ICMP_CODE: At = At(3, 64);
 const FRAG: At = At(3, 72);
 const CT_ZONE: At = At(3, 80);
+const TTL: At = At(3, 96);
 
 /// There is a tag.
 const TAGGED: u16 = 0x1000;
@@ -145,6 +146,7 @@ impl FieldWriter<'_> {
     fn ip<A: Bits>(&mut self, ip: &IpKey<A>, icmp_proto: u8) {
         self.masked(IP_SRC, ip.src);
         self.masked(IP_DST, ip.dst);
+        self.masked(TTL, ip.ttl);
         self.masked(FRAG, ip.frag.masked());
         let (proto, ports) = match ip.l4 {
             L4::Any => return,
@@ -204,6 +206,7 @@ impl PacketBits {
 fn put_ip<A: Bits>(row: &mut Row, ip: &Ip<A>, icmp_proto: u8) {
     put(row, IP_SRC, ip.src);
     put(row, IP_DST, ip.dst);
+    put(row, TTL, ip.ttl);
     let frag: u8 = match ip.piece {
         Piece::Whole => 0,
         Piece::First => 1,

@@ -175,6 +175,7 @@ impl Parts {
                 self.ipv6("ipv6_src", ip.src);
                 self.ipv6("ipv6_dst", ip.dst);
                 self.frag(ip.frag);
+                self.exact("nw_ttl", ip.hops);
                 self.ports(&ip.l4);
                 match &ip.l4 {
                     L4Match::Icmp(Icmp6Match::Type(kind, code)) => {

@@ -97,6 +97,9 @@ pub struct Ipv6Match {
     pub src: Masked<Ipv6Addr>,
     pub dst: Masked<Ipv6Addr>,
     pub frag: FragMatch,
+    /// The hop limit. OVS keeps it among the fields of the addresses: a flow that asks for it makes OVS look at it in
+    /// every packet that this flow cannot be told from by its addresses.
+    pub hops: Option<u8>,
     pub l4: L4Match<Icmp6Match>,
 }
 

@@ -41,6 +41,7 @@ pub(super) const ETH_DST: OxmField = basic(3);
 pub(super) const ETH_SRC: OxmField = basic(4);
 const CONJ_ID: OxmField = nxm1(37);
 const IP_FRAG: OxmField = nxm1(26);
+const IP_TTL: OxmField = nxm1(29);
 const CT_STATE: OxmField = nxm1(105);
 const CT_ZONE: OxmField = nxm1(106);
 const IN_PORT: OxmField = basic(0);
@@ -202,6 +203,7 @@ pub fn fields(matches: &Match) -> Vec<Oxm> {
             out.masked(IPV6_SRC, ip.src);
             out.masked(IPV6_DST, ip.dst);
             out.frag(ip.frag);
+            out.exact(IP_TTL, ip.hops);
             out.exact(IP_PROTO, ip.l4.proto(PROTO_ICMP6));
             out.ports(&ip.l4);
             if let L4Match::Icmp(icmp) = &ip.l4 {
@@ -383,6 +385,7 @@ impl In {
                 src: self.masked(IPV6_SRC),
                 dst: self.masked(IPV6_DST),
                 frag: self.frag(),
+                hops: self.exact(IP_TTL),
                 l4: self.l4(PROTO_ICMP6, Self::icmp6),
             }),
             Some(other) => OtherEtherType::new(other).map_or(Payload::Any, Payload::Other),

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::mark::ours;
 use super::{Error, Station, Vlan};
+use crate::boundary::dhcp;
 use crate::flower::{
     Actions, Chain, ChainBuilder, ChainIndex, CtAction, CtKey, End, Icmp, IpKey, Key, L4, NextChain, Payload,
-    Pref, Rule, Skip, Step, VlanTag,
+    Ports, Pref, Rule, Skip, Step, VlanTag,
 };
 use crate::ids::{CtZone, IfIndex, MacAddr};
 use crate::openflow::Masked;
@@ -195,8 +196,10 @@ pub fn tag(vlan: &Vlan<'_>) -> Step {
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 const ICMP6_ERRORS: [u8; 4] = [1, 2, 3, 4];
 
-/// What conntrack says of a packet decides. mlx5 cannot match related packets: these filters run in software, and under
-/// them only the drop does, because a packet is related or new or known, and never two of these.
+/// What conntrack says of a packet decides. DHCP is no connection that anybody may begin (as in [`crate::boundary`]).
+///
+/// mlx5 cannot match related packets: these filters run in software, and under them only the drop does, because a packet
+/// is related or new or known, and never two of these.
 pub fn state_chain(at: Fixed, new: Actions) -> Result<ChainBuilder, Error> {
     let mut filters = Filters::default();
     let forward = || ours(Actions::new(Vec::new(), End::Goto(at.forward)));
@@ -209,7 +212,17 @@ pub fn state_chain(at: Fixed, new: Actions) -> Result<ChainBuilder, Error> {
     for kind in ICMP6_ERRORS {
         filters.add(pref(3), related(ipv6(IpKey { l4: of_kind(kind), ..IpKey::default() })), forward())?;
     }
-    filters.add(pref(4), new_connection(Key::default()), new)?;
+    for (src, dst) in dhcp::both(dhcp::PORTS) {
+        let l4 = L4::Udp(Ports { src: src.into(), dst: dst.into() });
+        let key = new_connection(ipv4(IpKey { l4, ..IpKey::default() }));
+        filters.structural(4, key, Vec::new(), End::Drop)?;
+    }
+    for (src, dst) in dhcp::both(dhcp::PORTS6) {
+        let l4 = L4::Udp(Ports { src: src.into(), dst: dst.into() });
+        let key = new_connection(ipv6(IpKey { l4, ..IpKey::default() }));
+        filters.structural(5, key, Vec::new(), End::Drop)?;
+    }
+    filters.add(pref(6), new_connection(Key::default()), new)?;
     filters.closed()
 }
 

@@ -1,20 +1,21 @@
 //! What a pod may send.
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
 use super::program::{
     Filters, Fixed, Layout, PortBuilder, PortProgram, commit, deliver, groups, ipv4, ipv6, new_connection,
     state_chain, tag, to_ips, to_mac, track,
 };
 use super::rules::tiers;
 use super::{Error, Station, Vlan};
+use crate::boundary::ROUTER_SOLICITATION;
+use crate::boundary::discovery::{ALL_NODES, ALL_ROUTERS, ND_HOPS, NOBODY, SOLICITED_NODES, solicited_node};
 use crate::flower::{Actions, ChainIndex, End, Icmp, IpKey, Key, L4, Payload, Ports, Step};
-use crate::openflow::FragMatch;
+use crate::openflow::{FragMatch, Masked, ND_ADVERT, ND_SOLICIT};
 use crate::policy::Direction;
 
 use super::mark::ours;
-
-/// Neighbour discovery that a host sends: router and neighbour solicitations, neighbour advertisements. Router
-/// advertisements and redirects are a router's.
-const ND_OF_HOSTS: [u8; 3] = [133, 135, 136];
 
 pub fn program(vlan: &Vlan<'_>, own: &Station<'_>) -> Result<PortProgram, Error> {
     let at = Fixed::REPRESENTOR;
@@ -47,21 +48,35 @@ fn classify(vlan: &Vlan<'_>, own: &Station<'_>) -> Result<crate::flower::ChainBu
         }
         add(3, ipv6(IpKey { src: (*src).into(), ..IpKey::default() }), tracked())?;
     }
-    if !own.ipv6.is_empty() {
-        let nobody = std::net::Ipv6Addr::UNSPECIFIED;
-        for src in own.ipv6.iter().chain([&nobody]) {
-            for kind in ND_OF_HOSTS {
-                let l4 = L4::Icmp(Icmp { kind: kind.into(), ..Icmp::default() });
-                let nd = IpKey { src: (*src).into(), frag: FragMatch::No, l4, ..IpKey::default() };
-                add(2, ipv6(nd), (Vec::new(), End::Goto(at.link)))?;
-            }
-        }
+    for (src, dst, kind) in discovery(own) {
+        let l4 = L4::Icmp(Icmp { kind: kind.into(), ..Icmp::default() });
+        let nd = IpKey { src: src.into(), dst, ttl: ND_HOPS.into(), frag: FragMatch::No, l4 };
+        add(2, ipv6(nd), (Vec::new(), End::Goto(at.link)))?;
     }
     if !own.ipv4.is_empty() {
         let arp = Key { payload: Payload::Arp, ..Key::default() };
         add(4, arp, (Vec::new(), End::Goto(at.link)))?;
     }
     filters.closed()
+}
+
+/// Neighbour discovery that a host sends, by source, destination and type: advertisements and redirects are a router's.
+/// (As in [`crate::boundary`], but for the target, which flower cannot match.)
+fn discovery(own: &Station<'_>) -> Vec<(Ipv6Addr, Masked<Ipv6Addr>, u8)> {
+    if own.ipv6.is_empty() {
+        return Vec::new();
+    }
+    let link = || own.link.iter().map(|net| Masked::from(*net));
+    let mut all = vec![(NOBODY, ALL_ROUTERS.into(), ROUTER_SOLICITATION)];
+    // Of two addresses that end alike.
+    let groups: BTreeSet<Ipv6Addr> = own.ipv6.iter().map(|ip| solicited_node(*ip)).collect();
+    all.extend(groups.into_iter().map(|group| (NOBODY, group.into(), ND_SOLICIT)));
+    for src in own.ipv6.iter().copied() {
+        all.push((src, ALL_ROUTERS.into(), ROUTER_SOLICITATION));
+        all.extend(link().chain([SOLICITED_NODES.into()]).map(|dst| (src, dst, ND_SOLICIT)));
+        all.extend(link().chain([ALL_NODES.into()]).map(|dst| (src, dst, ND_ADVERT)));
+    }
+    all
 }
 
 /// By MAC alone. The hardware cannot look into ARP and neighbour discovery.

@@ -1,20 +1,23 @@
 //! What the wire may send to pods: chain 0 knows the VLANs, each VLAN has chains of its own.
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
 use super::program::{
     Filters, Fixed, Layout, PortBuilder, PortProgram, commit, deliver, groups, ipv4, ipv6, new_connection,
     pref, state_chain, to_ips, to_mac, track,
 };
 use super::rules::tiers;
 use super::{Error, Vlan};
+use crate::boundary::discovery::{
+    ALL_NODES, LINK_LOCAL, ND_HOPS, REDIRECT, ROUTER_ADVERTISEMENT, solicited_node,
+};
 use crate::flower::{ChainBuilder, ChainIndex, End, Icmp, IpKey, Key, L4, Payload, Ports, Step, VlanKey};
-use crate::openflow::FragMatch;
+use crate::openflow::{FragMatch, Masked, ND_ADVERT, ND_SOLICIT};
 use crate::policy::Direction;
 
 use super::mark::ours;
 use crate::flower::Actions;
-
-/// Neighbour discovery: router and neighbour solicitations and advertisements, redirects.
-const ND: [u8; 5] = [133, 134, 135, 136, 137];
 
 pub fn program(vlans: &[&Vlan<'_>]) -> Result<PortProgram, Error> {
     let mut port = PortBuilder::new(Layout::Uplink);
@@ -48,11 +51,27 @@ fn classify(filters: &mut Filters, vlan: &Vlan<'_>) -> Result<(), Error> {
     tracked(2, ipv6(IpKey::default()))?;
     let mut linked = |key| filters.structural(1, tagged(key), vec![Step::VlanPop], End::Goto(at.link));
     linked(Key { payload: Payload::Arp, ..Key::default() })?;
-    for kind in ND {
+    for (src, dst, kind) in discovery(vlan) {
         let l4 = L4::Icmp(Icmp { kind: kind.into(), ..Icmp::default() });
-        linked(ipv6(IpKey { frag: FragMatch::No, l4, ..IpKey::default() }))?;
+        linked(ipv6(IpKey { src, dst, ttl: ND_HOPS.into(), frag: FragMatch::No, l4 }))?;
     }
     filters.structural(3, tagged(Key::default()), Vec::new(), End::Drop)
+}
+
+/// Neighbour discovery that a host hears, by source, destination and type. Solicitations of routers are for routers.
+fn discovery(vlan: &Vlan<'_>) -> Vec<(Masked<Ipv6Addr>, Masked<Ipv6Addr>, u8)> {
+    let own: BTreeSet<Ipv6Addr> = vlan.stations.iter().flat_map(|it| it.ipv6.iter().copied()).collect();
+    let groups: BTreeSet<Ipv6Addr> = own.iter().map(|ip| solicited_node(*ip)).collect();
+    let (any, router) = (Masked::any(), Masked::from(LINK_LOCAL));
+    let mut all: Vec<_> = groups.into_iter().map(|group| (any, Masked::exact(group), ND_SOLICIT)).collect();
+    for dst in own.iter().copied().map(Masked::exact) {
+        all.extend([(any, dst, ND_SOLICIT), (any, dst, ND_ADVERT)]);
+        all.extend([(router, dst, ROUTER_ADVERTISEMENT), (router, dst, REDIRECT)]);
+    }
+    if !own.is_empty() {
+        all.extend([(any, ALL_NODES.into(), ND_ADVERT), (router, ALL_NODES.into(), ROUTER_ADVERTISEMENT)]);
+    }
+    all
 }
 
 fn link(vlan: &Vlan<'_>) -> Result<ChainBuilder, Error> {

@@ -135,7 +135,7 @@ impl Stand {
         let ips: Vec<_> = (0..self.pods()).map(|pod| ([v4(pod)], [v6(pod)])).collect();
         let member = |(pod, policy): (usize, _)| {
             let (ipv4, ipv6) = &ips[pod];
-            Member { rep: self.reps[pod], mac: mac(pod), ipv4, ipv6, policy }
+            Member { rep: self.reps[pod], mac: mac(pod), ipv4, ipv6, on_link: &[], policy }
         };
         let members = policies.iter().enumerate().map(member).collect();
         compile(&[Underlay { vlan: VLAN, zone: zone(), uplink: self.uplink, members }]).unwrap()

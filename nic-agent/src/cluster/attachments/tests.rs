@@ -36,7 +36,12 @@ fn entry(claim: Claim, ready: bool) -> Entry {
     let wiring = Wiring {
         zone: CtZone::new(61000).unwrap(),
         logical_port: "ns_a".to_owned(),
-        binding: ready.then(|| Binding { mac, ips: vec!["10.0.0.1".parse().unwrap()], dhcp: false }),
+        binding: ready.then(|| Binding {
+            mac,
+            ips: vec!["10.0.0.1".parse().unwrap()],
+            dhcp: false,
+            dhcp_servers: Vec::new(),
+        }),
         representor: Some("c1pf0vf1".to_owned()),
     };
     Entry { claim, token: 1, wiring, state }

@@ -56,7 +56,8 @@ fn the_spec_counts_more_and_the_file_fills_in() {
 #[test]
 fn all_of_a_spec_arrives() {
     let mut all = spec();
-    all["profile"] = json!({ "kind": "Plain", "template": "{uid}", "dhcp": true });
+    all["profile"] =
+        json!({ "kind": "Plain", "template": "{uid}", "dhcp": true, "dhcpServers": ["10.0.0.1", "fe80::1"] });
     all["ovn"]["encapsulation"] = json!({ "types": ["VXLAN", "Geneve"], "addresses": ["2001:db8::1"] });
     all["ovn"]["bridgeMappings"] = json!([{ "network": "physnet1", "bridge": "br-phys" }]);
     all["ovn"]["transportZones"] = json!(["a", "b"]);
@@ -77,6 +78,10 @@ fn all_of_a_spec_arrives() {
     assert_eq!(config.edge.ct_zones.to_string(), "101-110");
     assert_eq!(config.edge.management_port.map(|it| it.to_string()).as_deref(), Some("pf0vf7"));
     assert_eq!(config.shim_keys.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ab".repeat(32)]);
+    assert_eq!(
+        config.profile.dhcp_servers,
+        ["10.0.0.1", "fe80::1"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap())
+    );
     assert_eq!((config.node.host_identity.as_str(), config.profile.dhcp), ("server1.example.org", true));
 }
 

@@ -74,6 +74,7 @@ fn attachment(vf: u16, pod: u16) -> Attachment {
             mac: "0a:00:00:00:00:01".parse().unwrap(),
             ips: Vec::new(),
             dhcp: true,
+            dhcp_servers: Vec::new(),
         }),
     }
 }

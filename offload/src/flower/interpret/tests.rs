@@ -13,7 +13,7 @@ const OUT: IfIndex = IfIndex(2);
 
 fn frame(dst_port: u16, piece: Piece) -> Frame {
     let l4 = L4::Tcp { src: 1000, dst: dst_port, syn: true };
-    let ip = Ip { src: [10, 0, 0, 1].into(), dst: [10, 0, 0, 2].into(), piece, l4 };
+    let ip = Ip { src: [10, 0, 0, 1].into(), dst: [10, 0, 0, 2].into(), ttl: 64, piece, l4 };
     Frame { eth_src: MacAddr([2; 6]), eth_dst: MacAddr([4; 6]), vlan: None, body: Body::Ipv4(ip) }
 }
 
@@ -134,6 +134,7 @@ fn the_eswitch_takes_a_connection_once_it_is_answered() {
     answer.body = Body::Ipv4(Ip {
         src: [10, 0, 0, 2].into(),
         dst: [10, 0, 0, 1].into(),
+        ttl: 64,
         piece: Piece::Whole,
         l4: L4::Tcp { src: 80, dst: 1000, syn: true },
     });

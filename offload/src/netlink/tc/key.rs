@@ -65,6 +65,8 @@ mod attribute {
     pub const ICMPV6_CODE_MASK: u16 = 54;
     pub const ICMPV6_TYPE: u16 = 55;
     pub const ICMPV6_TYPE_MASK: u16 = 56;
+    pub const IP_TTL: u16 = 75;
+    pub const IP_TTL_MASK: u16 = 76;
     pub const CT_STATE: u16 = 91;
     pub const CT_STATE_MASK: u16 = 92;
     pub const CT_ZONE: u16 = 93;
@@ -167,12 +169,14 @@ pub(super) fn write(key: &Key, w: &mut Writer) {
         Payload::Ipv4(ip) => {
             masked(w, a::IPV4_SRC, a::IPV4_SRC_MASK, ip.src);
             masked(w, a::IPV4_DST, a::IPV4_DST_MASK, ip.dst);
+            masked(w, a::IP_TTL, a::IP_TTL_MASK, ip.ttl);
             fragments(w, ip.frag);
             transport(w, ip.l4, false);
         }
         Payload::Ipv6(ip) => {
             masked(w, a::IPV6_SRC, a::IPV6_SRC_MASK, ip.src);
             masked(w, a::IPV6_DST, a::IPV6_DST_MASK, ip.dst);
+            masked(w, a::IP_TTL, a::IP_TTL_MASK, ip.ttl);
             fragments(w, ip.frag);
             transport(w, ip.l4, true);
         }

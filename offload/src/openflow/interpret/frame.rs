@@ -37,6 +37,8 @@ pub struct Arp {
 pub struct Ip<A> {
     pub src: A,
     pub dst: A,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
     pub piece: Piece,
     /// What the packet carries, once whole.
     pub l4: L4,

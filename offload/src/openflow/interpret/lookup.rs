@@ -125,6 +125,7 @@ fn matches_payload(wanted: &Payload, body: &Body) -> bool {
         (Payload::Ipv6(wanted), Body::Ipv6(ip)) => {
             wanted.src.covers(ip.src)
                 && wanted.dst.covers(ip.dst)
+                && wanted.hops.is_none_or(|hops| hops == ip.ttl)
                 && matches_frag(wanted.frag, ip.piece)
                 && matches_l4(&wanted.l4, ip, true, matches_icmp6)
         }

@@ -14,7 +14,7 @@ fn flow(table: u8, priority: u16, matches: Match, actions: Vec<Action>) -> Flow 
 
 fn tcp(src: [u8; 4], dst: [u8; 4], ports: (u16, u16)) -> Frame {
     let l4 = L4::Tcp { src: ports.0, dst: ports.1, syn: true };
-    let ip = Ip { src: Ipv4Addr::from(src), dst: Ipv4Addr::from(dst), piece: Piece::Whole, l4 };
+    let ip = Ip { src: Ipv4Addr::from(src), dst: Ipv4Addr::from(dst), ttl: 64, piece: Piece::Whole, l4 };
     Frame { eth_src: MacAddr::ZERO, eth_dst: MacAddr::ZERO, vlan: None, body: Body::Ipv4(ip) }
 }
 

@@ -52,7 +52,8 @@ impl World {
                 mac: mac(n),
                 ipv4: vec![ipv4(n)],
                 ipv6: vec![ipv6(n)],
-                dhcp: false,
+                on_link: Vec::new(),
+                dhcp_servers: Vec::new(),
                 egress: id(*egress),
                 ingress: id(*ingress),
                 cookie: Cookie(1),
@@ -332,8 +333,8 @@ pub fn frame(packet: &Packet, eth_src: MacAddr) -> Frame {
     };
     let piece = Piece::Whole;
     let body = match (packet.src, packet.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => Body::Ipv4(Ip { src, dst, piece, l4 }),
-        (IpAddr::V6(src), IpAddr::V6(dst)) => Body::Ipv6(Ip { src, dst, piece, l4 }),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 }),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Body::Ipv6(Ip { src, dst, ttl: 64, piece, l4 }),
         _ => panic!("two versions in {packet:?}"),
     };
     Frame { eth_src, eth_dst: MacAddr([2, 0, 0, 0, 0, 99]), vlan: None, body }

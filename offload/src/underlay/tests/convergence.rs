@@ -143,8 +143,14 @@ fn only_what_hardware_cannot_do_is_in_software() {
 fn nonsense_is_refused() {
     let policy = PodPolicy { egress: Rules::default(), ingress: Rules::default() };
     let (one, two) = ([v4(1)], [v4(2)]);
-    let member =
-        |rep: u32, n: u8, ipv4| Member { rep: IfIndex(rep), mac: mac(n), ipv4, ipv6: &[], policy: &policy };
+    let member = |rep: u32, n: u8, ipv4| Member {
+        rep: IfIndex(rep),
+        mac: mac(n),
+        ipv4,
+        ipv6: &[],
+        on_link: &[],
+        policy: &policy,
+    };
     let vlan = |vlan, zone, members| Underlay {
         vlan,
         zone: CtZone::new(zone).unwrap(),

@@ -1,11 +1,11 @@
 //! What is right, in plain words, on top of the evaluator: who gets which frame.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::random::{Pod, UPLINK, World};
+use super::random::{LINK, Pod, UPLINK, World};
 use crate::ids::{IfIndex, MacAddr};
-use crate::openflow::interpret::{Body, Frame, L4, Piece, Tuple};
+use crate::openflow::interpret::{Body, Frame, Ip, L4, Piece, Tuple};
 use crate::policy::{Direction, Packet, State, Transport, verdict};
 
 /// Where a frame is to come out, and with which tag.
@@ -85,17 +85,14 @@ impl World {
             }
             [peers().find(|pod| pod.mac == frame.eth_dst).map_or(wire, |pod| (pod.rep, None))].into()
         };
-        let Some((src, dst, l4, piece)) = ip(frame) else {
+        let Some((src, dst, l4)) = ip(frame) else {
             let arp = matches!(frame.body, Body::Arp(_)) && !own.ipv4.is_empty();
             return if arp { link() } else { Deliveries::new() };
         };
         let is_own = own.ips().contains(&src);
-        if let L4::Icmp(icmp) = l4
-            && src.is_ipv6()
-            && !own.ipv6.is_empty()
-            && [133, 135, 136].contains(&icmp.kind)
-            && piece == Piece::Whole
-            && (is_own || src.is_unspecified())
+        if !own.ipv6.is_empty()
+            && let Some(ip) = discovery(frame)
+            && says(own, ip)
         {
             return link();
         }
@@ -107,7 +104,7 @@ impl World {
         let receiver = peers().find(|pod| pod.ips().contains(&dst));
         let allowed = verdict(&own.policy, Direction::Egress, &packet, state).allowed
             && receiver.is_none_or(|pod| verdict(&pod.policy, Direction::Ingress, &packet, state).allowed);
-        if !allowed {
+        if !allowed || state == State::New && is_dhcp(&packet) {
             return Deliveries::new();
         }
         if state == State::New {
@@ -127,13 +124,11 @@ impl World {
             let gets = |pod: &&Pod| !frame.eth_dst.is_unicast() || pod.mac == frame.eth_dst;
             self.on(vlan).filter(gets).map(|pod| (pod.rep, None)).collect()
         };
-        let Some((src, dst, l4, piece)) = ip(frame) else {
+        let Some((src, dst, l4)) = ip(frame) else {
             return if matches!(frame.body, Body::Arp(_)) { link() } else { Deliveries::new() };
         };
-        if let L4::Icmp(icmp) = l4
-            && src.is_ipv6()
-            && (133..=137).contains(&icmp.kind)
-            && piece == Piece::Whole
+        if let Some(ip) = discovery(frame)
+            && self.on(vlan).any(|pod| hears(pod, ip))
         {
             return link();
         }
@@ -142,7 +137,9 @@ impl World {
         let Some(pod) = receiver else { return Deliveries::new() };
         let packet = Packet { src, dst, transport: transport(l4) };
         let lie = self.on(vlan).any(|pod| pod.ips().contains(&src));
-        if state == State::New && lie || !verdict(&pod.policy, Direction::Ingress, &packet, state).allowed {
+        if state == State::New && (lie || is_dhcp(&packet))
+            || !verdict(&pod.policy, Direction::Ingress, &packet, state).allowed
+        {
             return Deliveries::new();
         }
         if state == State::New {
@@ -152,10 +149,74 @@ impl World {
     }
 }
 
-fn ip(frame: &Frame) -> Option<(IpAddr, IpAddr, &L4, Piece)> {
+/// Nobody begins it, client or server.
+fn is_dhcp(packet: &Packet) -> bool {
+    let Transport::Udp { src, dst } = packet.transport else { return false };
+    let ports = if packet.src.is_ipv6() { [546, 547] } else { [67, 68] };
+    src != dst && ports.contains(&src) && ports.contains(&dst)
+}
+
+/// A whole message of it, and its type.
+fn discovery(frame: &Frame) -> Option<(&Ip<Ipv6Addr>, u8)> {
     match &frame.body {
-        Body::Ipv4(ip) => Some((ip.src.into(), ip.dst.into(), &ip.l4, ip.piece)),
-        Body::Ipv6(ip) => Some((ip.src.into(), ip.dst.into(), &ip.l4, ip.piece)),
+        Body::Ipv6(ip @ Ip { l4: L4::Icmp(icmp), piece: Piece::Whole, .. })
+            if (133..=137).contains(&icmp.kind) =>
+        {
+            Some((ip, icmp.kind))
+        }
+        _ => None,
+    }
+}
+
+fn group(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+fn own6(pod: &Pod) -> Vec<Ipv6Addr> {
+    if pod.ipv6.is_empty() { vec![] } else { [pod.ipv6.clone(), vec![pod.mac.link_local()]].concat() }
+}
+
+/// The group of this address among the solicited nodes.
+fn is_group_of(ip: Ipv6Addr, dst: Ipv6Addr) -> bool {
+    let (groups, all) = (group("ff02::1:ff00:0").octets(), dst.octets());
+    all[..13] == groups[..13] && all[13..] == ip.octets()[13..]
+}
+
+/// What a host says, as far as flower sees: not whom it asks for.
+fn says(own: &Pod, (ip, kind): (&Ip<Ipv6Addr>, u8)) -> bool {
+    let (is_own, nobodys) = (own6(own).contains(&ip.src), ip.src.is_unspecified());
+    let to_neighbour = ip.dst.is_unicast_link_local() || LINK.iter().any(|net| net.contains(&ip.dst));
+    let solicits = group("ff02::1:ff00:0").octets()[..13] == ip.dst.octets()[..13];
+    ip.ttl == 255
+        && match kind {
+            133 => (is_own || nobodys) && ip.dst == group("ff02::2"),
+            135 if nobodys => own6(own).iter().any(|own| is_group_of(*own, ip.dst)),
+            135 => is_own && (solicits || to_neighbour),
+            136 => is_own && (ip.dst == group("ff02::1") || to_neighbour),
+            _ => false,
+        }
+}
+
+/// What a host hears from the wire.
+fn hears(pod: &Pod, (ip, kind): (&Ip<Ipv6Addr>, u8)) -> bool {
+    let own = own6(pod);
+    let to_own = own.contains(&ip.dst);
+    let to_all = ip.dst == group("ff02::1") && !own.is_empty();
+    let router = ip.src.is_unicast_link_local();
+    ip.ttl == 255
+        && match kind {
+            134 => router && (to_own || to_all),
+            135 => to_own || own.iter().any(|own| is_group_of(*own, ip.dst)),
+            136 => to_own || to_all,
+            137 => router && to_own,
+            _ => false,
+        }
+}
+
+fn ip(frame: &Frame) -> Option<(IpAddr, IpAddr, &L4)> {
+    match &frame.body {
+        Body::Ipv4(ip) => Some((ip.src.into(), ip.dst.into(), &ip.l4)),
+        Body::Ipv6(ip) => Some((ip.src.into(), ip.dst.into(), &ip.l4)),
         Body::Arp(_) | Body::Other(_) => None,
     }
 }

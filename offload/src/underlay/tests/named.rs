@@ -1,14 +1,14 @@
 //! Cases that random worlds meet too seldom.
 
 use super::kernel::Kernel;
-use super::random::{Pod, UPLINK, World, mac, v4};
+use super::random::{Pod, UPLINK, World, mac, v4, v6};
 use super::steps::{program, sync};
 use super::verdicts::deliveries;
 use crate::checker::{Profile, settle, withdraw};
 use crate::flower::interpret::{Engine, Nic};
 use crate::flower::{ChainIndex, Change, Place, Pref};
-use crate::ids::IfIndex;
-use crate::openflow::interpret::{Body, Frame, Ip, L4, Piece};
+use crate::ids::{IfIndex, MacAddr};
+use crate::openflow::interpret::{Body, Frame, Icmp, Ip, L4, Piece};
 use crate::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
 
 fn only(port: u16) -> Rules {
@@ -42,7 +42,7 @@ fn egress_and_ingress_change_in_one_flip() {
     let mut kernel = Kernel::new();
     sync(&mut kernel, &program(&old), |_, _| {});
     let l4 = L4::Tcp { src: 1000, dst: 80, syn: true };
-    let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+    let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), ttl: 64, piece: Piece::Whole, l4 });
     let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
     let mut steps = 0;
     sync(&mut kernel, &program(&new), |change, filters| {
@@ -53,6 +53,49 @@ fn egress_and_ingress_change_in_one_flip() {
         }
     });
     assert!(steps > 5);
+}
+
+/// From a pod whose policy lets nothing of the kind by, and to one; from the wire to both.
+#[test]
+fn discovery_has_the_hop_limit_and_the_ends_of_a_link() {
+    let mut world = world(only(80), only(80));
+    for (pod, n) in world.pods.iter_mut().zip(1..) {
+        pod.ipv6 = vec![v6(n)];
+    }
+    let mut kernel = Kernel::new();
+    sync(&mut kernel, &program(&world), |_, _| {});
+    let (own, local, nobody) = ("fd00::1", "fe80::ff:fe00:1", "::");
+    for (wire, src, dst, kind, ttl, reach) in [
+        (false, own, "ff02::1:ff00:2", 135, 255, 2),
+        (false, own, "ff02::1:ff00:2", 135, 254, 0),
+        (false, own, "ff02::1", 135, 255, 0),
+        (false, nobody, "ff02::1:ff00:1", 135, 255, 2),
+        (false, nobody, "ff02::1:ff00:2", 135, 255, 0),
+        (false, own, "ff02::1", 136, 255, 2),
+        (false, own, "ff02::1", 136, 1, 0),
+        (false, own, "2001:db8::9", 136, 255, 0),
+        (false, local, "ff02::2", 133, 255, 2),
+        (false, local, "ff02::2", 133, 64, 0),
+        (false, local, "ff02::1", 133, 255, 0),
+        (false, local, "ff02::1", 134, 255, 0),
+        (true, "fe80::9", "ff02::1", 134, 255, 2),
+        (true, "2001:db8::9", "ff02::1", 134, 255, 0),
+        (true, "fe80::9", "ff02::1", 134, 64, 0),
+        (true, "fd00::9", "ff02::1:ff00:1", 135, 255, 2),
+        (true, "fd00::9", "ff02::1:ff00:9", 135, 255, 0),
+        (true, "fe80::9", "ff02::2", 133, 255, 0),
+    ] {
+        let l4 = L4::Icmp(Icmp { kind, code: 0, id: 0, about: None, nd: None });
+        let ip = Ip { src: src.parse().unwrap(), dst: dst.parse().unwrap(), ttl, piece: Piece::Whole, l4 };
+        let (port, eth_src, vlan) =
+            if wire { (UPLINK, mac(9), Some(100)) } else { (IfIndex(11), mac(1), None) };
+        let eth_dst = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+        let frame = Frame { eth_src, eth_dst, vlan, body: Body::Ipv6(ip) };
+        for engine in [Engine::Software, Engine::Eager] {
+            let outcome = Nic::new(&kernel.filters).receive(port, frame.clone(), engine).unwrap();
+            assert_eq!(deliveries(&outcome).len(), reach, "{src} to {dst}, type {kind}, {ttl} hops");
+        }
+    }
 }
 
 /// `forward` holds delivery, drop and the way out, each over the next. Without the first in hardware the others leave
@@ -88,7 +131,7 @@ fn what_is_withdrawn_comes_back() {
     let passes = |kernel: &Kernel| {
         for (dst, passed) in [(80, 1), (81, 0)] {
             let l4 = L4::Tcp { src: 1000, dst, syn: true };
-            let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), piece: Piece::Whole, l4 });
+            let body = Body::Ipv4(Ip { src: v4(1), dst: v4(2), ttl: 64, piece: Piece::Whole, l4 });
             let frame = Frame { eth_src: mac(1), eth_dst: mac(2), vlan: None, body };
             for engine in [Engine::Software, Engine::Eswitch, Engine::Eager] {
                 let outcome = Nic::new(&kernel.filters).receive(IfIndex(11), frame.clone(), engine).unwrap();

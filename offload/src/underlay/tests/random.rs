@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -64,9 +65,13 @@ impl World {
     }
 }
 
+/// All of the pods' addresses, and none of the strangers'.
+pub const LINK: [Ipv6Net; 1] = [Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0), 122)];
+
 impl Pod {
     pub fn member(&self) -> Member<'_> {
-        Member { rep: self.rep, mac: self.mac, ipv4: &self.ipv4, ipv6: &self.ipv6, policy: &self.policy }
+        let (ipv4, ipv6, policy) = (&self.ipv4, &self.ipv6, &self.policy);
+        Member { rep: self.rep, mac: self.mac, ipv4, ipv6, on_link: &LINK, policy }
     }
 
     pub fn ips(&self) -> Vec<IpAddr> {
@@ -226,20 +231,29 @@ pub fn frame(dice: &mut Dice, world: &World) -> (IfIndex, Frame) {
         let src = if own.is_empty() || dice.seldom(8) { dice.one(&all6) } else { dice.one(&own) };
         let theirs: Vec<Ipv6Addr> = [to.ipv6.clone(), vec![to.mac.link_local()]].concat();
         let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all6) };
-        Body::Ipv6(Ip { src, dst, piece, l4 })
+        let discovers = matches!(&l4, L4::Icmp(icmp) if (133..=137).contains(&icmp.kind));
+        let groups = ["ff02::1", "ff02::2", "ff02::9", "ff02::1:ff00:1", "ff02::1:ff00:2", "ff02::1:ff00:63"];
+        let dst = if discovers && dice.roll(2) == 0 { dice.one(&groups).parse().unwrap() } else { dst };
+        let src = if discovers && dice.roll(4) == 0 { Ipv6Addr::UNSPECIFIED } else { src };
+        let ttl = if discovers && !dice.seldom(4) { 255 } else { 64 };
+        Body::Ipv6(Ip { src, dst, ttl, piece, l4 })
     } else {
         let own = if entry == UPLINK { vec![] } else { from.ipv4.clone() };
         let src = if own.is_empty() || dice.seldom(8) { dice.one(&all4) } else { dice.one(&own) };
         let theirs = if to.ipv4.is_empty() { all4.to_vec() } else { to.ipv4.clone() };
         let dst = if eth_dst == to.mac && !dice.seldom(8) { dice.one(&theirs) } else { dice.one(&all4) };
-        Body::Ipv4(Ip { src, dst, piece, l4 })
+        Body::Ipv4(Ip { src, dst, ttl: 64, piece, l4 })
     };
     (entry, Frame { eth_src, eth_dst, vlan, body })
 }
 
 fn l4(dice: &mut Dice, is_v6: bool, all4: &[Ipv4Addr], all6: &[Ipv6Addr]) -> L4 {
     let ports = [80u16, 81, 85, 22, 443, 1000, 0];
-    let (src, dst) = (dice.one(&[1000u16, 80]), dice.one(&ports));
+    let (src, dst) = if dice.roll(24) == 0 {
+        dice.one(&[(67, 68), (68, 67), (546, 547), (547, 546)])
+    } else {
+        (dice.one(&[1000u16, 80]), dice.one(&ports))
+    };
     let echo = if is_v6 { [128, 129] } else { [8, 0] };
     let errors: &[u8] = if is_v6 { &[1, 2, 3, 4, 137] } else { &[3, 4, 5, 11, 12] };
     let icmp = |kind, code, about| L4::Icmp(Icmp { kind, code, id: 7, about, nd: None });
@@ -278,7 +292,7 @@ pub fn answer(frame: &Frame) -> Frame {
             }),
             other @ L4::Other(_) => other.clone(),
         };
-        Ip { src: ip.dst, dst: ip.src, piece: ip.piece, l4 }
+        Ip { src: ip.dst, dst: ip.src, ttl: 64, piece: ip.piece, l4 }
     }
     let body = match &frame.body {
         Body::Ipv4(ip) => Body::Ipv4(turned(ip, false)),

@@ -120,6 +120,7 @@ impl<'a> Fields<'a> {
         Ok(IpKey {
             src: self.masked(a::IPV4_SRC, a::IPV4_SRC_MASK)?,
             dst: self.masked(a::IPV4_DST, a::IPV4_DST_MASK)?,
+            ttl: self.masked(a::IP_TTL, a::IP_TTL_MASK)?,
             frag: self.fragments()?,
             l4: self.transport(ICMP, ICMP_FIELDS)?,
         })
@@ -129,6 +130,7 @@ impl<'a> Fields<'a> {
         Ok(IpKey {
             src: self.masked(a::IPV6_SRC, a::IPV6_SRC_MASK)?,
             dst: self.masked(a::IPV6_DST, a::IPV6_DST_MASK)?,
+            ttl: self.masked(a::IP_TTL, a::IP_TTL_MASK)?,
             frag: self.fragments()?,
             l4: self.transport(ICMP6, ICMP6_FIELDS)?,
         })

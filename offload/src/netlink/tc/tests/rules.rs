@@ -37,7 +37,13 @@ fn ip<A: Bits + std::fmt::Debug + 'static>() -> impl Strategy<Value = IpKey<A>> 
         FragMatch::First,
         FragMatch::Later,
     ]);
-    (masked(), masked(), frag, l4()).prop_map(|(src, dst, frag, l4)| IpKey { src, dst, frag, l4 })
+    (masked(), masked(), masked(), frag, l4()).prop_map(|(src, dst, ttl, frag, l4)| IpKey {
+        src,
+        dst,
+        ttl,
+        frag,
+        l4,
+    })
 }
 
 pub fn key() -> impl Strategy<Value = Key> {
