@@ -118,7 +118,11 @@ pub fn start(
         kinds.push(Kind::Nodes);
         run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
     }
-    let settings = Settings { node: node.as_str().into(), node_addresses: given.iter().copied().collect() };
+    let settings = Settings {
+        node: node.as_str().into(),
+        node_addresses: given.iter().copied().collect(),
+        budget: config.policy.budget,
+    };
     let mut state = State::new(&kinds, settings, inputs.access.borrow().clone(), metrics);
     state.hold(inputs.held.borrow().clone());
     let first = state.news();

@@ -74,6 +74,7 @@ fn from_file(plane: &ControlPlane) -> BTreeMap<Arc<str>, Arc<PodPolicy>> {
     let settings = Settings {
         node: "server1".into(),
         node_addresses: ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()].into_iter().collect(),
+        budget: nic_agent::policy::Budget::default(),
     };
     let compiler = Compiler::new(settings, snapshot);
     compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect()

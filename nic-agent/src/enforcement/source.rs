@@ -27,8 +27,11 @@ pub fn start(
     metrics: &Metrics,
     cancel: CancellationToken,
 ) -> (PolicyWatch, impl Future<Output = ()> + Send + 'static) {
-    let settings =
-        Settings { node: node.into(), node_addresses: configured.node_addresses.iter().copied().collect() };
+    let settings = Settings {
+        node: node.into(),
+        node_addresses: configured.node_addresses.iter().copied().collect(),
+        budget: configured.budget,
+    };
     let mut source = configured.file.clone().map(|path| Source::new(path, settings, metrics));
     let first = source.as_mut().map_or(Policies::Off, Source::look_first);
     let (publish, policies) = watch::channel(first);
@@ -153,8 +156,11 @@ mod tests {
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}"#;
 
     fn source(path: PathBuf) -> Source {
-        let settings =
-            Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
+        let settings = Settings {
+            node: "server1".into(),
+            node_addresses: offload::policy::PrefixSet::default(),
+            budget: crate::policy::Budget::default(),
+        };
         Source::new(path, settings, &Metrics::new())
     }
 
