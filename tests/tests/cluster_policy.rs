@@ -164,7 +164,8 @@ async fn a_real_api_server_says_what_a_file_would() {
         (Arc::from(uid.trim()), vec![ip.parse().unwrap()])
     });
     let (_, held) = watch::channel(Arc::new(held.into()));
-    let inputs = Inputs { access, held };
+    let heartbeat = nic_agent::service_manager::Heartbeat::new(Duration::from_mins(1));
+    let inputs = Inputs { access, held, heartbeat };
     let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
 
     assert_eq!(isolated(&same(&plane, &mut cluster).await), 2);
