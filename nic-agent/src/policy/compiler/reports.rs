@@ -11,7 +11,7 @@ use crate::policy::report::{Overrun, Report};
 /// Of a namespace's policies, and of its Services, so many are said one by one; the others are counted.
 const SOME: usize = 20;
 /// Ports of one Service that are said to be refused to the same policies' pods.
-const SOME_PORTS: usize = 3;
+const SOME_PORTS: usize = 20;
 
 impl Compiler {
     /// Sorted.
