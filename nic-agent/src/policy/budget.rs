@@ -82,6 +82,7 @@ fn excess(found: [(usize, usize, &'static str, &'static str); 4]) -> Option<Exce
 }
 
 impl Cost {
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
@@ -112,6 +113,7 @@ impl Cost {
 }
 
 impl Served {
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             ports: self.ports.saturating_add(other.ports),
@@ -119,6 +121,7 @@ impl Served {
         }
     }
 
+    #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self {
             ports: self.ports.saturating_sub(other.ports),

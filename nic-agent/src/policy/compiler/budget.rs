@@ -67,13 +67,12 @@ impl Compiler {
         if is_withheld == stated.excess_together.is_some() {
             return stated;
         }
-        let (policy, withheld) = match stated.withheld.take() {
-            Some(text) => (*text, None),
-            None => {
-                let mut closed = stated.policy.clone();
-                closed.close();
-                (closed, Some(Box::new(stated.policy.clone())))
-            }
+        let (policy, withheld) = if let Some(text) = stated.withheld.take() {
+            (*text, None)
+        } else {
+            let mut closed = stated.policy.clone();
+            closed.close();
+            (closed, Some(Box::new(stated.policy.clone())))
         };
         // As if another policy of that name had come.
         let fresh = Stated {
