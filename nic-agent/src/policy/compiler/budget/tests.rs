@@ -223,15 +223,12 @@ proptest! {
         let mut compiler = compiler(budget, &cluster());
         let mut sizes = Sizes::new();
         for (name, rules) in steps {
-            match rules {
-                Some(rules) => {
-                    sizes.insert(name, rules);
-                    compiler.apply(change(sized(name, rules)));
-                }
-                None => {
-                    sizes.remove(&name);
-                    compiler.apply(Change::PolicyGone(ObjectName::new("a", format!("p{name}"))));
-                }
+            if let Some(rules) = rules {
+                sizes.insert(name, rules);
+                compiler.apply(change(sized(name, rules)));
+            } else {
+                sizes.remove(&name);
+                compiler.apply(Change::PolicyGone(ObjectName::new("a", format!("p{name}"))));
             }
             let wanted = in_force(&sizes, 7);
             for (name, rules) in &sizes {
@@ -269,15 +266,12 @@ proptest! {
         let make = |name: u8, ports: u16| service("t", &format!("s{name}"), &format!("10.96.0.{name}"), 1..=ports);
         let mut sizes = Sizes::new();
         for (name, ports) in steps {
-            match ports {
-                Some(ports) => {
-                    sizes.insert(name, ports.into());
-                    compiler.apply(change(make(name, ports)));
-                }
-                None => {
-                    sizes.remove(&name);
-                    compiler.apply(Change::ServiceGone(ObjectName::new("t", format!("s{name}"))));
-                }
+            if let Some(ports) = ports {
+                sizes.insert(name, ports.into());
+                compiler.apply(change(make(name, ports)));
+            } else {
+                sizes.remove(&name);
+                compiler.apply(Change::ServiceGone(ObjectName::new("t", format!("s{name}"))));
             }
             let alone: Sizes = sizes.iter().filter(|(_, ports)| **ports <= 4).map(|(k, v)| (*k, *v)).collect();
             let wanted = in_force(&alone, 7);
