@@ -196,6 +196,7 @@ fn measure(size: &Size) -> Vec<Figure> {
     let settings = Settings {
         node: "node-1".into(),
         node_addresses: ["10.128.1.1".parse::<IpAddr>().unwrap()].into_iter().collect(),
+        budget: nic_agent::policy::Budget::default(),
     };
     let elsewhere = Settings { node: "nowhere".into(), ..settings.clone() };
     // One by one, and before anything else: what is freed again would hide what is kept.

@@ -42,11 +42,12 @@ use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
 use crate::reconcile::{LEDGER, Parts, Reconciler};
 use crate::server::{Server, Shims};
-use crate::service_manager::{Heartbeat, ServiceManager};
+use crate::service_manager::{Heartbeat, Hearts, ServiceManager};
 use crate::southbound::link::SouthboundLink;
 use following::Following;
 
-/// The reconcile loop looks at everything every ten seconds; one that did not for a minute hangs.
+/// The reconcile loop looks at everything every ten seconds, and the policy compiler at least looks up; one that did not
+/// for a minute hangs.
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How long a stop waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -64,7 +65,7 @@ pub struct App {
     shims: watch::Sender<Shims>,
     endpoint: Option<Endpoint>,
     metrics: Metrics,
-    heartbeat: Heartbeat,
+    hearts: Hearts,
     manager: ServiceManager,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -78,6 +79,10 @@ impl App {
         let tasks = TaskTracker::new();
         let metrics = Metrics::new();
         let heartbeat = Heartbeat::new(HEARTBEAT);
+        let compiling = Heartbeat::new(HEARTBEAT);
+        let hearts = Hearts::default()
+            .with("reconcile loop", heartbeat.clone())
+            .with("policy compiler", compiling.clone());
         // A ledger that cannot be read stops the start: an empty one would cut every pod off.
         let ledger = Ledger::load(&first.state.dir.join(LEDGER)).context(
             "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
@@ -87,7 +92,7 @@ impl App {
         // What was in force before a restart is in force after it: nobody's probes fail in between.
         let (access, accessed) = watch::channel(Access::of(&first, &ledger));
         let (hold, held) = watch::channel(held::of_ledger(&ledger));
-        let inputs = cluster::Inputs { access: accessed, held };
+        let inputs = cluster::Inputs { access: accessed, held, heartbeat: compiling };
         let sources = sources(&first, inputs, &metrics, &tasks, &cancel).await;
         let switch = Switch { run_dir: first.ovs.run_dir.clone(), bridge: first.edge.bridge.clone() };
         let (auditor, work) = Auditor::start(switch, first.edge.ct_zones, metrics.clone(), cancel.clone());
@@ -119,7 +124,7 @@ impl App {
             ledger,
             hostname,
             metrics: metrics.clone(),
-            heartbeat: heartbeat.clone(),
+            heartbeat,
         });
         // Nothing that may be wrong with certificates or addresses keeps a VF open.
         reconciler.close_first().await;
@@ -175,7 +180,7 @@ impl App {
             shims,
             endpoint,
             metrics,
-            heartbeat,
+            hearts,
             manager: ServiceManager::from_env(),
             cancel,
             tasks,
@@ -201,7 +206,7 @@ impl App {
             shims,
             endpoint,
             metrics,
-            heartbeat,
+            hearts,
             manager,
             cancel,
             tasks,
@@ -223,16 +228,16 @@ impl App {
         };
         tasks.spawn(following.run(cancel.clone()));
         if let Some(endpoint) = endpoint {
-            let (metrics, heartbeat, cancel) = (metrics.clone(), heartbeat.clone(), cancel.clone());
+            let (metrics, hearts, cancel) = (metrics.clone(), hearts.clone(), cancel.clone());
             tasks.spawn(async move {
-                if let Err(e) = endpoint.run(metrics, heartbeat, ready, published, cancel).await {
+                if let Err(e) = endpoint.run(metrics, hearts, ready, published, cancel).await {
                     error!(error = %e, "metrics listener ended");
                 }
             });
         }
         {
             let (manager, cancel) = (manager.clone(), cancel.clone());
-            tasks.spawn(async move { manager.run_watchdog(heartbeat, cancel).await });
+            tasks.spawn(async move { manager.run_watchdog(hearts, cancel).await });
         }
         // Requests are drained before the reconciler that answers them goes.
         let serving = CancellationToken::new();
@@ -296,8 +301,13 @@ async fn sources(
     }
     let (directories, follow) = directory::file::start(config.directory.file.clone(), cancel.clone());
     tasks.spawn(follow);
-    let (policies, follow) =
-        enforcement::source::start(&config.policy, &config.node.name, metrics, cancel.clone());
+    let (policies, follow) = enforcement::source::start(
+        &config.policy,
+        &config.node.name,
+        metrics,
+        inputs.heartbeat,
+        cancel.clone(),
+    );
     tasks.spawn(follow);
     Sources { directories, policies, lookup: None, health: None, accesses: None }
 }

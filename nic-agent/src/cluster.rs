@@ -39,9 +39,11 @@ mod words;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
 use crate::config::Config;
 use crate::directory::{Directories, Directory, PodRecord};
@@ -49,6 +51,7 @@ use crate::enforcement::{Policies, PolicyWatch};
 use crate::management::Access;
 use crate::metrics::Metrics;
 use crate::policy::{Held, Settings};
+use crate::service_manager::Heartbeat;
 use client::Accesses;
 use lookup::Lookup;
 use object::{
@@ -62,6 +65,8 @@ use watch::{Said, follow};
 const TOGETHER: Duration = Duration::from_millis(5);
 /// As many events are looked at as one, at most.
 const AT_ONCE: usize = 4096;
+/// Events that wait while what came before them is compiled: some may be large.
+const WAITING: usize = 128;
 const TICK: Duration = Duration::from_secs(10);
 
 /// `Err` says what is wrong.
@@ -81,6 +86,8 @@ pub struct Inputs {
     pub access: channel::Receiver<Access>,
     /// Which addresses this NIC's own pods have.
     pub held: channel::Receiver<Held>,
+    /// That of the compiler of policies.
+    pub heartbeat: Heartbeat,
 }
 
 /// Watches until cancelled.
@@ -93,7 +100,7 @@ pub fn start(
     cancel: &CancellationToken,
 ) -> Cluster {
     let node = &config.node.name;
-    let (say, said) = mpsc::channel::<Said>(1024);
+    let (say, said) = mpsc::channel::<Said>(WAITING);
     let mut kinds = vec![
         Kind::EndpointSlices,
         Kind::Namespaces,
@@ -118,7 +125,11 @@ pub fn start(
         kinds.push(Kind::Nodes);
         run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
     }
-    let settings = Settings { node: node.as_str().into(), node_addresses: given.iter().copied().collect() };
+    let settings = Settings {
+        node: node.as_str().into(),
+        node_addresses: given.iter().copied().collect(),
+        budget: config.policy.budget,
+    };
     let mut state = State::new(&kinds, settings, inputs.access.borrow().clone(), metrics);
     state.hold(inputs.held.borrow().clone());
     let first = state.news();
@@ -157,7 +168,7 @@ async fn gather(
     inputs: Inputs,
     publish: Publish,
 ) {
-    let Inputs { mut access, mut held } = inputs;
+    let Inputs { mut access, mut held, heartbeat } = inputs;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::new();
@@ -185,10 +196,22 @@ async fn gather(
             }
             _ = tick.tick() => state.expire(),
         }
-        for said in batch.drain(..) {
-            state.take(said);
-        }
-        let news = state.news();
+        heartbeat.tick();
+        // It may take long, and other tasks share this thread.
+        let compiled = spawn_blocking(move || {
+            for said in batch.drain(..) {
+                state.take(said);
+            }
+            let news = state.news();
+            (state, batch, news)
+        });
+        let news;
+        (state, batch, news) = match compiled.await {
+            Ok(compiled) => compiled,
+            // The heart stops, and the watchdog sees to the rest.
+            Err(error) => return error!(%error, "policy compiler ended"),
+        };
+        heartbeat.tick();
         if let Some(directory) = news.directory {
             publish.directory.send_if_modified(|current| {
                 let is_new = *current != directory;

@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
 
+use crate::policy::Budget;
 use crate::server::KeyPin;
 
 pub use ovsdb_session::Remote;
@@ -215,6 +216,8 @@ pub struct Policy {
     /// The node's own: what comes from there reaches the node's pods whatever their policies say. None, with [`Cluster`]:
     /// those that the Node has.
     pub node_addresses: Vec<IpAddr>,
+    /// How much of it one object, one namespace and one pod may have.
+    pub budget: Budget,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 
 pub mod feed;
 pub mod kept;
+mod lines;
 pub mod source;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@
 //! that it selects and allows nothing by the rule that is wrong. What is decided where Kubernetes leaves it open stands
 //! in docs/policy.md. Sources: the NetworkPolicy v1 API's documentation and validation, `pkg/apis/networking`.
 
+mod budget;
 mod compiler;
 mod model;
 mod origins;
@@ -20,13 +21,14 @@ mod report;
 mod snapshot;
 mod trust;
 
+pub use budget::{Budget, Cost, Excess, Served};
 pub use compiler::{Affected, Compiler, Settings};
 pub use model::{
     AddressKind, Confirmed, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort,
     Namespace, NicNode, NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort,
-    PolicyRule, Ports, Protocol, Requirement, Selector, Service, ServicePort, Target, Test, Word,
+    PolicyRule, Ports, Protocol, Requirement, Selector, Service, ServicePort, Target, Test, Unkept, Word,
 };
 pub use origins::{OriginKey, Origins};
-pub use report::{Disbelief, InForce, Report};
+pub use report::{Disbelief, InForce, Overrun, Report};
 pub use snapshot::{Change, FileError, ObjectKind, Snapshot, WordKind};
 pub use trust::{Held, Trust};

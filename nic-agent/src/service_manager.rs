@@ -1,6 +1,6 @@
 //! What systemd hears from us: readiness, reloads, a line of status, and the watchdog's keep-alive.
 //!
-//! The keep-alive is the reconcile loop's: it is only sent while the loop's [`Heartbeat`] is fresh, so a loop that hangs
+//! The keep-alive is the loops': it is only sent while each one's [`Heartbeat`] is fresh, so a loop that hangs
 //! gets the agent restarted, which costs the data path nothing.
 //!
 //! Failure: without a service manager every call does nothing; a message that cannot be sent is logged and forgotten.
@@ -49,6 +49,24 @@ impl Heartbeat {
     }
 }
 
+/// Every loop without which nothing new is enforced, by what people call it.
+#[derive(Debug, Clone, Default)]
+pub struct Hearts(Vec<(&'static str, Heartbeat)>);
+
+impl Hearts {
+    #[must_use]
+    pub fn with(mut self, name: &'static str, heartbeat: Heartbeat) -> Self {
+        self.0.push((name, heartbeat));
+        self
+    }
+
+    /// The first that stands still, and for how long.
+    pub fn still(&self) -> Option<(&'static str, Duration)> {
+        let (name, heartbeat) = self.0.iter().find(|(_, it)| !it.is_fresh())?;
+        Some((name, heartbeat.age()))
+    }
+}
+
 type Send = dyn Fn(&[NotifyState<'_>]) -> io::Result<()> + std::marker::Send + Sync;
 
 /// The service manager that started us, if any.
@@ -94,8 +112,8 @@ impl ServiceManager {
         self.send(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// Keeps the watchdog quiet while `heartbeat` is fresh, until `cancel`.
-    pub async fn run_watchdog(&self, heartbeat: Heartbeat, cancel: CancellationToken) {
+    /// Keeps the watchdog quiet while none of the `hearts` stands still, until `cancel`.
+    pub async fn run_watchdog(&self, hearts: Hearts, cancel: CancellationToken) {
         let Some(watchdog) = self.watchdog.filter(|watchdog| !watchdog.is_zero()) else {
             return cancel.cancelled().await;
         };
@@ -108,14 +126,16 @@ impl ServiceManager {
                 () = cancel.cancelled() => return,
                 _ = interval.tick() => {}
             }
-            let fresh = heartbeat.is_fresh();
-            if fresh {
-                self.send(&[NotifyState::Watchdog]);
-            } else if was_fresh {
-                let age_seconds = heartbeat.age().as_secs();
-                warn!(age_seconds, "reconcile loop stands still, withholding the watchdog's keep-alive");
+            let still = hearts.still();
+            match still {
+                None => self.send(&[NotifyState::Watchdog]),
+                Some((which, age)) if was_fresh => {
+                    let age_seconds = age.as_secs();
+                    warn!(which, age_seconds, "a loop stands still, withholding the watchdog's keep-alive");
+                }
+                Some(_) => {}
             }
-            was_fresh = fresh;
+            was_fresh = still.is_none();
         }
     }
 

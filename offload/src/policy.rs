@@ -87,6 +87,12 @@ impl Rules {
     pub fn is_open(&self) -> bool {
         self.tiers.is_empty()
     }
+
+    /// How many matches say it, one of a peer and of a block of ports: so many flows it may take, and no more but for a few.
+    pub fn size(&self) -> usize {
+        let rules = self.tiers.iter().flat_map(|tier| &tier.rules);
+        rules.fold(0, |sum, rule| sum.saturating_add(rule.peers.len().saturating_mul(rule.traffic.size())))
+    }
 }
 
 /// What a pod may start, and what may reach it.

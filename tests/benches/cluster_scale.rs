@@ -296,7 +296,8 @@ async fn measure(kubeconfig: PathBuf) {
     tasks.spawn(follow);
     let (_, access) = watch::channel(management::Access::NodeAddresses);
     let (_, held) = watch::channel(Held::default());
-    let inputs = Inputs { access, held };
+    let heartbeat = nic_agent::service_manager::Heartbeat::new(Duration::from_mins(1));
+    let inputs = Inputs { access, held, heartbeat };
     let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
     cluster.policies.wait_for(|it| matches!(it, Policies::Known(_))).await.unwrap();
     println!("known after {:.2} s", started.elapsed().as_secs_f64());

@@ -74,6 +74,7 @@ fn from_file(plane: &ControlPlane) -> BTreeMap<Arc<str>, Arc<PodPolicy>> {
     let settings = Settings {
         node: "server1".into(),
         node_addresses: ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()].into_iter().collect(),
+        budget: nic_agent::policy::Budget::default(),
     };
     let compiler = Compiler::new(settings, snapshot);
     compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect()
@@ -163,7 +164,8 @@ async fn a_real_api_server_says_what_a_file_would() {
         (Arc::from(uid.trim()), vec![ip.parse().unwrap()])
     });
     let (_, held) = watch::channel(Arc::new(held.into()));
-    let inputs = Inputs { access, held };
+    let heartbeat = nic_agent::service_manager::Heartbeat::new(Duration::from_mins(1));
+    let inputs = Inputs { access, held, heartbeat };
     let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
 
     assert_eq!(isolated(&same(&plane, &mut cluster).await), 2);

@@ -1,6 +1,9 @@
 //! What is kept of an object on its way in: the policy compiler's own types, and of a pod the little that a claim needs.
 //!
 //! An object that cannot be read must not hide the others of its kind, so reading one never fails: it says what is wrong.
+//! Nor may one that is large beyond measure take the memory that the others need.
+
+mod bounded;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -13,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use self::bounded::Bounded;
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
 
@@ -171,7 +175,7 @@ impl<K> Seen<K> {
 
 impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let object = Value::deserialize(from)?;
+        let Bounded { value: mut object, is_cut } = Bounded::deserialize(from)?;
         let of = |pointer| Some(text(&object, pointer).to_owned()).filter(|it| !it.is_empty());
         let metadata = ObjectMeta {
             name: of("/metadata/name"),
@@ -180,8 +184,46 @@ impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
             resource_version: of("/metadata/resourceVersion"),
             ..ObjectMeta::default()
         };
-        let content = K::read(&object).map_err(|e| e.to_string());
+        if is_cut {
+            trim(&mut object);
+        }
+        let mut content = K::read(&object);
+        if content.is_err() && is_cut && K::KIND == Kind::NetworkPolicies {
+            // Its selector was cut, too: everybody in the namespace, rather than nobody.
+            if let Some(selector) = object.pointer_mut("/spec/podSelector") {
+                *selector = Value::Null;
+            }
+            content = K::read(&object);
+        }
+        let content = match content.map_err(|e| e.to_string()) {
+            Ok(content) if is_cut => cut(content),
+            content => content,
+        };
         Ok(Self { metadata, content, kind: std::marker::PhantomData })
+    }
+}
+
+/// Of what was cut lists may be there in part, and be no lists of anything that can be read.
+fn trim(object: &mut Value) {
+    for at in ["/spec/ingress", "/spec/egress", "/spec/ports", "/endpoints", "/ports"] {
+        if let Some(list) = object.pointer_mut(at) {
+            *list = Value::Array(Vec::new());
+        }
+    }
+}
+
+/// What is missing may be what denies, so it denies by itself. `Err`: what it said before stays.
+fn cut(content: Content) -> Result<Content, String> {
+    match content {
+        Content::NetworkPolicy(mut policy) => {
+            policy.cut();
+            Ok(Content::NetworkPolicy(policy))
+        }
+        Content::Service(service) => {
+            Ok(Content::Service(Service { ports_found: Policy::MOST_ITEMS + 1, ..service }))
+        }
+        Content::EndpointSlice(slice) => Ok(Content::EndpointSlice(EndpointSlice { is_cut: true, ..slice })),
+        _ => Err("it has too many fields to be read; make several objects of it".to_owned()),
     }
 }
 
@@ -251,6 +293,38 @@ mod tests {
         assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
         assert!(pod.content.unwrap_err().contains("ten"));
         assert!(seen::<Services>(json!({"metadata": 5})).content.is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_read_denies() {
+        let rules = vec![json!({"ports": [{"port": 1}]}); 68_000];
+        let policy = seen::<NetworkPolicies>(json!({
+            "metadata": {"namespace": "a", "name": "p", "uid": "u", "resourceVersion": "7"},
+            "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": rules, "policyTypes": ["Ingress"]}}));
+        let Ok(Content::NetworkPolicy(policy)) = policy.content else { panic!() };
+        assert!(policy.isolates.ingress && policy.ingress.is_empty() && policy.unkept.ingress.is_some());
+        let many = |item: Value| vec![item; 68_000];
+        let expression = json!({"key": "app", "operator": "In", "values": ["web"]});
+        let policy = seen::<NetworkPolicies>(json!({"metadata": {"namespace": "a", "name": "p"},
+            "spec": {"egress": many(json!({"ports": [{"port": 1}]})), "podSelector": {"matchExpressions": [expression]},
+                "policyTypes": ["Egress"]}}));
+        let Ok(Content::NetworkPolicy(policy)) = policy.content else { panic!() };
+        assert!(policy.isolates.egress && policy.egress.is_empty());
+        assert_eq!(policy.selector, crate::policy::Selector::everything());
+        let port = json!({"name": "p", "protocol": "TCP", "port": 1});
+        let service = seen::<Services>(json!({"metadata": {"namespace": "a", "name": "s"},
+            "spec": {"clusterIPs": ["10.0.0.1"], "ports": many(port.clone())}}));
+        let Ok(Content::Service(service)) = service.content else { panic!() };
+        assert_eq!((service.cluster_ips.len(), service.ports.len()), (1, 0));
+        assert!(service.ports_found > 10_000);
+        let slice = seen::<EndpointSlices>(json!({"metadata": {"namespace": "a", "name": "s-1",
+            "labels": {"kubernetes.io/service-name": "s"}}, "addressType": "IPv4", "ports": [port],
+            "endpoints": many(json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}}))}));
+        let Ok(Content::EndpointSlice(slice)) = slice.content else { panic!() };
+        assert!(slice.is_cut && slice.service.as_deref() == Some("s"));
+        let pod = json!({"metadata": {"namespace": "a", "name": "p"},
+            "spec": {"containers": many(json!({"ports": []}))}});
+        assert!(seen::<Pods>(pod).content.is_err());
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Bench {
         tasks.spawn(follow);
         let (_, access) = channel::channel(Access::NodeAddresses);
         let (hold, held) = channel::channel(Held::default());
-        let inputs = Inputs { access, held };
+        let heartbeat = crate::service_manager::Heartbeat::new(Duration::from_mins(1));
+        let inputs = Inputs { access, held, heartbeat };
         let cluster = start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
         Self { api, cluster, hold, metrics, dir, cancel }
     }

@@ -20,6 +20,7 @@ use super::{
     LogFormat, LogLevel, Metrics, Node, Ovn, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server,
     Southbound, SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
 };
+use crate::policy::Budget;
 
 /// Below the 120 seconds that kubelet gives the runtime for a request, so that our answer arrives first.
 const ATTACH_TIMEOUT: RangeInclusive<u64> = 5..=110;
@@ -332,7 +333,37 @@ fn policy(s: &mut Section<'_>, by_file: bool) -> Option<Policy> {
     let node_addresses = s.value("node-addresses", "", |v| {
         comma_list(v, |text| text.parse().ok().filter(|ip| unicast(*ip)).ok_or_else(|| remedy.to_owned()))
     });
-    Some(Policy { file: file?, node_addresses: node_addresses? })
+    let budget = s.section("budget", budget);
+    Some(Policy { file: file?, node_addresses: node_addresses?, budget: budget? })
+}
+
+/// Every key of `[policy.budget]`; their defaults are [`Budget::default`]'s.
+fn budget(s: &mut Section<'_>) -> Option<Budget> {
+    let mut budget = Budget::default();
+    let mut is_right = true;
+    for (key, limit, most) in [
+        ("policy-rules", &mut budget.policy.rules, 5_000),
+        ("policy-prefixes", &mut budget.policy.prefixes, 1_000_000),
+        ("policy-ports", &mut budget.policy.ports, 1_000_000),
+        ("policy-bytes", &mut budget.policy.bytes, 1_073_741_824),
+        ("namespace-rules", &mut budget.namespace.rules, 1_000_000),
+        ("namespace-prefixes", &mut budget.namespace.prefixes, 10_000_000),
+        ("namespace-ports", &mut budget.namespace.ports, 10_000_000),
+        ("namespace-bytes", &mut budget.namespace.bytes, 4_294_967_296),
+        ("service-ports", &mut budget.service.ports, 65_535),
+        ("service-endpoints", &mut budget.service.endpoints, 10_000_000),
+        ("namespace-service-ports", &mut budget.namespace_services.ports, 1_000_000),
+        ("namespace-service-endpoints", &mut budget.namespace_services.endpoints, 100_000_000),
+        ("pod-flows", &mut budget.pod_flows, 10_000_000),
+        ("pod-service-flows", &mut budget.pod_service_flows, 1_000_000),
+    ] {
+        let default = i64::try_from(*limit).unwrap_or(i64::MAX);
+        match s.value(key, default, |v| number(v, &(1..=most))) {
+            Some(number) => *limit = number,
+            None => is_right = false,
+        }
+    }
+    is_right.then_some(budget)
 }
 
 fn state(s: &mut Section<'_>) -> Option<State> {

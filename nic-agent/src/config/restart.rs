@@ -30,6 +30,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("directory.file", old.directory != new.directory),
         ("policy.file", old.policy.file != new.policy.file),
         ("policy.node-addresses", old.policy.node_addresses != new.policy.node_addresses),
+        ("policy.budget", old.policy.budget != new.policy.budget),
         ("state.dir", old.state.dir != new.state.dir),
         ("metrics.listen", old.metrics.listen != new.metrics.listen),
         ("log.format", old.log.format != new.log.format),

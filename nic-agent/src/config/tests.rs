@@ -196,6 +196,20 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
         ("directory.file", paths()),
         ("policy.file", text(&["policy.json"])),
         ("policy.node-addresses", text(&["node1", "0.0.0.0", "10.0.0.1,10.0.0.1", "10.0.0.0/8", "ff02::1"])),
+        ("policy.budget.policy-rules", number(&[-1, 0, 5_001, i64::MAX])),
+        ("policy.budget.policy-prefixes", number(&[-1, 0, 1_000_001, i64::MAX])),
+        ("policy.budget.policy-ports", number(&[-1, 0, 1_000_001, i64::MAX])),
+        ("policy.budget.policy-bytes", number(&[-1, 0, 1_073_741_825, i64::MAX])),
+        ("policy.budget.namespace-rules", number(&[-1, 0, 1_000_001, i64::MAX])),
+        ("policy.budget.namespace-prefixes", number(&[-1, 0, 10_000_001, i64::MAX])),
+        ("policy.budget.namespace-ports", number(&[-1, 0, 10_000_001, i64::MAX])),
+        ("policy.budget.namespace-bytes", number(&[-1, 0, 4_294_967_297, i64::MAX])),
+        ("policy.budget.service-ports", number(&[-1, 0, 65_536, i64::MAX])),
+        ("policy.budget.service-endpoints", number(&[-1, 0, 10_000_001, i64::MAX])),
+        ("policy.budget.namespace-service-ports", number(&[-1, 0, 1_000_001, i64::MAX])),
+        ("policy.budget.namespace-service-endpoints", number(&[-1, 0, 100_000_001, i64::MAX])),
+        ("policy.budget.pod-flows", number(&[-1, 0, 10_000_001, i64::MAX])),
+        ("policy.budget.pod-service-flows", number(&[-1, 0, 1_000_001, i64::MAX])),
         ("state.dir", paths()),
         ("metrics.listen", text(&["127.0.0.1", "localhost:9464", "9464", ":9464"])),
         (
@@ -249,6 +263,7 @@ fn defaults_as_documented() {
     assert_eq!(config.edge.mtu, None);
     assert_eq!(config.eswitch, Eswitch { device: None, controller: None });
     assert_eq!(config.profile.kind, ProfileKind::Plain { template: "{namespace}_{name}".parse().unwrap() });
+    assert_eq!(config.policy.budget, crate::policy::Budget::default());
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9464".parse().unwrap()));
 }
 
@@ -296,6 +311,7 @@ fn unknown_keys_are_refused_everywhere() {
         "cluster.",
         "directory.",
         "policy.",
+        "policy.budget.",
         "state.",
         "metrics.",
         "log.",
@@ -482,6 +498,8 @@ fn which_keys_need_a_restart() {
         assert!(old.needs_restart(&new).is_empty(), "{key}");
         assert_eq!(old.adopt(&new), new, "{key} is taken over at once");
     }
+    let new = with("policy.budget.pod-flows", 5).unwrap();
+    assert_eq!((old.needs_restart(&new), old.adopt(&new)), (vec!["policy.budget"], old.clone()));
     let new = with("server.max-connections", 5).unwrap();
     assert_eq!(old.needs_restart(&new), ["server.max-connections"]);
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::Known;
+use super::lines::Lines;
 use crate::metrics::Metrics;
 use crate::policy::{
     Change, Compiler, Disbelief, Held, ObjectKind, ObjectName, Report, Settings, Snapshot, Trust, Word,
@@ -22,6 +23,7 @@ pub struct Feed {
     known: Known,
     /// Disbeliefs that are in the log.
     told: BTreeSet<Disbelief>,
+    lines: Lines,
     metrics: Metrics,
 }
 
@@ -29,7 +31,8 @@ impl Feed {
     /// Of a file, which this NIC's administrator has written.
     pub fn of_file(settings: Settings, metrics: Metrics) -> Self {
         let compiler = Compiler::new(settings, Snapshot::default());
-        Self { trust: None, compiler, known: Known::default(), told: BTreeSet::new(), metrics }
+        let lines = Lines::default();
+        Self { trust: None, compiler, known: Known::default(), told: BTreeSet::new(), lines, metrics }
     }
 
     /// Of a cluster, in which nodes write of their own pods.
@@ -111,8 +114,14 @@ impl Feed {
         if *self.known.reports == texts {
             return false;
         }
-        for report in texts.iter().take(of_policies.len()).filter(|it| !self.known.reports.contains(it)) {
-            warn!(report, "policy");
+        let told: HashSet<&String> = self.known.reports.iter().collect();
+        for report in texts.iter().take(of_policies.len()).filter(|it| !told.contains(it)) {
+            if self.lines.take() {
+                warn!(report, "policy");
+            }
+        }
+        if let Some(untold) = self.lines.untold() {
+            warn!(untold, "policy: more reports than are logged, all of them are in /policy");
         }
         // Said once of a node, whichever pods it is that it lies about.
         let whys = disbelieved.iter().filter_map(|it| match it {

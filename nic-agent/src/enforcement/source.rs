@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::feed::Feed;
 use super::{Policies, PolicyWatch};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::policy::{ObjectKind, Settings, Snapshot};
+use crate::service_manager::Heartbeat;
 
 const POLL: Duration = Duration::from_secs(1);
 
@@ -25,15 +27,22 @@ pub fn start(
     configured: &config::Policy,
     node: &str,
     metrics: &Metrics,
+    heartbeat: Heartbeat,
     cancel: CancellationToken,
 ) -> (PolicyWatch, impl Future<Output = ()> + Send + 'static) {
-    let settings =
-        Settings { node: node.into(), node_addresses: configured.node_addresses.iter().copied().collect() };
+    let settings = Settings {
+        node: node.into(),
+        node_addresses: configured.node_addresses.iter().copied().collect(),
+        budget: configured.budget,
+    };
     let mut source = configured.file.clone().map(|path| Source::new(path, settings, metrics));
     let first = source.as_mut().map_or(Policies::Off, Source::look_first);
     let (publish, policies) = watch::channel(first);
     let follow = async move {
-        let Some(mut source) = source else { return };
+        let Some(mut source) = source else {
+            // Nothing to compile, and so nothing that could stand still.
+            return beat(&heartbeat, &cancel).await;
+        };
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Without it the file is looked at all the same, a little later.
@@ -49,12 +58,33 @@ pub fn start(
                 _ = tick.tick() => {}
                 () = asked(&mut hangup) => {}
             }
-            if let Some(policies) = source.look() {
+            heartbeat.tick();
+            let looked = spawn_blocking(move || {
+                let policies = source.look();
+                (source, policies)
+            });
+            let policies;
+            (source, policies) = match looked.await {
+                Ok(looked) => looked,
+                // The heart stops, and the watchdog sees to the rest.
+                Err(error) => return error!(%error, "policy compiler ended"),
+            };
+            if let Some(policies) = policies {
                 publish.send_replace(policies);
             }
         }
     };
     (policies, follow)
+}
+
+async fn beat(heartbeat: &Heartbeat, cancel: &CancellationToken) {
+    let mut tick = tokio::time::interval(POLL);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => heartbeat.tick(),
+        }
+    }
 }
 
 struct Source {
@@ -153,8 +183,11 @@ mod tests {
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}"#;
 
     fn source(path: PathBuf) -> Source {
-        let settings =
-            Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
+        let settings = Settings {
+            node: "server1".into(),
+            node_addresses: offload::policy::PrefixSet::default(),
+            budget: crate::policy::Budget::default(),
+        };
         Source::new(path, settings, &Metrics::new())
     }
 

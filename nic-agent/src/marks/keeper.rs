@@ -206,7 +206,11 @@ mod tests {
             {"kind": "NetworkPolicy", "metadata": {"namespace": "default", "name": "web", "uid": uid},
              "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": rules}},
         ]});
-        let settings = Settings { node: "n".into(), node_addresses: offload::policy::PrefixSet::default() };
+        let settings = Settings {
+            node: "n".into(),
+            node_addresses: offload::policy::PrefixSet::default(),
+            budget: crate::policy::Budget::default(),
+        };
         let mut feed = Feed::of_file(settings, Metrics::new());
         for change in Snapshot::parse(Path::new("-"), items.to_string().as_bytes()).unwrap().into_changes() {
             feed.put(change);

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
 use crate::reconcile::published::Published;
-use crate::service_manager::Heartbeat;
+use crate::service_manager::Hearts;
 
 /// `Err` says why an attach could not succeed now.
 pub type Readiness = Result<(), String>;
@@ -34,7 +34,7 @@ pub struct Endpoint {
 #[derive(Debug, Clone)]
 struct Shown {
     metrics: Metrics,
-    heartbeat: Heartbeat,
+    hearts: Hearts,
     readiness: watch::Receiver<Readiness>,
     published: watch::Receiver<Arc<Published>>,
 }
@@ -54,7 +54,7 @@ impl Endpoint {
     pub async fn run(
         self,
         metrics: Metrics,
-        heartbeat: Heartbeat,
+        hearts: Hearts,
         readiness: watch::Receiver<Readiness>,
         published: watch::Receiver<Arc<Published>>,
         cancel: CancellationToken,
@@ -64,7 +64,7 @@ impl Endpoint {
             .route("/healthz", get(show_health))
             .route("/readyz", get(show_readiness))
             .route("/policy", get(show_policy))
-            .with_state(Shown { metrics, heartbeat, readiness, published });
+            .with_state(Shown { metrics, hearts, readiness, published });
         let drained = {
             let cancel = cancel.clone();
             async move {
@@ -97,15 +97,18 @@ async fn show_policy(State(shown): State<Shown>) -> axum::response::Response {
 }
 
 async fn show_health(State(shown): State<Shown>) -> (StatusCode, String) {
-    if shown.heartbeat.is_fresh() {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        let age = shown.heartbeat.age().as_secs();
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the reconcile loop has not moved for {age} s\n"))
-    }
+    stands_still(&shown).unwrap_or_else(|| (StatusCode::OK, "ok\n".to_owned()))
+}
+
+fn stands_still(shown: &Shown) -> Option<(StatusCode, String)> {
+    let (which, age) = shown.hearts.still()?;
+    Some((StatusCode::SERVICE_UNAVAILABLE, format!("the {which} has not moved for {} s\n", age.as_secs())))
 }
 
 async fn show_readiness(State(shown): State<Shown>) -> (StatusCode, String) {
+    if let Some(still) = stands_still(&shown) {
+        return still;
+    }
     match &*shown.readiness.borrow() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),

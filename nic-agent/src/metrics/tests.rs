@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::service_manager::Heartbeat;
+use crate::service_manager::{Heartbeat, Hearts};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -55,9 +55,8 @@ async fn endpoint_shows_metrics_health_and_readiness() {
     let address = endpoint.local_addr();
     let (ready, readiness) = watch::channel(Err("no OVSDB yet".to_owned()));
     let cancel = CancellationToken::new();
-    let heartbeat = Heartbeat::new(Duration::from_hours(1));
-    let server =
-        tokio::spawn(endpoint.run(Metrics::new(), heartbeat, readiness, published(), cancel.clone()));
+    let hearts = Hearts::default().with("reconcile loop", Heartbeat::new(Duration::from_hours(1)));
+    let server = tokio::spawn(endpoint.run(Metrics::new(), hearts, readiness, published(), cancel.clone()));
 
     let answer = get(address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("openmetrics-text"), "{answer}");
@@ -81,15 +80,21 @@ async fn a_stuck_loop_is_not_healthy() {
     let address = endpoint.local_addr();
     let (_ready, readiness) = watch::channel(Ok(()));
     let cancel = CancellationToken::new();
-    let server = tokio::spawn(endpoint.run(
-        Metrics::new(),
-        Heartbeat::new(Duration::ZERO),
-        readiness,
-        published(),
-        cancel.clone(),
-    ));
+    let server = tokio::spawn(
+        endpoint.run(
+            Metrics::new(),
+            Hearts::default()
+                .with("reconcile loop", Heartbeat::new(Duration::from_hours(1)))
+                .with("policy compiler", Heartbeat::new(Duration::ZERO)),
+            readiness,
+            published(),
+            cancel.clone(),
+        ),
+    );
     let answer = get(address, "/healthz").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("reconcile loop"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("policy compiler"), "{answer}");
+    let answer = get(address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("policy compiler"), "{answer}");
     cancel.cancel();
     server.await.unwrap().unwrap();
 }

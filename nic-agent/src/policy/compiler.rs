@@ -3,12 +3,14 @@
 //! A change first goes into the stores (`pods`, `peers`, `services`) and leaves behind what it touched; `settle` then
 //! makes again what depends on that, from policies to pods, and compares.
 
+mod budget;
 mod compose;
 mod group;
 mod peers;
 mod pods;
 mod program;
 mod relist;
+mod reports;
 mod services;
 mod settle;
 #[cfg(test)]
@@ -18,13 +20,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use offload::policy::{PodPolicy, PrefixSet};
+use offload::policy::{Direction, PodPolicy, PrefixSet};
 
+use super::budget::{Budget, Cost, Excess, Held};
 use super::model::{Fault, Labels, Namespace, ObjectName, Pod, Policy};
 use super::origins::{OriginKey, Origins};
-use super::report::{InForce, Report};
+use super::report::InForce;
 use super::snapshot::{Change, Snapshot};
-use group::{Group, Standing};
+use group::Group;
 use peers::{SetId, Sets};
 use pods::Pods;
 use program::Program;
@@ -39,6 +42,7 @@ pub struct Settings {
     pub node: Arc<str>,
     /// From which the node reaches its pods: always allowed in.
     pub node_addresses: PrefixSet,
+    pub budget: Budget,
 }
 
 /// Uids of this node's pods whose policy is another now, or which have none any more.
@@ -73,6 +77,16 @@ pub struct Compiler {
 struct Stated {
     /// What is in force.
     policy: Policy,
+    /// What is not in force, as the namespace's policies are too much together.
+    withheld: Option<Box<Policy>>,
+    /// The same, and not even kept: it is not in force before it is written again.
+    is_dropped: bool,
+    /// Of what the API says, as far as the policy alone may have it.
+    cost: Cost,
+    /// What was taken from it because it is too much by itself.
+    excess: Vec<(Option<Direction>, Excess)>,
+    /// Too much together with the others.
+    excess_together: Option<Excess>,
     /// What is wrong with what the API says.
     faults: Vec<Fault>,
     in_force: InForce,
@@ -90,6 +104,8 @@ struct Local {
     /// Key of its group, if it is isolated on egress.
     group: Option<Vec<ObjectName>>,
     compiled: Option<Arc<PodPolicy>>,
+    /// Directions in which nothing passes, as it would be too much.
+    excess: Vec<(Direction, Excess)>,
 }
 
 /// What a change touched.
@@ -119,12 +135,13 @@ impl Compiler {
         {
             origins.insert(&key);
         }
+        let services = Services::new(settings.budget);
         let mut compiler = Self {
             settings,
             pods: Pods::default(),
             namespaces: Namespaces::new(),
             sets: Sets::default(),
-            services: Services::default(),
+            services,
             policies: BTreeMap::new(),
             locals: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -178,48 +195,6 @@ impl Compiler {
         std::mem::take(&mut self.reports_stale)
     }
 
-    /// Sorted.
-    pub fn reports(&self) -> Vec<Report> {
-        let mut reports: Vec<Report> = (self.policies.iter())
-            .filter(|(_, it)| !it.faults.is_empty())
-            .map(|(name, it)| Report::Faulty {
-                policy: name.clone(),
-                faults: it.faults.clone(),
-                in_force: it.in_force,
-            })
-            .collect();
-        for (policies, group) in &self.groups {
-            for (id, standing) in &group.standings {
-                let (Standing::Refused { covered, uncovered, .. }, Some(front)) =
-                    (standing, self.services.front(*id))
-                else {
-                    continue;
-                };
-                // Those that are themselves all of what is missing may use it.
-                let is_refused = |name: &&ObjectName| {
-                    let own = self.locals.get(*name).map(|it| it.pod.ips.as_slice()).unwrap_or_default();
-                    uncovered.iter().any(|(ip, _)| !own.contains(ip))
-                };
-                let pods: Vec<ObjectName> = group.users.iter().filter(is_refused).cloned().collect();
-                if pods.is_empty() {
-                    continue;
-                }
-                reports.push(Report::PartlyCovered {
-                    service: front.service.clone(),
-                    address: front.address,
-                    protocol: front.protocol,
-                    port: front.port,
-                    policies: policies.clone(),
-                    pods,
-                    covered: *covered,
-                    uncovered: uncovered.clone(),
-                });
-            }
-        }
-        reports.sort();
-        reports
-    }
-
     /// Sets of peers that are kept up to date, for whoever watches what that costs.
     pub fn sets(&self) -> usize {
         self.sets.len()
@@ -248,8 +223,9 @@ impl Compiler {
             Change::Policy(policy) => self.put_policy(policy, dirt),
             Change::PolicyGone(name) => {
                 if let Some(stated) = self.policies.remove(&name) {
-                    self.reports_stale |= !stated.faults.is_empty();
+                    self.reports_stale |= stated.is_reported();
                     self.put_out_of_force(&name, stated, dirt);
+                    self.share_out(&name.namespace, dirt);
                 }
             }
             Change::Service(service) => self.services.put(service, &mut dirt.services),
@@ -283,7 +259,13 @@ impl Compiler {
                 }
                 if is_local {
                     dirt.reselect.insert(pod.name.clone());
-                    let local = Local { pod, selected_by: BTreeSet::new(), group: None, compiled: None };
+                    let local = Local {
+                        pod,
+                        selected_by: BTreeSet::new(),
+                        group: None,
+                        compiled: None,
+                        excess: Vec::new(),
+                    };
                     self.locals.insert(local.pod.name.clone(), local);
                 }
             }
@@ -356,12 +338,13 @@ impl Compiler {
         }
     }
 
-    fn put_policy(&mut self, mut policy: Policy, dirt: &mut Dirt) {
+    fn put_policy(&mut self, policy: Policy, dirt: &mut Dirt) {
         let name = policy.name.clone();
+        let Held { mut policy, excess, cost } = self.settings.budget.hold(policy);
         let faults = std::mem::take(&mut policy.faults);
         let known = self.policies.remove(&name);
-        let was_faulty = known.as_ref().is_some_and(|it| !it.faults.is_empty());
-        self.reports_stale |= was_faulty || !faults.is_empty();
+        let was_reported = known.as_ref().is_some_and(Stated::is_reported);
+        self.reports_stale |= was_reported || !faults.is_empty() || !excess.is_empty();
         if let Some(mut known) = known {
             // Of a policy that was deleted and made again, what the old one said is nothing to us.
             let was_good = known.faults.is_empty() || known.in_force == InForce::LastGood;
@@ -370,8 +353,8 @@ impl Compiler {
                 self.policies.insert(name, known);
                 return;
             }
-            if known.policy == policy {
-                (known.faults, known.in_force) = (faults, InForce::Closed);
+            if !known.is_dropped && *known.text() == policy {
+                (known.faults, known.in_force, known.excess) = (faults, InForce::Closed, excess);
                 self.policies.insert(name, known);
                 return;
             }
@@ -380,8 +363,21 @@ impl Compiler {
         dirt.restated.insert(name.clone());
         let in_namespace = self.locals.keys().filter(|it| it.namespace == name.namespace);
         dirt.reselect.extend(in_namespace.cloned());
-        let (users, program, in_force) = (BTreeSet::new(), None, InForce::Closed);
-        self.policies.insert(name, Stated { policy, faults, in_force, users, program });
+        let namespace = name.namespace.clone();
+        let stated = Stated {
+            policy,
+            withheld: None,
+            is_dropped: false,
+            cost,
+            excess,
+            excess_together: None,
+            faults,
+            in_force: InForce::Closed,
+            users: BTreeSet::new(),
+            program: None,
+        };
+        self.policies.insert(name, stated);
+        self.share_out(&namespace, dirt);
     }
 
     fn put_out_of_force(&mut self, name: &ObjectName, stated: Stated, dirt: &mut Dirt) {

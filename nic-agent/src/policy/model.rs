@@ -17,6 +17,6 @@ pub use object::{
     AddressKind, Endpoint, EndpointPort, EndpointSlice, NamedPort, Namespace, ObjectName, Pod, Protocol,
     Service, ServicePort, Target,
 };
-pub use policy::{Directions, Fault, Peer, Peers, Policy, PolicyPort, PolicyRule, Ports};
+pub use policy::{Directions, Fault, Peer, Peers, Policy, PolicyPort, PolicyRule, Ports, Unkept};
 pub use selector::{Labels, Requirement, Selector, Test};
 pub use word::{Confirmed, NicNode, NodeRange, PodAttachment, Word};

@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use offload::policy::Direction;
+
+use super::budget::Excess;
 use super::model::{Fault, ObjectName, Protocol};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +24,15 @@ pub enum Report {
         pods: Vec<ObjectName>,
         /// How many backends are allowed.
         covered: usize,
+        /// Some of those that are not.
         uncovered: Vec<(IpAddr, u16)>,
+        /// How many there are besides.
+        more: usize,
     },
+    /// More than it may be, so that it could hurt others: it hurts its own.
+    OverBudget { of: Overrun, excess: Excess },
+    /// More of this kind, of objects of this namespace.
+    More { namespace: Arc<str>, count: usize },
     /// Addresses of these pods, or of endpoints, count for nothing.
     Disbelieved { why: Disbelief, some: Vec<ObjectName>, count: usize },
 }
@@ -30,6 +40,57 @@ pub enum Report {
 impl Report {
     /// So many objects are named; the rest is counted.
     pub const SOME: usize = 3;
+}
+
+/// What is too much.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Overrun {
+    /// A policy, in this direction; `None`: its selector, and so the whole of it.
+    Policy {
+        policy: ObjectName,
+        direction: Option<Direction>,
+    },
+    /// A policy, together with the smaller ones of its namespace.
+    Together {
+        policy: ObjectName,
+        is_dropped: bool,
+    },
+    /// All that applies to a pod.
+    Pod {
+        pod: ObjectName,
+        direction: Direction,
+    },
+    Service(ObjectName),
+    /// The Services of these namespaces, for the pods of these policies.
+    Services {
+        policies: Vec<ObjectName>,
+        namespaces: Vec<Arc<str>>,
+    },
+}
+
+impl fmt::Display for Overrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy { policy, direction: Some(direction) } => {
+                write!(f, "NetworkPolicy {policy}, {}", side(*direction))
+            }
+            Self::Policy { policy, direction: None } => write!(f, "NetworkPolicy {policy}, spec.podSelector"),
+            Self::Together { policy, .. } => write!(f, "NetworkPolicy {policy}"),
+            Self::Pod { pod, direction } => write!(f, "Pod {pod}, {}", side(*direction)),
+            Self::Service(service) => write!(f, "Service {service}"),
+            Self::Services { policies, namespaces } => {
+                let policies: Vec<String> = policies.iter().map(ToString::to_string).collect();
+                write!(f, "Services of {}, for the pods of {}", namespaces.join(", "), policies.join(", "))
+            }
+        }
+    }
+}
+
+fn side(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
 }
 
 /// Why an address that somebody says is a pod's is not taken for it.
@@ -111,7 +172,17 @@ impl fmt::Display for Report {
                     InForce::Closed => "it isolates its pods, and the wrong rules allow nothing",
                 })
             }
-            Self::PartlyCovered { service, address, protocol, port, policies, pods, covered, uncovered } => {
+            Self::PartlyCovered {
+                service,
+                address,
+                protocol,
+                port,
+                policies,
+                pods,
+                covered,
+                uncovered,
+                more,
+            } => {
                 let list = |names: &[ObjectName]| {
                     names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 };
@@ -126,7 +197,40 @@ impl fmt::Display for Report {
                     .iter()
                     .map(|(ip, port)| std::net::SocketAddr::new(*ip, *port).to_string())
                     .collect();
-                write!(f, "{}; allow these, too, or none", backends.join(", "))
+                f.write_str(&backends.join(", "))?;
+                if *more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                f.write_str("; allow these, too, or none")
+            }
+            Self::OverBudget { of, excess } => {
+                write!(f, "{of}: {excess}; ")?;
+                f.write_str(match of {
+                    Overrun::Policy { direction: None, .. } => {
+                        "it isolates every pod of its namespace, and allows nothing; make it smaller"
+                    }
+                    Overrun::Policy { .. } => {
+                        "it isolates its pods, and allows nothing there; make it smaller, or several of it"
+                    }
+                    Overrun::Together { is_dropped: false, .. } => {
+                        "it isolates its pods, and allows nothing, as one of the largest; make it smaller"
+                    }
+                    Overrun::Together { is_dropped: true, .. } => {
+                        "it isolates its pods, and allows nothing, as one of the largest; make it smaller, or write \
+                         it again when there is room"
+                    }
+                    Overrun::Pod { .. } => "nothing passes there; let fewer or simpler policies select it",
+                    Overrun::Service(_) => {
+                        "its addresses are refused to pods whose egress is isolated; make several Services of it"
+                    }
+                    Overrun::Services { .. } => {
+                        "their addresses are refused to these pods where not all of them is allowed; name fewer \
+                         addresses in these policies"
+                    }
+                })
+            }
+            Self::More { namespace, count } => {
+                write!(f, "{count} more of such in namespace {namespace}; mend those that are named first")
             }
             Self::Disbelieved { why, some, count } => {
                 let names: Vec<String> = some.iter().map(ToString::to_string).collect();

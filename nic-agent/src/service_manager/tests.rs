@@ -21,7 +21,7 @@ async fn keep_alive_follows_the_heartbeat() {
     let cancel = CancellationToken::new();
     let watchdog = tokio::spawn({
         let (heartbeat, cancel) = (heartbeat.clone(), cancel.clone());
-        async move { manager.run_watchdog(heartbeat, cancel).await }
+        async move { manager.run_watchdog(Hearts::default().with("loop", heartbeat), cancel).await }
     });
     let count = || sent.lock().unwrap().iter().filter(|state| *state == "WATCHDOG=1").count();
     for _ in 0..6 {
@@ -42,12 +42,25 @@ async fn keep_alive_follows_the_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn any_loop_that_stands_still_is_seen() {
+    let (one, other) = (Heartbeat::new(Duration::from_secs(20)), Heartbeat::new(Duration::from_secs(20)));
+    let hearts = Hearts::default().with("one", one.clone()).with("other", other.clone());
+    assert_eq!(hearts.still(), None);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    one.tick();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(hearts.still(), Some(("other", Duration::from_secs(30))));
+    other.tick();
+    assert_eq!(hearts.still(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_watchdog_no_keep_alive() {
     let (manager, sent) = recorder(None);
     let cancel = CancellationToken::new();
     let watchdog = tokio::spawn({
         let cancel = cancel.clone();
-        async move { manager.run_watchdog(Heartbeat::new(Duration::from_secs(20)), cancel).await }
+        async move { manager.run_watchdog(Hearts::default(), cancel).await }
     });
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(sent.lock().unwrap().is_empty());

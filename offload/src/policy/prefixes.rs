@@ -1,6 +1,6 @@
 //! Sets of IP addresses, as prefixes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -88,22 +88,109 @@ impl PrefixSet {
     /// What is here and not there.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let v4 = other.v4.iter().fold(self.v4.to_vec(), |left, hole| {
-            left.into_iter()
-                .flat_map(|net| {
-                    punch(net, *hole, |a, b| a.contains(b), |net| net.subnets(net.prefix_len() + 1).ok())
-                })
-                .collect()
-        });
-        let v6 = other.v6.iter().fold(self.v6.to_vec(), |left, hole| {
-            left.into_iter()
-                .flat_map(|net| {
-                    punch(net, *hole, |a, b| a.contains(b), |net| net.subnets(net.prefix_len() + 1).ok())
-                })
-                .collect()
-        });
-        Self { v4: Ipv4Net::aggregate(&v4).into(), v6: Ipv6Net::aggregate(&v6).into() }
+        let v4 = blocks(32, self.ranges_v4(), other.ranges_v4()).filter_map(v4_net).collect();
+        let v6 = blocks(128, self.ranges_v6(), other.ranges_v6()).filter_map(v6_net).collect();
+        Self { v4, v6 }
     }
+
+    /// The same, if it is at most so many prefixes: a hole of one address in a large prefix leaves one for each of its
+    /// bits.
+    ///
+    /// # Errors
+    /// How many they would be.
+    pub fn difference_within(&self, other: &Self, most: usize) -> Result<Self, usize> {
+        let count = blocks(32, self.ranges_v4(), other.ranges_v4()).count()
+            + blocks(128, self.ranges_v6(), other.ranges_v6()).count();
+        if count > most { Err(count) } else { Ok(self.difference(other)) }
+    }
+
+    /// How many prefixes.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// As they are kept: sorted, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = IpNet> {
+        self.v4.iter().copied().map(IpNet::from).chain(self.v6.iter().copied().map(IpNet::from))
+    }
+
+    fn ranges_v4(&self) -> impl Iterator<Item = Range> {
+        let bits = |ip: Ipv4Addr| u128::from(u32::from(ip));
+        self.v4.iter().map(move |net| (bits(net.network()), bits(net.broadcast())))
+    }
+
+    fn ranges_v6(&self) -> impl Iterator<Item = Range> {
+        self.v6.iter().map(|net| (net.network().into(), net.broadcast().into()))
+    }
+}
+
+/// First and last address.
+type Range = (u128, u128);
+
+/// The prefixes that make up `from` without `without`, as address and length. Both are in order and do not overlap; `width` is
+/// that of an address.
+fn blocks(
+    width: u8,
+    from: impl Iterator<Item = Range>,
+    without: impl Iterator<Item = Range>,
+) -> impl Iterator<Item = (u128, u8)> {
+    remaining(from, without).flat_map(move |(first, last)| {
+        let mut next = Some(first);
+        std::iter::from_fn(move || {
+            let start = next.filter(|start| *start <= last)?;
+            // The largest that begins here and fits.
+            let aligned = if start == 0 { u32::from(width) } else { start.trailing_zeros() };
+            let fitting = (last - start).checked_add(1).map_or(u128::BITS, u128::ilog2);
+            let host_bits = aligned.min(fitting).min(u32::from(width));
+            next = 1u128.checked_shl(host_bits).and_then(|size| start.checked_add(size));
+            Some((start, width - u8::try_from(host_bits).unwrap_or(width)))
+        })
+    })
+}
+
+/// What is left of ranges, each as long as it can be: two that touch are one.
+fn remaining(
+    from: impl Iterator<Item = Range>,
+    without: impl Iterator<Item = Range>,
+) -> impl Iterator<Item = Range> {
+    let mut from = touching_joined(from);
+    let mut without = touching_joined(without).peekable();
+    let mut rest: Option<Range> = None;
+    std::iter::from_fn(move || {
+        loop {
+            let (first, last) = rest.take().or_else(|| from.next())?;
+            while without.next_if(|hole| hole.1 < first).is_some() {}
+            match without.peek() {
+                Some(&(hole, end)) if hole <= last => {
+                    // The hole may reach into the next range, so it stays.
+                    rest = end.checked_add(1).filter(|next| *next <= last).map(|next| (next, last));
+                    if first < hole {
+                        return Some((first, hole - 1));
+                    }
+                }
+                _ => return Some((first, last)),
+            }
+        }
+    })
+}
+
+fn touching_joined(ranges: impl Iterator<Item = Range>) -> impl Iterator<Item = Range> {
+    let mut ranges = ranges.peekable();
+    std::iter::from_fn(move || {
+        let (first, mut last) = ranges.next()?;
+        while let Some((_, end)) = ranges.next_if(|next| last.checked_add(1) == Some(next.0)) {
+            last = end;
+        }
+        Some((first, last))
+    })
+}
+
+fn v4_net((address, length): (u128, u8)) -> Option<Ipv4Net> {
+    Ipv4Net::new(Ipv4Addr::from(u32::try_from(address).ok()?), length).ok()
+}
+
+fn v6_net((address, length): (u128, u8)) -> Option<Ipv6Net> {
+    Ipv6Net::new(Ipv6Addr::from(address), length).ok()
 }
 
 /// What the last of the sorted prefixes is that does not begin `after`, and where it stands.
@@ -207,7 +294,7 @@ impl From<Vec<IpNet>> for PrefixSet {
 
 impl From<PrefixSet> for Vec<IpNet> {
     fn from(set: PrefixSet) -> Self {
-        set.v4.iter().copied().map(IpNet::from).chain(set.v6.iter().copied().map(IpNet::from)).collect()
+        set.iter().collect()
     }
 }
 
@@ -225,8 +312,6 @@ impl From<IpNet> for PrefixSet {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -275,6 +360,53 @@ mod tests {
                 set.v4.iter().enumerate().all(|(i, x)| set.v4[i + 1..].iter().all(|y| !x.contains(y) && !y.contains(x)))
             };
             prop_assert!(disjoint(&set_a) && disjoint(&set_a.difference(&set_b)));
+        }
+    }
+
+    /// Whole prefixes of each version, with holes anywhere, their ends among them.
+    fn holes() -> impl Strategy<Value = Vec<IpNet>> {
+        let v4 = (any::<u32>(), 0..=32u8)
+            .prop_map(|(bits, len)| IpNet::from(Ipv4Net::new(bits.into(), len).unwrap()));
+        let v6 = (any::<u128>(), 0..=128u8)
+            .prop_map(|(bits, len)| IpNet::from(Ipv6Net::new(bits.into(), len).unwrap()));
+        let ends = prop_oneof![
+            Just("0.0.0.0/32"),
+            Just("255.255.255.255/32"),
+            Just("::/128"),
+            Just("128.0.0.0/1"),
+            Just("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"),
+            Just("0.0.0.0/0"),
+            Just("::/0")
+        ]
+        .prop_map(|it| it.parse::<IpNet>().unwrap());
+        proptest::collection::vec(prop_oneof![4 => v4, 4 => v6, 1 => ends], 0..24)
+    }
+
+    proptest! {
+        /// Asked at every edge of every prefix, where membership can change.
+        #[test]
+        fn a_difference_is_what_is_in_one_and_not_in_the_other(a in holes(), b in holes()) {
+            let (set_a, set_b): (PrefixSet, PrefixSet) = (a.iter().copied().collect(), b.iter().copied().collect());
+            let whole = PrefixSet::any();
+            for (of, from) in [(set_a.difference(&set_b), &a), (whole.difference(&set_b), &whole.iter().collect())] {
+                let beside = |ip: IpAddr| match ip {
+                    IpAddr::V4(ip) => [u32::from(ip).wrapping_sub(1), u32::from(ip).wrapping_add(1)].map(|it| Ipv4Addr::from(it).into()),
+                    IpAddr::V6(ip) => [u128::from(ip).wrapping_sub(1), u128::from(ip).wrapping_add(1)].map(|it| Ipv6Addr::from(it).into()),
+                };
+                let ends = a.iter().chain(&b).flat_map(|net| [net.network(), net.broadcast()]);
+                for ip in ends.flat_map(|ip| beside(ip).into_iter().chain([ip])) {
+                    let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&ip));
+                    prop_assert_eq!(of.contains(ip), within(from) && !within(&b), "{}", ip);
+                }
+                // The one form that such a set has.
+                prop_assert_eq!(&of, &of.iter().collect());
+                let size = of.len();
+                let of_a = from.iter().copied().collect::<PrefixSet>();
+                prop_assert_eq!(of_a.difference_within(&set_b, size), Ok(of));
+                if let Some(less) = size.checked_sub(1) {
+                    prop_assert_eq!(of_a.difference_within(&set_b, less), Err(size));
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use nic_agent::policy::{Change, Compiler, ObjectName, Settings, Snapshot};
+use nic_agent::policy::{Budget, Change, Compiler, ObjectName, Report, Settings, Snapshot};
 use offload::policy::{Direction, Packet, State, Transport, verdict};
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ fn settings() -> Settings {
     Settings {
         node: "n1".into(),
         node_addresses: NODE.map(|it| it.parse::<IpAddr>().unwrap()).into_iter().collect(),
+        budget: Budget::default(),
     }
 }
 
@@ -111,6 +112,74 @@ fn what_is_compiled_is_what_kubernetes_says() {
         }
     }
     assert!(all >= 50_000, "{all} cases");
+}
+
+/// Budgets so small that most objects are beyond one of them.
+fn small(dice: &mut Dice) -> Budget {
+    let mut roll = |most| dice.roll(most);
+    let mut budget = Budget::default();
+    (budget.policy.rules, budget.policy.prefixes, budget.policy.ports) =
+        (1 + roll(3), 1 + roll(8), 1 + roll(4));
+    (budget.namespace.rules, budget.namespace.prefixes) = (1 + roll(6), 1 + roll(12));
+    (budget.service.ports, budget.namespace_services.ports) = (1 + roll(3), 1 + roll(4));
+    (budget.service.endpoints, budget.namespace_services.endpoints) = (1 + roll(4), 1 + roll(6));
+    (budget.pod_flows, budget.pod_service_flows) = (4 + roll(60), 1 + roll(3));
+    budget
+}
+
+/// What is too much is closed, never opened; and who has nothing that is too much has all that he had.
+#[test]
+fn a_budget_allows_nothing_more_and_takes_nothing_from_those_within_it() {
+    let (mut taken, mut kept) = (0, 0);
+    for seed in 0..120 {
+        let mut dice = Dice(seed << 16 | 5);
+        let items = random::items(&mut dice);
+        let budget = small(&mut dice);
+        let free = Compiler::new(settings(), snapshot(&items));
+        let mut tight = Compiler::new(Settings { budget, ..settings() }, snapshot(&[]));
+        // In any order, too.
+        let mut order: Vec<Change> = snapshot(&items).into_changes().collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, dice.roll(at + 1));
+        }
+        for change in order {
+            tight.apply(change);
+        }
+        let at_once = Compiler::new(Settings { budget, ..settings() }, snapshot(&items));
+        assert_eq!(said(&tight), said(&at_once), "seed {seed}");
+        let addresses: Vec<IpAddr> = items.iter().flat_map(ips).collect();
+        let services = items.iter().flat_map(|it| list(&it["spec"]["clusterIPs"]).to_vec());
+        let services = services.filter_map(|it| text(&it).parse::<IpAddr>().ok());
+        let others = ["192.0.2.1", "2001:db8::1", NODE[0]].map(|it| it.parse::<IpAddr>().unwrap());
+        let peers: Vec<IpAddr> = addresses.into_iter().chain(services).chain(others).collect();
+        let is_within = tight.reports().iter().all(|it| !matches!(it, Report::OverBudget { .. }));
+        for (uid, name, policy) in tight.all_compiled() {
+            let before = free.compiled(uid).unwrap();
+            if is_within {
+                assert_eq!(policy, before, "seed {seed}: {name}");
+                kept += 1;
+                continue;
+            }
+            for peer in &peers {
+                for port in PORTS {
+                    let own: IpAddr = if peer.is_ipv4() { "10.99.0.1" } else { "fd99::1" }.parse().unwrap();
+                    let transport = Transport::Tcp { src: 40_000, dst: port };
+                    for (direction, src, dst) in
+                        [(Direction::Egress, own, *peer), (Direction::Ingress, *peer, own)]
+                    {
+                        let packet = Packet { src, dst, transport };
+                        let of = |policy| verdict(policy, direction, &packet, State::New).allowed;
+                        assert!(
+                            of(before) || !of(policy),
+                            "seed {seed}: {name} {direction:?} {packet:?} is opened"
+                        );
+                        taken += usize::from(of(before) && !of(policy));
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 1000 && kept > 0, "{taken} taken, {kept} pods within their budgets");
 }
 
 /// Everything that a compiler says.

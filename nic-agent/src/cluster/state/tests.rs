@@ -18,7 +18,11 @@ const KINDS: [Kind; 7] = [
 ];
 
 fn state() -> State {
-    let settings = Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
+    let settings = Settings {
+        node: "server1".into(),
+        node_addresses: offload::policy::PrefixSet::default(),
+        budget: crate::policy::Budget::default(),
+    };
     State::new(&KINDS, settings, Access::NodeAddresses, Metrics::new())
 }
 

@@ -11,14 +11,33 @@ use super::program::{allow, transports};
 use super::services::FrontId;
 use super::settle::{egress_rules, isolation};
 use super::{Compiler, Local};
+use crate::policy::budget::Excess;
 use crate::policy::model::{ObjectName, Protocol};
 use crate::policy::origins::OriginKey;
 
 impl Compiler {
     pub(super) fn recompose(&mut self, name: &ObjectName, affected: &mut BTreeSet<Arc<str>>) {
         let Some(local) = self.locals.get(name) else { return };
-        let policy = PodPolicy { egress: self.egress(local), ingress: self.ingress(local) };
-        if local.compiled.as_deref() == Some(&policy) {
+        let mut policy = PodPolicy { egress: self.egress(local), ingress: self.ingress(local) };
+        let most = self.settings.budget.pod_flows;
+        let mut excess = Vec::new();
+        for (direction, rules) in
+            [(Direction::Ingress, &mut policy.ingress), (Direction::Egress, &mut policy.egress)]
+        {
+            let found = rules.size();
+            if found > most {
+                // It stays isolated, in the name of the same policy; the node still reaches it.
+                let node = self.origins.of(&OriginKey::Node);
+                rules.tiers.iter_mut().for_each(|it| it.rules.retain(|it| Some(it.origin) == node));
+                excess.push((direction, Excess { what: "flows", found, most, key: "pod-flows" }));
+            }
+        }
+        self.reports_stale |= local.excess != excess;
+        let is_same = local.compiled.as_deref() == Some(&policy);
+        if let Some(local) = self.locals.get_mut(name) {
+            local.excess = excess;
+        }
+        if is_same {
             return;
         }
         let policy = self.share(policy);
@@ -81,7 +100,7 @@ impl Compiler {
             own.clear();
         }
         own.retain(|id| {
-            group.standings.get(id) != Some(&Standing::Covered)
+            !matches!(group.standings.get(id), Some(Standing::Covered { .. }))
                 && self
                     .services
                     .front(*id)

@@ -4,28 +4,38 @@
 //! when every ready backend is, by whichever rule, and never in part. Where a rule names the address itself (an ipBlock
 //! that holds it), it is refused before that rule is asked.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use offload::policy::{Action, PrefixSet, Rule, Traffic, Transport};
 
 use super::program::{allow, transports};
 use super::services::{Front, FrontId, Services};
+use crate::policy::budget::Excess;
 use crate::policy::model::{ObjectName, Protocol};
 use crate::policy::origins::{OriginKey, Origins};
 
 /// How the policies stand to one port of a Service. Not said of those that no rule has to do with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    Covered,
+    Covered {
+        /// A rule names the address itself, so that nothing more need be said.
+        is_named: bool,
+    },
     Refused {
         /// A rule names the address itself.
         is_named: bool,
         covered: usize,
+        /// The first [`SOME`] of them.
         uncovered: Vec<(IpAddr, u16)>,
+        more: usize,
     },
 }
+
+const SOME: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -34,6 +44,17 @@ pub(super) struct Group {
     /// Made of `standings`: refusals, to stand first, and allowances.
     pub refusals: Vec<Rule>,
     pub allowances: Vec<Rule>,
+    /// The Services of these namespaces are too many, and refused as a whole where they are not allowed.
+    pub excess: Option<(Vec<Arc<str>>, Excess)>,
+}
+
+/// What a group's rules are to say of Services.
+#[derive(Default)]
+struct Ruled {
+    refused: BTreeMap<(Protocol, u16), Vec<IpAddr>>,
+    /// In every protocol.
+    refused_whole: Vec<IpAddr>,
+    allowed: BTreeMap<(Protocol, u16), Vec<IpAddr>>,
 }
 
 fn transport(protocol: Protocol, port: u16) -> Transport {
@@ -50,16 +71,25 @@ fn covers(rules: &[&Rule], ip: IpAddr, protocol: Protocol, port: u16) -> bool {
 }
 
 fn judge(rules: &[&Rule], front: &Front) -> Option<Standing> {
-    let (covered, uncovered): (Vec<_>, Vec<_>) =
-        front.backends.iter().partition(|(ip, port)| covers(rules, *ip, front.protocol, *port));
-    if uncovered.is_empty() && !covered.is_empty() {
-        return Some(Standing::Covered);
+    if front.is_whole {
+        let is_named = rules.iter().any(|rule| rule.peers.contains(front.address));
+        let (covered, uncovered, more) = (0, Vec::new(), 0);
+        return is_named.then_some(Standing::Refused { is_named, covered, uncovered, more });
     }
     let is_named = covers(rules, front.address, front.protocol, front.port);
+    let (covered, mut uncovered): (Vec<_>, Vec<_>) =
+        front.backends.iter().partition(|(ip, port)| covers(rules, *ip, front.protocol, *port));
+    if uncovered.is_empty() && !covered.is_empty() {
+        return Some(Standing::Covered { is_named });
+    }
+    let more = uncovered.len().saturating_sub(SOME);
+    uncovered.truncate(SOME);
+    uncovered.shrink_to_fit();
     (is_named || !covered.is_empty()).then_some(Standing::Refused {
         is_named,
         covered: covered.len(),
         uncovered,
+        more,
     })
 }
 
@@ -78,7 +108,13 @@ pub(super) fn is_open(rules: &[&Rule]) -> bool {
 
 impl Group {
     /// Asks about every Service that a rule has to do with. Says whether anything changed.
-    pub fn judge_all(&mut self, rules: &[&Rule], services: &Services, origins: &Origins) -> bool {
+    pub fn judge_all(
+        &mut self,
+        rules: &[&Rule],
+        services: &Services,
+        origins: &Origins,
+        most: usize,
+    ) -> bool {
         let mut candidates = BTreeSet::new();
         if !is_open(rules) {
             let mut walked: Vec<&PrefixSet> = Vec::new();
@@ -99,7 +135,7 @@ impl Group {
         let standings = candidates.iter().filter_map(known).collect();
         let is_changed = self.standings != standings;
         self.standings = standings;
-        self.rebuild(services, origins);
+        self.rebuild(services, origins, most);
         is_changed
     }
 
@@ -110,6 +146,7 @@ impl Group {
         rules: &[&Rule],
         services: &Services,
         origins: &Origins,
+        most: usize,
     ) -> bool {
         let open = is_open(rules);
         let mut is_changed = false;
@@ -126,13 +163,49 @@ impl Group {
             };
         }
         if is_changed {
-            self.rebuild(services, origins);
+            self.rebuild(services, origins, most);
         }
         is_changed
     }
 
-    fn rebuild(&mut self, services: &Services, origins: &Origins) {
+    fn rebuild(&mut self, services: &Services, origins: &Origins, most: usize) {
+        let excess = self.coarsened(services, most);
+        self.excess = excess;
         (self.refusals, self.allowances) = self.rules(&BTreeSet::new(), services, origins);
+    }
+
+    /// The namespaces that have the most Services' ports with a rule of their own, while these are more than `most` in all.
+    /// That of the pods themselves comes last.
+    fn coarsened(&self, services: &Services, most: usize) -> Option<(Vec<Arc<str>>, Excess)> {
+        if self.standings.len() <= most {
+            return None;
+        }
+        let own = self.users.first().map(|it| &it.namespace);
+        let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        for (id, standing) in &self.standings {
+            let needs_rule = matches!(
+                standing,
+                Standing::Covered { is_named: false } | Standing::Refused { is_named: true, .. }
+            );
+            if let Some(front) = services.front(*id).filter(|it| needs_rule && !it.is_whole) {
+                *counts.entry(&front.service.namespace).or_default() += 1;
+            }
+        }
+        let found: usize = counts.values().sum();
+        let mut by_count: Vec<(bool, Reverse<usize>, &Arc<str>)> =
+            counts.into_iter().map(|(name, count)| (own == Some(name), Reverse(count), name)).collect();
+        by_count.sort();
+        let (mut left, mut coarse) = (found, Vec::new());
+        for (_, Reverse(count), namespace) in by_count {
+            if left <= most {
+                break;
+            }
+            left -= count;
+            coarse.push(namespace.clone());
+        }
+        coarse.sort();
+        let excess = Excess { what: "ports of Services", found, most, key: "pod-service-flows" };
+        (!coarse.is_empty()).then_some((coarse, excess))
     }
 
     /// Refusals and allowances, with these allowed besides.
@@ -142,31 +215,46 @@ impl Group {
         services: &Services,
         origins: &Origins,
     ) -> (Vec<Rule>, Vec<Rule>) {
-        let mut refused: BTreeMap<(Protocol, u16), Vec<IpAddr>> = BTreeMap::new();
-        let mut allowed = refused.clone();
+        let coarse = self.excess.as_ref().map(|(namespaces, _)| namespaces.as_slice()).unwrap_or_default();
+        let mut ruled = Ruled::default();
         for (id, standing) in &self.standings {
             let Some(front) = services.front(*id).filter(|_| !besides.contains(id)) else { continue };
+            let is_whole = front.is_whole || coarse.contains(&front.service.namespace);
             let to = match standing {
-                Standing::Covered => &mut allowed,
-                Standing::Refused { is_named: true, .. } => &mut refused,
-                Standing::Refused { .. } => continue,
+                Standing::Refused { is_named: true, .. } if is_whole => {
+                    ruled.refused_whole.push(front.address);
+                    continue;
+                }
+                Standing::Refused { is_named: true, .. } => &mut ruled.refused,
+                Standing::Covered { is_named: false } if !is_whole => &mut ruled.allowed,
+                // A rule says it already, or none does.
+                Standing::Refused { .. } | Standing::Covered { .. } => continue,
             };
             to.entry((front.protocol, front.port)).or_default().push(front.address);
         }
         for front in besides.iter().filter_map(|id| services.front(*id)) {
-            allowed.entry((front.protocol, front.port)).or_default().push(front.address);
+            ruled.allowed.entry((front.protocol, front.port)).or_default().push(front.address);
         }
+        ruled.into_rules(origins)
+    }
+}
+
+impl Ruled {
+    fn into_rules(self, origins: &Origins) -> (Vec<Rule>, Vec<Rule>) {
         let make = |by_port: BTreeMap<(Protocol, u16), Vec<IpAddr>>, action, key: &OriginKey| {
             let origin = origins.of(key).unwrap_or_default();
             let rule = |((protocol, port), ips): ((Protocol, u16), Vec<IpAddr>)| Rule {
                 action,
                 ..allow(ips.into_iter().collect(), Traffic::Of(transports(protocol, port)), origin)
             };
-            by_port.into_iter().map(rule).collect()
+            by_port.into_iter().map(rule).collect::<Vec<_>>()
         };
-        (
-            make(refused, Action::Deny, &OriginKey::ServiceRefused),
-            make(allowed, Action::Allow, &OriginKey::ServiceCovered),
-        )
+        let mut refusals = make(self.refused, Action::Deny, &OriginKey::ServiceRefused);
+        if !self.refused_whole.is_empty() {
+            let origin = origins.of(&OriginKey::ServiceRefused).unwrap_or_default();
+            let peers = self.refused_whole.into_iter().collect();
+            refusals.push(Rule { action: Action::Deny, ..allow(peers, Traffic::Any, origin) });
+        }
+        (refusals, make(self.allowed, Action::Allow, &OriginKey::ServiceCovered))
     }
 }

@@ -121,9 +121,7 @@ impl Set {
     pub fn rebuild(&mut self, pods: &Pods) {
         let members = || self.classes.iter().flat_map(|class| pods.members(*class));
         let pod_ips = members().flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
-        let blocks = self.blocks.v4().iter().copied().map(IpNet::from);
-        let blocks = blocks.chain(self.blocks.v6().iter().copied().map(IpNet::from));
-        let addresses = pod_ips.chain(blocks).collect();
+        let addresses = pod_ips.chain(self.blocks.iter()).collect();
         let names: Vec<_> = self.named.keys().cloned().collect();
         let named = names.into_iter().map(|key| (key.clone(), resolve(members(), &key))).collect();
         self.addresses = addresses;
@@ -212,7 +210,8 @@ impl Sets {
         let whole = |(cidr, except): &(IpNet, Vec<IpNet>)| {
             PrefixSet::from(*cidr).difference(&except.iter().copied().collect())
         };
-        let blocks = key.blocks.iter().map(whole).fold(PrefixSet::default(), |sum, it| sum.union(&it));
+        // All at once: one by one would be a copy for each.
+        let blocks = key.blocks.iter().map(whole).flat_map(Vec::<IpNet>::from).collect();
         let mut set = Set {
             key: key.clone(),
             blocks,

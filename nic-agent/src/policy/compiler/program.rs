@@ -140,16 +140,17 @@ pub(super) fn matches_nothing(rule: &Rule) -> bool {
 /// Numbers (`None`: every protocol) and names.
 fn split(ports: &Ports) -> (Option<Transports>, Vec<(Protocol, Arc<str>)>) {
     let Ports::Of(ports) = ports else { return (None, Vec::new()) };
-    let (mut numbers, mut names) = (Transports::default(), Vec::new());
+    let mut names = Vec::new();
+    // All at once: one by one would sort them all for each.
+    let mut ranges: BTreeMap<Protocol, Vec<PortRange>> = BTreeMap::new();
     for port in ports {
         match port {
-            PolicyPort::Range(protocol, range) => {
-                let range: PortRange = *range;
-                numbers = numbers.union(&transports(*protocol, range));
-            }
+            PolicyPort::Range(protocol, range) => ranges.entry(*protocol).or_default().push(*range),
             PolicyPort::Named(protocol, name) => names.push((*protocol, name.clone())),
         }
     }
+    let of = |(protocol, ranges): (Protocol, Vec<PortRange>)| transports(protocol, PortSet::from(ranges));
+    let numbers = ranges.into_iter().map(of).fold(Transports::default(), |sum, it| sum.union(&it));
     names.sort();
     names.dedup();
     (Some(numbers), names)

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use crate::policy::model::{AddressKind, EndpointSlice, ObjectName, Protocol, Service};
+use crate::policy::budget::{Budget, Excess, Served};
+use crate::policy::model::{AddressKind, EndpointSlice, ObjectName, Protocol, Service, ServicePort};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FrontId(u32);
@@ -18,6 +20,8 @@ pub(super) struct Front {
     pub port: u16,
     /// Ready ones, sorted, of the address's version.
     pub backends: Vec<(IpAddr, u16)>,
+    /// Every protocol and port of the address, with no backend: the Service is more than it may be.
+    pub is_whole: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +35,18 @@ pub(super) struct Services {
     by_backend: BTreeMap<IpAddr, BTreeSet<FrontId>>,
     by_address: BTreeMap<IpAddr, BTreeSet<FrontId>>,
     next: u32,
+    budget: Budget,
+    shares: BTreeMap<Arc<str>, Shares>,
+    excess_changed: bool,
+}
+
+/// What the Services of a namespace cost.
+#[derive(Debug, Default)]
+struct Shares {
+    sum: Served,
+    by_name: BTreeMap<ObjectName, Served>,
+    /// Those that are refused as a whole.
+    excess: BTreeMap<ObjectName, Excess>,
 }
 
 /// What became of a Service's ports.
@@ -43,6 +59,20 @@ pub(super) struct Moved {
 }
 
 impl Services {
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
+    /// May [`Self::excesses`] be others than when this was last asked?
+    pub fn take_excess_changed(&mut self) -> bool {
+        std::mem::take(&mut self.excess_changed)
+    }
+
+    /// Services that are refused as a whole.
+    pub fn excesses(&self) -> impl Iterator<Item = (&ObjectName, Excess)> {
+        self.shares.values().flat_map(|it| it.excess.iter().map(|(name, excess)| (name, *excess)))
+    }
+
     pub fn front(&self, id: FrontId) -> Option<&Front> {
         self.fronts.get(&id)
     }
@@ -68,7 +98,13 @@ impl Services {
         self.by_address.range(range).flat_map(|(_, fronts)| fronts.iter().copied())
     }
 
-    pub fn put(&mut self, service: Service, moved: &mut Moved) {
+    pub fn put(&mut self, mut service: Service, moved: &mut Moved) {
+        // Of what is refused as a whole the ports are of no use.
+        let most = self.budget.service.ports;
+        if service.ports.len() > most {
+            service.ports.truncate(most);
+            service.ports.shrink_to_fit();
+        }
         let name = service.name.clone();
         self.by_name.insert(name.clone(), service);
         self.refresh(&name, moved);
@@ -104,17 +140,25 @@ impl Services {
 
     fn wanted(&self, name: &ObjectName) -> Vec<Front> {
         let Some(service) = self.by_name.get(name) else { return Vec::new() };
-        let slices = || self.slices.get(name).into_iter().flat_map(BTreeMap::values);
+        if self.is_refused(name) {
+            let whole = |address: &IpAddr| Front {
+                service: name.clone(),
+                address: *address,
+                protocol: Protocol::Tcp,
+                port: 0,
+                backends: Vec::new(),
+                is_whole: true,
+            };
+            return service.cluster_ips.iter().map(whole).collect();
+        }
+        let slices: Vec<_> = self.slices_of(name).map(|slice| (slice, targets(slice))).collect();
         let mut fronts = Vec::new();
         for address in &service.cluster_ips {
             for port in &service.ports {
                 let mut backends = BTreeSet::new();
-                for slice in slices().filter(|it| it.kind == AddressKind::Ip) {
-                    let same = |it: &&_| same_port(it, port);
-                    for target in slice.ports.iter().filter(same) {
-                        let ready = slice.endpoints.iter().filter(|it| it.ready).flat_map(|it| &it.addresses);
-                        let ready = ready.filter(|it| it.is_ipv4() == address.is_ipv4());
-                        backends.extend(ready.map(|ip| (*ip, target.port)));
+                for (slice, targets) in &slices {
+                    for target in targets.get(&(&*port.name, port.protocol)).into_iter().flatten() {
+                        backends.extend(ready(slice, *address).map(|ip| (*ip, *target)));
                     }
                 }
                 fronts.push(Front {
@@ -123,13 +167,107 @@ impl Services {
                     protocol: port.protocol,
                     port: port.port,
                     backends: backends.into_iter().collect(),
+                    is_whole: false,
                 });
             }
         }
         fronts
     }
 
+    fn slices_of(&self, name: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+        let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
+        slices.filter(|it| it.kind == AddressKind::Ip)
+    }
+
+    fn is_refused(&self, name: &ObjectName) -> bool {
+        self.shares.get(&name.namespace).is_some_and(|it| it.excess.contains_key(name))
+    }
+
+    /// `None`: there is no such Service, or it has no address.
+    fn cost(&self, name: &ObjectName) -> Option<Served> {
+        let service = self.by_name.get(name).filter(|it| !it.cluster_ips.is_empty())?;
+        let mut cost =
+            Served { ports: service.ports_found.saturating_mul(service.cluster_ips.len()), endpoints: 0 };
+        if cost.beyond_service(&self.budget.service).is_some() {
+            return Some(cost);
+        }
+        for slice in self.slices_of(name) {
+            if slice.is_cut {
+                cost.endpoints = cost.endpoints.saturating_add(self.budget.service.endpoints + 1);
+            }
+            let targets = targets(slice);
+            let of_port = |port: &ServicePort| targets.get(&(&*port.name, port.protocol)).map_or(0, Vec::len);
+            let ports: usize = service.ports.iter().map(of_port).sum();
+            for address in &service.cluster_ips {
+                let endpoints = ready(slice, *address).count().saturating_mul(ports);
+                cost.endpoints = cost.endpoints.saturating_add(endpoints);
+            }
+        }
+        Some(cost)
+    }
+
+    /// Which Services of the namespace are refused as a whole? Each that is too much by itself; of the others the largest,
+    /// while they are too much together. Returns those that are, or are not any more.
+    fn share_out(&mut self, name: &ObjectName) -> Vec<ObjectName> {
+        let cost = self.cost(name);
+        let budget = self.budget;
+        let namespace = &name.namespace;
+        if cost.is_none() && !self.shares.contains_key(namespace) {
+            return Vec::new();
+        }
+        let shares = self.shares.entry(namespace.clone()).or_default();
+        // What is refused by itself takes nothing from the others.
+        let counted =
+            |it: Served| if it.beyond_service(&budget.service).is_some() { Served::default() } else { it };
+        let before = match cost {
+            Some(cost) => shares.by_name.insert(name.clone(), cost),
+            None => shares.by_name.remove(name),
+        };
+        shares.sum = shares.sum.minus(before.map(counted).unwrap_or_default());
+        shares.sum = shares.sum.plus(cost.map(counted).unwrap_or_default());
+        let together = shares.sum.beyond_namespace(&budget.namespace_services);
+        let alone = cost.and_then(|it| it.beyond_service(&budget.service));
+        if together.is_none() && alone.is_none() && shares.excess.is_empty() {
+            if shares.by_name.is_empty() {
+                self.shares.remove(namespace);
+            }
+            return Vec::new();
+        }
+        let mut by_size: Vec<(Served, &ObjectName)> =
+            shares.by_name.iter().map(|(name, it)| (*it, name)).collect();
+        by_size.sort();
+        let (mut sum, mut excess) = (Served::default(), BTreeMap::new());
+        for (cost, name) in by_size {
+            if let Some(alone) = cost.beyond_service(&budget.service) {
+                excess.insert(name.clone(), alone);
+                continue;
+            }
+            sum = sum.plus(cost);
+            if let (Some(together), Some(_)) = (together, sum.beyond_namespace(&budget.namespace_services)) {
+                excess.insert(name.clone(), together);
+            }
+        }
+        let changed = |name: &&ObjectName| excess.contains_key(*name) != shares.excess.contains_key(*name);
+        let moved: BTreeSet<ObjectName> =
+            excess.keys().chain(shares.excess.keys()).filter(changed).cloned().collect();
+        self.excess_changed |= shares.excess != excess;
+        shares.excess = excess;
+        if shares.by_name.is_empty() {
+            self.shares.remove(namespace);
+        }
+        moved.into_iter().collect()
+    }
+
     fn refresh(&mut self, name: &ObjectName, moved: &mut Moved) {
+        for other in self.share_out(name) {
+            if other != *name {
+                self.remake(&other, moved);
+            }
+        }
+        self.remake(name, moved);
+    }
+
+    fn remake(&mut self, name: &ObjectName, moved: &mut Moved) {
         let wanted = self.wanted(name);
         let ids = self.by_service.get(name).cloned().unwrap_or_default();
         if ids.iter().filter_map(|id| self.fronts.get(id)).eq(&wanted) {
@@ -162,8 +300,19 @@ impl Services {
     }
 }
 
-fn same_port(target: &crate::policy::model::EndpointPort, port: &crate::policy::model::ServicePort) -> bool {
-    target.name == port.name && target.protocol == port.protocol
+/// The numbers of the slice's ports by name and protocol: an endpoint's port of the same name is a Service port's backend.
+fn targets(slice: &EndpointSlice) -> HashMap<(&str, Protocol), Vec<u16>> {
+    let mut targets: HashMap<_, Vec<u16>> = HashMap::new();
+    for port in &slice.ports {
+        targets.entry((&*port.name, port.protocol)).or_default().push(port.port);
+    }
+    targets
+}
+
+/// Addresses of the same version that are ready.
+fn ready(slice: &EndpointSlice, address: IpAddr) -> impl Iterator<Item = &IpAddr> {
+    let ready = slice.endpoints.iter().filter(|it| it.ready).flat_map(|it| &it.addresses);
+    ready.filter(move |it| it.is_ipv4() == address.is_ipv4())
 }
 
 fn forget(index: &mut BTreeMap<IpAddr, BTreeSet<FrontId>>, ip: IpAddr, id: FrontId) {

@@ -48,7 +48,8 @@ impl Compiler {
             recompose.extend(locals.map(|(name, _)| name.clone()));
         }
         let composed = recompose.len();
-        self.reports_stale |= composed > 0 || !dirt.affected.is_empty();
+        self.reports_stale |=
+            composed > 0 || !dirt.affected.is_empty() || self.services.take_excess_changed();
         for name in recompose {
             self.recompose(&name, &mut dirt.affected);
         }
@@ -161,13 +162,14 @@ impl Compiler {
         let served: BTreeSet<FrontId> = dirt.services.gone.union(&dirt.services.new).copied().collect();
         let mut touched = served.clone();
         touched.extend(dirt.ips.iter().flat_map(|ip| self.services.with_backend(*ip)));
+        let most = self.settings.budget.pod_service_flows;
         for (key, group) in &mut self.groups {
             let rules = || egress_rules(key, &self.policies);
             let is_changed = if fresh.contains(key) || key.iter().any(|it| restated.contains(it)) {
-                group.judge_all(&rules(), &self.services, &self.origins)
+                group.judge_all(&rules(), &self.services, &self.origins, most)
             } else {
                 let fronts = if key.iter().any(|it| moved.contains(it)) { &touched } else { &served };
-                !fronts.is_empty() && group.judge_some(fronts, &rules(), &self.services, &self.origins)
+                !fronts.is_empty() && group.judge_some(fronts, &rules(), &self.services, &self.origins, most)
             };
             if is_changed {
                 recompose.extend(group.users.iter().cloned());

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Compiler, Settings};
 use crate::policy::model::ObjectName;
-use crate::policy::{Change, InForce, Report, Snapshot};
+use crate::policy::{Budget, Change, InForce, Report, Snapshot};
 
 const PODS: [&str; 9] = ["x/a", "x/b", "x/c", "y/a", "y/b", "y/c", "z/a", "z/b", "z/c"];
 
@@ -53,7 +53,7 @@ fn policy(name: &str, spec: Value) -> Value {
 fn compiler(more: Vec<Value>) -> Compiler {
     let items: Vec<Value> = cluster().into_iter().chain(more).collect();
     let node_addresses = ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect();
-    Compiler::new(Settings { node: "n".into(), node_addresses }, read(&items))
+    Compiler::new(Settings { node: "n".into(), node_addresses, budget: Budget::default() }, read(&items))
 }
 
 fn tcp(dst: u16) -> Transport {
@@ -374,6 +374,7 @@ fn numbers_of_rules_that_collide_move_in_every_rule() {
     let settings = Settings {
         node: "n".into(),
         node_addresses: ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect(),
+        budget: Budget::default(),
     };
     let build = |items: &[Value]| {
         let items: Vec<Value> = cluster().iter().chain(items).cloned().collect();

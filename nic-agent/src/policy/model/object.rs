@@ -116,7 +116,10 @@ pub struct Service {
     pub name: ObjectName,
     /// None of a headless Service or one of type ExternalName.
     pub cluster_ips: Vec<IpAddr>,
+    /// All of them, or the first where they are too many.
     pub ports: Vec<ServicePort>,
+    /// How many there are.
+    pub ports_found: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +141,8 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// Something in `endpoints[].addresses` that is no address.
     pub unreadable: Option<Box<str>>,
+    /// It was too much to be read: whatever it says, it says of too many.
+    pub is_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

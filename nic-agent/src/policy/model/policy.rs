@@ -23,6 +23,35 @@ pub struct Policy {
     /// What could not be read. A rule with a fault allows nothing here; a wrong selector selects every pod of the
     /// namespace; wrong types isolate in both directions.
     pub faults: Vec<Fault>,
+    /// What is not here, as it was too much to be read.
+    pub unkept: Unkept,
+}
+
+/// How many rules, peers, ports and values of selectors there are in a part of a policy that is left out for that. As
+/// far as they were counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unkept {
+    pub selector: Option<usize>,
+    pub ingress: Option<usize>,
+    pub egress: Option<usize>,
+}
+
+impl Policy {
+    /// Of rules, peers, ports and values in one direction, or in the selector, whatever the configuration says.
+    pub const MOST_ITEMS: usize = 20_000;
+
+    /// Something of it was not read: of no part is it known that it is all there.
+    pub fn cut(&mut self) {
+        self.close();
+        let most = Some(Self::MOST_ITEMS + 1);
+        let of = &mut self.unkept;
+        (of.ingress, of.egress) = (of.ingress.or(most), of.egress.or(most));
+    }
+
+    /// Leaves the rules out: it isolates, and allows nothing.
+    pub fn close(&mut self) {
+        (self.ingress, self.egress) = (Vec::new(), Vec::new());
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

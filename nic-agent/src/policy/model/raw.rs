@@ -1,5 +1,6 @@
 //! The objects as Kubernetes writes them, and what becomes of them.
 
+mod bounded;
 mod network_policy;
 mod word;
 
@@ -282,8 +283,9 @@ impl TryFrom<Service> for object::Service {
             let protocol = protocol("Service", &name, "spec.ports[].protocol", it.protocol.as_deref())?;
             Ok(object::ServicePort { name: it.name.into(), protocol, port: it.port })
         };
-        let ports = raw.spec.ports.into_iter().map(port).collect::<Result<_, _>>()?;
-        Ok(Self { name, cluster_ips, ports })
+        let ports = raw.spec.ports.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
+        let ports_found = ports.len();
+        Ok(Self { name, cluster_ips, ports, ports_found })
     }
 }
 
@@ -370,6 +372,6 @@ impl TryFrom<EndpointSlice> for object::EndpointSlice {
             ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
         }
         let service = raw.metadata.labels.get("kubernetes.io/service-name").map(|it| it.as_str().into());
-        Ok(Self { name, service, kind, endpoints, ports, unreadable })
+        Ok(Self { name, service, kind, endpoints, ports, unreadable, is_cut: false })
     }
 }

@@ -60,7 +60,11 @@ impl Bench {
         let policy = json!({"metadata": {"namespace": "bank", "name": "p", "uid": "p"}, "spec": spec});
         let service = json!({"metadata": {"namespace": "bank", "name": "s"},
             "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 80}]}});
-        let settings = Settings { node: "n".into(), node_addresses: offload::policy::PrefixSet::default() };
+        let settings = Settings {
+            node: "n".into(),
+            node_addresses: offload::policy::PrefixSet::default(),
+            budget: crate::policy::Budget::default(),
+        };
         let mut compiler = Compiler::new(settings, Snapshot::default());
         compiler.apply_all([Change::Policy(read(&policy)), Change::Service(read(&service))]);
         let mut bench = Self { trust: Trust::new("n".into()), compiler };

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use nic_agent::policy::{Change, Compiler, ObjectName, Report, Settings, Snapshot, Trust, Word};
+use nic_agent::policy::{Budget, Change, Compiler, ObjectName, Report, Settings, Snapshot, Trust, Word};
 use offload::policy::PodPolicy;
 use serde_json::{Value, from_value, json};
 
@@ -23,7 +23,7 @@ const LIAR: &str = "n2";
 
 fn settings() -> Settings {
     let node_addresses = ["10.9.0.1".parse::<IpAddr>().unwrap()].into_iter().collect();
-    Settings { node: OWN.into(), node_addresses }
+    Settings { node: OWN.into(), node_addresses, budget: Budget::default() }
 }
 
 type Key = (String, String, String);

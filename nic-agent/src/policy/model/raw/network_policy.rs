@@ -5,8 +5,9 @@ use ipnet::IpNet;
 use offload::policy::PortRange;
 use serde::Deserialize;
 
-use super::super::policy::{self, Directions, Fault, Peer, Peers, PolicyPort, PolicyRule, Ports};
+use super::super::policy::{self, Directions, Fault, Peer, Peers, PolicyPort, PolicyRule, Ports, Unkept};
 use super::super::{Protocol, Requirement, Selector, Test};
+use super::bounded::{Bounded, Weigh};
 use super::{Metadata, or_default};
 
 #[derive(Debug, Deserialize)]
@@ -24,9 +25,9 @@ struct Spec {
     #[serde(default, deserialize_with = "or_default")]
     policy_types: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
-    ingress: Vec<Rule>,
+    ingress: Bounded<Rule>,
     #[serde(default, deserialize_with = "or_default")]
-    egress: Vec<Rule>,
+    egress: Bounded<Rule>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +36,7 @@ struct LabelSelector {
     #[serde(default, deserialize_with = "or_default")]
     match_labels: std::collections::BTreeMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
-    match_expressions: Vec<Expression>,
+    match_expressions: Bounded<Expression>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,18 +44,18 @@ struct Expression {
     key: String,
     operator: String,
     #[serde(default, deserialize_with = "or_default")]
-    values: Vec<String>,
+    values: Bounded<String>,
 }
 
 /// `from` of ingress, `to` of egress.
 #[derive(Debug, Deserialize)]
 struct Rule {
     #[serde(default, deserialize_with = "or_default")]
-    from: Vec<RawPeer>,
+    from: Bounded<RawPeer>,
     #[serde(default, deserialize_with = "or_default")]
-    to: Vec<RawPeer>,
+    to: Bounded<RawPeer>,
     #[serde(default, deserialize_with = "or_default")]
-    ports: Vec<RawPort>,
+    ports: Bounded<RawPort>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +70,7 @@ struct RawPeer {
 struct IpBlock {
     cidr: String,
     #[serde(default, deserialize_with = "or_default")]
-    except: Vec<String>,
+    except: Bounded<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,19 +88,63 @@ enum NumberOrName {
     Name(String),
 }
 
+impl Weigh for String {}
+impl Weigh for RawPort {}
+
+impl Weigh for Expression {
+    fn weight(&self) -> usize {
+        1 + self.values.weight()
+    }
+}
+
+impl Weigh for LabelSelector {
+    fn weight(&self) -> usize {
+        self.match_labels.len() + self.match_expressions.weight()
+    }
+}
+
+impl Weigh for RawPeer {
+    fn weight(&self) -> usize {
+        let selectors = self.pod_selector.iter().chain(&self.namespace_selector);
+        let of_selectors: usize = selectors.map(Weigh::weight).sum();
+        1 + of_selectors + self.ip_block.as_ref().map_or(0, |it| it.except.weight())
+    }
+}
+
+impl Weigh for Rule {
+    fn weight(&self) -> usize {
+        1 + self.from.weight() + self.to.weight() + self.ports.weight()
+    }
+}
+
+/// Of a rule with more than this nobody reads all that is wrong.
+const MOST_FAULTS: usize = 16;
+
 /// Where we are in the object, and what was wrong so far.
 struct Reader {
+    /// The first of them.
     faults: Vec<Fault>,
+    count: usize,
 }
 
 impl Reader {
     fn fault(&mut self, field: &str, what: impl Into<String>) {
-        self.faults.push(Fault { field: field.to_owned(), what: what.into() });
+        self.count += 1;
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(Fault { field: field.to_owned(), what: what.into() });
+        }
+    }
+
+    fn into_faults(mut self) -> Vec<Fault> {
+        if let Some(more @ 1..) = self.count.checked_sub(self.faults.len()) {
+            self.faults.push(Fault { field: "spec".to_owned(), what: format!("has {more} more of these") });
+        }
+        self.faults
     }
 
     /// `None`: there is a fault.
     fn selector(&mut self, at: &str, raw: &LabelSelector) -> Option<Selector> {
-        let before = self.faults.len();
+        let before = self.count;
         let mut requirements: Vec<Requirement> = raw
             .match_labels
             .iter()
@@ -137,7 +182,7 @@ impl Reader {
             };
             requirements.push(Requirement { key: it.key.as_str().into(), test });
         }
-        (self.faults.len() == before).then(|| requirements.into_iter().collect())
+        (self.count == before).then(|| requirements.into_iter().collect())
     }
 
     fn cidr(&mut self, field: &str, text: &str) -> Option<IpNet> {
@@ -250,7 +295,7 @@ impl Reader {
 
     /// A rule with a fault is a rule for nobody.
     fn rule(&mut self, at: &str, side: &str, peers: &[RawPeer], ports: &[RawPort]) -> PolicyRule {
-        let before = self.faults.len();
+        let before = self.count;
         let read_peers: Vec<Option<Peer>> = peers
             .iter()
             .enumerate()
@@ -261,7 +306,7 @@ impl Reader {
             .enumerate()
             .map(|(index, raw)| self.port(&format!("{at}.ports[{index}]"), raw))
             .collect();
-        if self.faults.len() > before {
+        if self.count > before {
             return PolicyRule { peers: Peers::Of(Vec::new()), ports: Ports::Of(Vec::new()) };
         }
         PolicyRule {
@@ -301,15 +346,31 @@ impl Reader {
     }
 }
 
+fn too_much(items: usize) -> Option<usize> {
+    (items > policy::Policy::MOST_ITEMS).then_some(items)
+}
+
 impl From<Policy> for policy::Policy {
     fn from(raw: Policy) -> Self {
-        let mut reader = Reader { faults: Vec::new() };
-        let selector = reader.selector("spec.podSelector", &raw.spec.pod_selector).unwrap_or_default();
+        let mut reader = Reader { faults: Vec::new(), count: 0 };
+        let unkept = Unkept {
+            selector: too_much(raw.spec.pod_selector.weight()),
+            ingress: too_much(raw.spec.ingress.weight()),
+            egress: too_much(raw.spec.egress.weight()),
+        };
+        let kept = |rules: Bounded<Rule>, unkept: Option<usize>| {
+            if unkept.is_some() { Bounded::default() } else { rules }
+        };
         let isolates = reader.directions(&raw.spec);
-        let ingress = (raw.spec.ingress.iter().enumerate())
+        let pod_selector = Some(raw.spec.pod_selector).filter(|_| unkept.selector.is_none());
+        let selector =
+            reader.selector("spec.podSelector", &pod_selector.unwrap_or_default()).unwrap_or_default();
+        let ingress = kept(raw.spec.ingress, unkept.ingress);
+        let egress = kept(raw.spec.egress, unkept.egress);
+        let ingress = (ingress.iter().enumerate())
             .map(|(index, it)| reader.rule(&format!("spec.ingress[{index}]"), "from", &it.from, &it.ports))
             .collect();
-        let egress = (raw.spec.egress.iter().enumerate())
+        let egress = (egress.iter().enumerate())
             .map(|(index, it)| reader.rule(&format!("spec.egress[{index}]"), "to", &it.to, &it.ports))
             .collect();
         Self {
@@ -319,7 +380,8 @@ impl From<Policy> for policy::Policy {
             isolates,
             ingress,
             egress,
-            faults: reader.faults,
+            faults: reader.into_faults(),
+            unkept,
         }
     }
 }

@@ -1,0 +1,96 @@
+//! What the policies of a namespace may cost together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Compiler, Dirt, Stated};
+use crate::policy::budget::Cost;
+use crate::policy::model::{ObjectName, Policy};
+
+/// Policies that are withheld are kept, to be in force when others have gone; up to this many times what may be in force.
+const KEPT: usize = 4;
+
+impl Stated {
+    /// What the API says, as far as it is kept.
+    pub(super) fn text(&self) -> &Policy {
+        self.withheld.as_deref().unwrap_or(&self.policy)
+    }
+
+    /// Is there anything that its owner should know?
+    pub(super) fn is_reported(&self) -> bool {
+        !self.faults.is_empty() || !self.excess.is_empty() || self.excess_together.is_some()
+    }
+}
+
+impl Compiler {
+    /// After a policy has come or gone: which of the namespace's may be in force together? The small ones first, so that
+    /// one that is out of all measure is alone in having no effect.
+    pub(super) fn share_out(&mut self, namespace: &Arc<str>, dirt: &mut Dirt) {
+        let most = self.settings.budget.namespace;
+        let first = ObjectName::new(namespace.clone(), "");
+        let of_namespace = || {
+            let from_first = self.policies.range(first.clone()..);
+            from_first.take_while(|(name, _)| name.namespace == *namespace)
+        };
+        let all = of_namespace().fold(Cost::default(), |sum, (_, stated)| sum.plus(stated.cost));
+        let is_too_much = all.beyond_namespace(&most).is_some();
+        if !is_too_much && of_namespace().all(|(_, it)| it.excess_together.is_none()) {
+            return;
+        }
+        let mut by_size: Vec<(Cost, ObjectName)> =
+            of_namespace().map(|(name, it)| (it.cost, name.clone())).collect();
+        by_size.sort();
+        let (mut sum, mut together) = (Cost::default(), None);
+        for (cost, name) in by_size {
+            sum = sum.plus(cost);
+            if together.is_none() && sum.beyond_namespace(&most).is_some() {
+                together = all.beyond_namespace(&most);
+            }
+            let Some(mut stated) = self.policies.remove(&name) else { continue };
+            // What was dropped has nothing to come back with.
+            let of_this = if stated.is_dropped { together.or(stated.excess_together) } else { together };
+            self.reports_stale |= stated.excess_together != of_this;
+            stated.excess_together = of_this;
+            let stated = self.withhold(&name, stated, dirt);
+            self.policies.insert(name.clone(), stated);
+            if sum.bytes > most.bytes.saturating_mul(KEPT)
+                && let Some(stated) = self.policies.get_mut(&name)
+            {
+                stated.is_dropped |= stated.withheld.take().is_some();
+            }
+        }
+    }
+
+    /// Puts it out of force, or in force, as its excess says.
+    fn withhold(&mut self, name: &ObjectName, mut stated: Stated, dirt: &mut Dirt) -> Stated {
+        let is_withheld = stated.withheld.is_some() || stated.is_dropped;
+        if is_withheld == stated.excess_together.is_some() {
+            return stated;
+        }
+        let (policy, withheld) = if let Some(text) = stated.withheld.take() {
+            (*text, None)
+        } else {
+            let mut closed = stated.policy.clone();
+            closed.close();
+            (closed, Some(Box::new(stated.policy.clone())))
+        };
+        // As if another policy of that name had come.
+        let fresh = Stated {
+            policy,
+            withheld,
+            is_dropped: false,
+            cost: stated.cost,
+            excess: std::mem::take(&mut stated.excess),
+            excess_together: stated.excess_together,
+            faults: std::mem::take(&mut stated.faults),
+            in_force: stated.in_force,
+            users: BTreeSet::new(),
+            program: None,
+        };
+        self.put_out_of_force(name, stated, dirt);
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests;
