@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use drawbridge_api::{GROUP, VERSION};
 use kube::Resource;
-use kube::core::{ClusterResourceScope, ObjectMeta};
+use kube::core::{ClusterResourceScope, ObjectMeta, PartialObjectMeta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
@@ -25,6 +25,8 @@ pub enum Kind {
     NicNodes,
     NodeRanges,
     Nodes,
+    /// This NIC's, alone and in full.
+    OwnNode,
     PodAttachments,
     Pods,
     Services,
@@ -32,6 +34,14 @@ pub enum Kind {
 
 impl Kind {
     /// As the API's paths have it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::OwnNode => "nodes",
+            other => other.plural(),
+        }
+    }
+
+    /// For people, each kind another.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::EndpointSlices => "endpointslices",
@@ -40,6 +50,7 @@ impl Kind {
             Self::NicNodes => "nicnodes",
             Self::NodeRanges => "noderanges",
             Self::Nodes => "nodes",
+            Self::OwnNode => "own-node",
             Self::PodAttachments => "podattachments",
             Self::Pods => "pods",
             Self::Services => "services",
@@ -59,7 +70,7 @@ pub enum Content {
     Namespace(Namespace),
     NetworkPolicy(Policy),
     /// The addresses of the node's own.
-    Node(Vec<IpAddr>),
+    OwnNode(Vec<IpAddr>),
     Pod(Box<(Pod, PodRecord)>),
     Service(Service),
     Word(Word),
@@ -72,6 +83,8 @@ pub trait Watched: Clone + Debug + Send + Sync + 'static {
     const VERSION: &'static str;
     /// As in `kind:`.
     const NAME: &'static str;
+    /// Nothing but its metadata is asked for.
+    const METADATA_ONLY: bool = false;
 
     fn read(object: &Value) -> Result<Content, serde_json::Error>;
 }
@@ -97,7 +110,7 @@ macro_rules! watched {
 watched!(Pods, Pods, "", "v1", "Pod", pod);
 watched!(Namespaces, Namespaces, "", "v1", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
 watched!(Services, Services, "", "v1", "Service", |it| Ok(Content::Service(read(it)?)));
-watched!(Nodes, Nodes, "", "v1", "Node", |it| Ok(Content::Node(node_addresses(it))));
+watched!(OwnNode, OwnNode, "", "v1", "Node", |it| Ok(Content::OwnNode(node_addresses(it))));
 watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "v1", "NetworkPolicy", |it| Ok(
     Content::NetworkPolicy(read(it)?)
 ));
@@ -107,6 +120,22 @@ watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "v1", "EndpointSlic
 watched!(PodAttachments, PodAttachments, GROUP, VERSION, "PodAttachment", |it| word(it, Word::Attachment));
 watched!(NicNodes, NicNodes, GROUP, VERSION, "NicNode", |it| word(it, Word::Nic));
 watched!(NodeRanges, NodeRanges, GROUP, VERSION, "NodeRange", |it| word(it, Word::Range));
+
+/// Who has a node's name now. Nodes are large, and written often for what is of no interest here.
+#[derive(Debug, Clone)]
+pub struct Nodes;
+
+impl Watched for Nodes {
+    const KIND: Kind = Kind::Nodes;
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const NAME: &'static str = "Node";
+    const METADATA_ONLY: bool = true;
+
+    fn read(object: &Value) -> Result<Content, serde_json::Error> {
+        word(object, Word::Node)
+    }
+}
 
 fn word<T: DeserializeOwned>(object: &Value, of: fn(T) -> Word) -> Result<Content, serde_json::Error> {
     Ok(Content::Word(of(read(object)?)))
@@ -169,6 +198,16 @@ impl<K> Seen<K> {
     }
 }
 
+impl<K: Watched> From<PartialObjectMeta<Self>> for Seen<K> {
+    fn from(part: PartialObjectMeta<Self>) -> Self {
+        let ObjectMeta { name, namespace, uid, resource_version, .. } = part.metadata;
+        let object = json!({ "metadata": { "name": name, "namespace": namespace.as_deref().unwrap_or_default(), "uid": uid } });
+        let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
+        let content = K::read(&object).map_err(|e| e.to_string());
+        Self { metadata, content, kind: std::marker::PhantomData }
+    }
+}
+
 impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(from)?;
@@ -203,7 +242,7 @@ impl<K: Watched> Resource for Seen<K> {
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        K::KIND.plural().into()
+        K::KIND.path().into()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -217,8 +256,6 @@ impl<K: Watched> Resource for Seen<K> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn seen<K: Watched>(object: Value) -> Seen<K> {
@@ -256,10 +293,10 @@ mod tests {
     #[test]
     fn a_node_has_the_addresses_that_can_be_one() {
         let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
-        let node = seen::<Nodes>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
+        let node = seen::<OwnNode>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
             address("Hostname", "10.0.0.9"), address("InternalIP", "10.0.0.1"), address("InternalIP", "fd00::1"),
             address("ExternalIP", "10.0.0.1"), address("InternalIP", "0.0.0.0"), address("InternalIP", "x")]}}));
-        let Ok(Content::Node(ips)) = node.content else { panic!() };
+        let Ok(Content::OwnNode(ips)) = node.content else { panic!() };
         assert_eq!(ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1"]);
     }
 }

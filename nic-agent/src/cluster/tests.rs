@@ -43,10 +43,16 @@ fn policy(name: &str, from: &str) -> Value {
 }
 
 fn ranges(node: &str, pods: &str) -> Value {
-    json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {"ranges": [pods]}})
+    json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {"nodeUid": format!("u-{node}"), "ranges": [pods]}})
+}
+
+fn node(name: &str, uid: &str) -> Value {
+    json!({"kind": "Node", "metadata": {"name": name, "uid": uid, "managedFields": [{"manager": "kubelet"}]},
+        "status": {"images": [{"names": ["long"]}]}})
 }
 
 fn fill(api: &FakeApi) {
+    api.put("nodes", node("server2", "u-server2"));
     api.put("namespaces", json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
     api.put("pods", pod("web", "u-web", "server1", "10.0.0.1"));
     api.put("pods", pod("db", "u-db", "server2", "10.0.0.2"));
@@ -351,6 +357,30 @@ async fn a_pods_address_is_what_its_nic_says() {
     }
     bench.api.delete("podattachments", "shop/db-eth0");
     until(&mut bench, "10.0.0.20", false).await;
+}
+
+#[tokio::test]
+async fn a_node_made_again_under_its_name_does_not_inherit_what_was_confirmed() {
+    let mut bench = filled().await;
+    bench.api.delete("nodes", "/server2");
+    until(&mut bench, "10.0.0.2", false).await;
+    bench.api.put("nodes", node("server2", "u-again"));
+    let again = |uid: &str| {
+        json!({"kind": "NodeRange", "metadata": {"name": "server2"},
+            "status": {"nodeUid": uid, "ranges": ["10.0.0.0/24"]}})
+    };
+    bench.api.put("noderanges", again("u-again"));
+    until(&mut bench, "10.0.0.2", true).await;
+    // Nobody sees it go: it is another at once, by its uid.
+    bench.api.put("nodes", node("server2", "u-third"));
+    until(&mut bench, "10.0.0.2", false).await;
+    // Of Nodes nothing but their metadata is asked for.
+    let full = bench
+        .api
+        .requests_of("nodes")
+        .into_iter()
+        .filter(|(query, metadata)| !metadata && !query.contains("metadata.name%3Dserver1"));
+    assert_eq!(full.count(), 0);
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 //!
 //! Failure: whatever goes wrong is said once per try, and tried again after a pause that grows.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use kube::Api;
-use kube::runtime::watcher::{self, watcher};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, metadata_watcher, watcher};
 use ovsdb_session::reconnect::Reconnect;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info};
@@ -171,7 +171,12 @@ impl<'a, K: Watched> Watch<'a, K> {
         if streaming {
             config = config.streaming_lists();
         }
-        let mut events = pin!(watcher(Api::<Seen<K>>::all(client), config));
+        let api = Api::<Seen<K>>::all(client);
+        let mut events = if K::METADATA_ONLY {
+            metadata_watcher(api, config).map_ok(whole).boxed()
+        } else {
+            watcher(api, config).boxed()
+        };
         loop {
             let next = tokio::select! {
                 biased;
@@ -274,6 +279,16 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Some(if changed.is_ok() { Ended::Renewed } else { Ended::Closed })
             }
         }
+    }
+}
+
+fn whole<K: Watched>(event: watcher::Event<PartialObjectMeta<Seen<K>>>) -> watcher::Event<Seen<K>> {
+    match event {
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitDone => watcher::Event::InitDone,
+        watcher::Event::InitApply(part) => watcher::Event::InitApply(part.into()),
+        watcher::Event::Apply(part) => watcher::Event::Apply(part.into()),
+        watcher::Event::Delete(part) => watcher::Event::Delete(part.into()),
     }
 }
 

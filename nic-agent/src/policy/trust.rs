@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  pods, slices ───────────────────────► Trust ──Change──► Compiler
-//!  PodAttachments, NicNodes, NodeRanges ───┘  ▲
-//!  what this NIC holds itself ────────────────┘
+//!  PodAttachments, NicNodes, NodeRanges, ──┤
+//!  Nodes' uids                             │
+//!  what this NIC holds itself ─────────────┘
 //! ```
 //!
 //! A node writes `status.podIPs` of its pods, and what a Service's EndpointSlices say of them follows from that. So a pod's
 //! addresses are those that the NIC which holds it says; of a node without a NIC those that are inside of what is confirmed
-//! for that node. An endpoint that names a pod counts when its address is one of that pod's.
+//! for that Node, by its uid. An endpoint that names a pod counts when its address is one of that pod's.
 //!
 //! What follows is the same in whatever order things are said. It waits for [`Trust::flush`], so that many words on one pod
 //! cost one.
@@ -48,6 +49,8 @@ pub struct Trust {
     /// How many NicNodes name a node.
     with_nic: HashMap<Arc<str>, usize>,
     confirmed: HashMap<Arc<str>, Confirmed>,
+    /// Uids of the Nodes that there are.
+    nodes: HashMap<Arc<str>, Arc<str>>,
     /// Those that name a Service.
     slices: HashMap<ObjectName, EndpointSlice>,
     /// Names of slices, by the pods that they name.
@@ -90,6 +93,7 @@ impl Trust {
             nics: BTreeMap::new(),
             with_nic: HashMap::new(),
             confirmed: HashMap::new(),
+            nodes: HashMap::new(),
             slices: HashMap::new(),
             naming: HashMap::new(),
             refused: BTreeMap::new(),
@@ -150,6 +154,17 @@ impl Trust {
                     self.dirt.nodes.insert(node);
                 }
             }
+            Word::Node(node) => {
+                if self.nodes.get(&node.name) != Some(&node.uid) {
+                    self.dirt.nodes.insert(node.name.clone());
+                    self.nodes.insert(node.name, node.uid);
+                }
+            }
+            Word::NodeGone(name) => {
+                if self.nodes.remove(&name).is_some() {
+                    self.dirt.nodes.insert(name);
+                }
+            }
         }
     }
 
@@ -192,6 +207,9 @@ impl Trust {
             WordKind::Nic => self.nics.keys().filter(|it| is_gone(it)).cloned().map(Word::NicGone).collect(),
             WordKind::Range => {
                 self.confirmed.keys().filter(|it| is_gone(it)).cloned().map(Word::RangeGone).collect()
+            }
+            WordKind::Node => {
+                self.nodes.keys().filter(|it| is_gone(it)).cloned().map(Word::NodeGone).collect()
             }
         };
         for word in words {

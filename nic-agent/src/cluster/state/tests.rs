@@ -3,16 +3,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::claim::PodRef;
 use crate::cluster::object::{
-    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, Pods, Seen, Services, Watched,
+    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
 };
 use crate::cluster::trouble::Cause;
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::EndpointSlices,
     Kind::Namespaces,
     Kind::NetworkPolicies,
     Kind::NodeRanges,
     Kind::Nodes,
+    Kind::OwnNode,
     Kind::Pods,
     Kind::Services,
 ];
@@ -66,8 +67,10 @@ fn listed(pods: Vec<Said>, policies: Vec<Said>) -> (State, News) {
     list(&mut state, Kind::Namespaces, vec![object::<Namespaces>(json!({"metadata": {"name": "default"}}))]);
     list(&mut state, Kind::Services, vec![]);
     list(&mut state, Kind::EndpointSlices, vec![]);
-    list(&mut state, Kind::Nodes, vec![]);
-    let range = json!({"metadata": {"name": "server2"}, "status": {"ranges": ["10.0.0.0/24"]}});
+    list(&mut state, Kind::OwnNode, vec![]);
+    let node = json!({"metadata": {"name": "server2", "uid": "u-server2"}});
+    list(&mut state, Kind::Nodes, vec![object::<Nodes>(node)]);
+    let range = json!({"metadata": {"name": "server2"}, "status": {"nodeUid": "u-server2", "ranges": ["10.0.0.0/24"]}});
     list(&mut state, Kind::NodeRanges, vec![object::<NodeRanges>(range)]);
     list(&mut state, Kind::Pods, pods);
     list(&mut state, Kind::NetworkPolicies, policies);
@@ -259,7 +262,7 @@ fn the_node_reaches_its_pods_from_the_addresses_that_it_has() {
     let (mut state, news) = listed(vec![web()], vec![deny("deny")]);
     let rules = |news: &News| known(news).pods["u1"].ingress.tiers[0].rules.len();
     assert_eq!(rules(&news), 0);
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1"},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}})));
     let news = state.news();
     assert!(is_change(&news));
@@ -319,7 +322,7 @@ fn with_a_management_port_the_nodes_own_word_counts_no_more() {
     };
     let (mut state, _) = listed(vec![web()], vec![deny("deny")]);
     let (says, port) = ("192.0.2.21", "10.0.0.200");
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "3"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1", "resourceVersion": "3"},
         "status": {"addresses": [{"type": "InternalIP", "address": says}]}})));
     let news = state.news();
     assert!(is_change(&news) && from(&news, says) && !from(&news, port));
@@ -329,7 +332,7 @@ fn with_a_management_port_the_nodes_own_word_counts_no_more() {
     state.set_access(Access::Port(vec![port.parse().unwrap()]));
     let news = state.news();
     assert!(is_change(&news) && !from(&news, says) && from(&news, port));
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "4"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1", "resourceVersion": "4"},
         "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.201"}]}})));
     assert!(!from(&state.news(), "10.0.0.201"), "the server writes that itself");
     state.set_access(Access::NodeAddresses);

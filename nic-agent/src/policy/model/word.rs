@@ -30,6 +30,14 @@ pub struct NicNode {
     pub node: Arc<str>,
 }
 
+/// The API server: the Node that has this name now.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::NodeName")]
+pub struct Node {
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
+}
+
 /// The cluster's controller: these addresses are this node's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "raw::NodeRange")]
@@ -41,6 +49,8 @@ pub struct NodeRange {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmed {
+    /// The uid of the Node of which it was said: one made again under the name may be another machine.
+    pub of: Arc<str>,
     /// Of its pods.
     pub pods: PrefixSet,
     /// Of its own network, which its pods on the host's network share.
@@ -56,4 +66,6 @@ pub enum Word {
     NicGone(Arc<str>),
     Range(NodeRange),
     RangeGone(Arc<str>),
+    Node(Node),
+    NodeGone(Arc<str>),
 }

@@ -1,12 +1,13 @@
 //! Which of a pod's addresses are believed.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use offload::policy::PrefixSet;
 
 use super::Trust;
-use crate::policy::model::{ObjectName, Pod, PodAttachment};
+use crate::policy::model::{Confirmed, ObjectName, Pod, PodAttachment};
 use crate::policy::report::Disbelief;
 
 /// Sorted; and what is not believed.
@@ -36,7 +37,8 @@ impl Trust {
         }
         doubts.extend(unreadable(&pod.node, pod.unreadable.as_deref()));
         let mut ips = if pod.host_network {
-            let host = self.confirmed.get(&pod.node).map(|it| &it.host);
+            let confirmed = self.confirmed(&pod.node);
+            let host = confirmed.as_deref().map(|it| &it.host);
             within(&pod.ips, host, &mut doubts, || Disbelief::NotTheNodes { node: pod.node.clone() })
         } else if pod.node == self.node {
             let held = self.held.get(&pod.uid).cloned().unwrap_or_default();
@@ -49,7 +51,8 @@ impl Trust {
             doubts.extend(not_the_nics(pod, &[]));
             Vec::new()
         } else {
-            let ranges = self.confirmed.get(&pod.node).map(|it| &it.pods);
+            let confirmed = self.confirmed(&pod.node);
+            let ranges = confirmed.as_deref().map(|it| &it.pods);
             within(&pod.ips, ranges, &mut doubts, || Disbelief::NotConfirmed { node: pod.node.clone() })
         };
         ips.sort_unstable();
@@ -75,9 +78,17 @@ impl Trust {
         is_held.then_some(ips)
     }
 
+    /// Of the Node that has this name now. What was said of one before it confirms nothing to it, and nothing to its NIC;
+    /// `None`: nothing was said.
+    fn confirmed(&self, node: &str) -> Option<Cow<'_, Confirmed>> {
+        let confirmed = self.confirmed.get(node)?;
+        let is_of_it = self.nodes.get(node).is_some_and(|uid| *uid == confirmed.of);
+        Some(if is_of_it { Cow::Borrowed(confirmed) } else { Cow::Owned(Confirmed::default()) })
+    }
+
     fn confirmed_of(&self, attachment: &PodAttachment, doubts: &mut Vec<Disbelief>) -> Vec<IpAddr> {
         doubts.extend(unreadable(&attachment.node, attachment.unreadable.as_deref()));
-        let Some(confirmed) = self.confirmed.get(&attachment.node) else { return attachment.ips.clone() };
+        let Some(confirmed) = self.confirmed(&attachment.node) else { return attachment.ips.clone() };
         let node = || Disbelief::NotConfirmed { node: attachment.node.clone() };
         within(&attachment.ips, Some(&confirmed.pods), doubts, node)
     }

@@ -29,7 +29,14 @@ fn pod(name: &str, node: &str, ips: &[&str]) -> Value {
 }
 
 fn range(node: &str, pods: &str, host: &str) -> Word {
-    Word::Range(read(&json!({"metadata": {"name": node}, "status": {"ranges": [pods], "addresses": [host]}})))
+    Word::Range(read(
+        &json!({"metadata": {"name": node}, "status": {"nodeUid": format!("u-{node}"), "ranges": [pods],
+        "addresses": [host]}}),
+    ))
+}
+
+fn node(name: &str, uid: &str) -> Word {
+    Word::Node(read(&json!({"metadata": {"name": name, "uid": uid}})))
 }
 
 fn nic(name: &str, node: &str) -> Word {
@@ -64,6 +71,9 @@ impl Bench {
         let mut compiler = Compiler::new(settings, Snapshot::default());
         compiler.apply_all([Change::Policy(read(&policy)), Change::Service(read(&service))]);
         let mut bench = Self { trust: Trust::new("n".into()), compiler };
+        for name in ["n", "far", "near"] {
+            bench.hear(node(name, &format!("u-{name}")));
+        }
         let mut web = pod("web", "n", &[]);
         web["metadata"]["labels"]["app"] = "web".into();
         bench.put(&web);
@@ -131,6 +141,43 @@ fn a_node_without_a_nic_is_believed_within_its_confirmed_ranges() {
     bench.trust.only_words(WordKind::Range, &[ObjectName::new("", "near")].into());
     bench.settle();
     assert!(!bench.lets_in("10.0.2.9"));
+}
+
+#[test]
+fn what_is_confirmed_is_that_nodes_by_its_uid() {
+    let mut bench = Bench::new();
+    bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));
+    bench.put(&pod("api", "far", &["10.0.2.1"]));
+    let mut host = pod("host", "far", &["192.0.2.2"]);
+    host["spec"]["hostNetwork"] = true.into();
+    bench.put(&host);
+    let both = json!([endpoint("api", "u-api", "10.0.2.1"), endpoint("host", "u-host", "192.0.2.2")]);
+    bench.slice(&both);
+    let is_believed = |bench: &Bench| (bench.lets_in("10.0.2.1"), bench.reports().is_empty());
+    assert_eq!(is_believed(&bench), (true, true));
+    for gone in [node("far", "u-again"), Word::NodeGone("far".into())] {
+        bench.hear(gone);
+        assert_eq!(is_believed(&bench), (false, false));
+        assert!(bench.reports().contains("bank/api") && bench.reports().contains("bank/host"));
+        bench.hear(node("far", "u-far"));
+        assert_eq!(is_believed(&bench), (true, true));
+    }
+    // Its NIC says what it likes: of a range that is another machine's nothing is its own.
+    bench.hear(nic("nic-far", "far"));
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1"]));
+    assert!(bench.lets_in("10.0.2.1"));
+    bench.hear(node("far", "u-again"));
+    assert!(!bench.lets_in("10.0.2.1"));
+    // Confirmed anew, of this one.
+    let again =
+        json!({"metadata": {"name": "far"}, "status": {"nodeUid": "u-again", "ranges": ["10.0.2.0/24"]}});
+    bench.hear(Word::Range(read(&again)));
+    assert!(bench.lets_in("10.0.2.1"));
+    // What bears no uid was said of nobody.
+    bench.hear(Word::Range(read(
+        &json!({"metadata": {"name": "far"}, "status": {"ranges": ["10.0.2.0/24"]}}),
+    )));
+    assert!(!bench.lets_in("10.0.2.1"));
 }
 
 #[test]
@@ -299,10 +346,22 @@ fn what_is_gone_leaves_nothing() {
     bench.hear(Word::AttachmentGone(ObjectName::new("bank", "api-eth0")));
     bench.hear(Word::NicGone("nic".into()));
     bench.hear(Word::RangeGone("far".into()));
+    bench.trust.only_words(WordKind::Node, &[].into());
     let Trust {
-        pods, own, attachments, attached, nics, with_nic, confirmed, slices, naming, refused, ..
+        pods,
+        own,
+        attachments,
+        attached,
+        nics,
+        with_nic,
+        confirmed,
+        nodes,
+        slices,
+        naming,
+        refused,
+        ..
     } = &bench.trust;
     assert!(pods.is_empty() && own.is_empty() && attachments.is_empty() && attached.is_empty());
-    assert!(nics.is_empty() && with_nic.is_empty() && confirmed.is_empty());
+    assert!(nics.is_empty() && with_nic.is_empty() && confirmed.is_empty() && nodes.is_empty());
     assert!(slices.is_empty() && naming.is_empty() && refused.is_empty(), "{refused:?}");
 }

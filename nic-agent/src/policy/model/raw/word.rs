@@ -66,6 +66,18 @@ impl From<NicNode> for word::NicNode {
     }
 }
 
+/// Of a Node that is read for its name alone.
+#[derive(Debug, Deserialize)]
+pub(in crate::policy::model) struct NodeName {
+    metadata: Metadata,
+}
+
+impl From<NodeName> for word::Node {
+    fn from(raw: NodeName) -> Self {
+        Self { name: raw.metadata.name.into(), uid: raw.metadata.uid.into() }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(in crate::policy::model) struct NodeRange {
     metadata: Metadata,
@@ -73,7 +85,10 @@ pub(in crate::policy::model) struct NodeRange {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RangeStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    node_uid: String,
     #[serde(default, deserialize_with = "or_default")]
     ranges: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -86,7 +101,8 @@ impl From<NodeRange> for word::NodeRange {
         let confirmed = raw.status.map(|status| {
             let ranges = status.ranges.iter().filter_map(|it| it.parse::<IpNet>().ok());
             let host: Vec<IpAddr> = addresses(status.addresses.iter().map(String::as_str)).0;
-            word::Confirmed { pods: ranges.collect(), host: host.into_iter().collect() }
+            let of = status.node_uid.into();
+            word::Confirmed { of, pods: ranges.collect(), host: host.into_iter().collect() }
         });
         Self { node: raw.metadata.name.into(), confirmed }
     }
