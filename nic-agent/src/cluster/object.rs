@@ -154,6 +154,11 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
         node: pod.node.to_string(),
         host_network: pod.host_network,
         mirror: pod.mirror,
+        static_uid: if pod.mirror {
+            text(object, "/metadata/annotations/kubernetes.io~1config.hash").to_owned()
+        } else {
+            String::new()
+        },
         phase: text(object, "/status/phase").to_owned(),
     };
     Ok(Content::Pod(Box::new((pod, record))))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use kube::Api;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, metadata_watcher, watcher};
+use kube::runtime::watcher::{self, watcher};
 use ovsdb_session::reconnect::Reconnect;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info};
@@ -171,11 +171,10 @@ impl<'a, K: Watched> Watch<'a, K> {
         if streaming {
             config = config.streaming_lists();
         }
-        let api = Api::<Seen<K>>::all(client);
         let mut events = if K::METADATA_ONLY {
-            metadata_watcher(api, config).map_ok(whole).boxed()
+            watcher(Api::<PartialObjectMeta<Seen<K>>>::all(client), config).map_ok(whole).boxed()
         } else {
-            watcher(api, config).boxed()
+            watcher(Api::<Seen<K>>::all(client), config).boxed()
         };
         loop {
             let next = tokio::select! {

@@ -24,7 +24,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{
-    AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, ObjectName, Pod, PodAttachment, Word,
+    AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, NicNode, ObjectName, Pod,
+    PodAttachment, Word,
 };
 use super::report::{Disbelief, Report};
 use super::snapshot::{Change, ObjectKind, WordKind};
@@ -44,10 +45,9 @@ pub struct Trust {
     attachments: HashMap<ObjectName, PodAttachment>,
     /// Names of attachments, by the pod that they name.
     attached: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    /// Nodes, by the NicNode that names them.
-    nics: BTreeMap<Arc<str>, Arc<str>>,
-    /// How many NicNodes name a node.
-    with_nic: HashMap<Arc<str>, usize>,
+    nics: BTreeMap<Arc<str>, NicNode>,
+    /// By the node that they name.
+    with_nic: HashMap<Arc<str>, Nics>,
     confirmed: HashMap<Arc<str>, Confirmed>,
     /// Uids of the Nodes that there are.
     nodes: HashMap<Arc<str>, Arc<str>>,
@@ -71,6 +71,14 @@ struct Known {
     /// Those of its addresses that are believed.
     ips: Vec<IpAddr>,
     disbelief: Vec<Disbelief>,
+}
+
+/// The NicNodes that name a node.
+#[derive(Debug, Default)]
+struct Nics {
+    count: usize,
+    /// Of these, so many let static pods count.
+    allowing: usize,
 }
 
 /// What must be looked at again.
@@ -131,13 +139,15 @@ impl Trust {
             }
             Word::AttachmentGone(name) => self.remove_attachment(&name),
             Word::Nic(nic) => {
-                if self.nics.get(&nic.name) == Some(&nic.node) {
+                if self.nics.get(&nic.name) == Some(&nic) {
                     return;
                 }
                 self.remove_nic(&nic.name);
-                *self.with_nic.entry(nic.node.clone()).or_default() += 1;
+                let nics = self.with_nic.entry(nic.node.clone()).or_default();
+                nics.count += 1;
+                nics.allowing += usize::from(nic.static_pods);
                 self.dirt.nodes.insert(nic.node.clone());
-                self.nics.insert(nic.name, nic.node);
+                self.nics.insert(nic.name.clone(), nic);
             }
             Word::NicGone(name) => self.remove_nic(&name),
             Word::Range(range) => {
@@ -308,14 +318,15 @@ impl Trust {
     }
 
     fn remove_nic(&mut self, name: &str) {
-        let Some(node) = self.nics.remove(name) else { return };
-        if let Some(count) = self.with_nic.get_mut(&node) {
-            *count -= 1;
-            if *count == 0 {
-                self.with_nic.remove(&node);
+        let Some(nic) = self.nics.remove(name) else { return };
+        if let Some(nics) = self.with_nic.get_mut(&nic.node) {
+            nics.count -= 1;
+            nics.allowing -= usize::from(nic.static_pods);
+            if nics.count == 0 {
+                self.with_nic.remove(&nic.node);
             }
         }
-        self.dirt.nodes.insert(node);
+        self.dirt.nodes.insert(nic.node);
     }
 
     fn put_slice(&mut self, mut slice: EndpointSlice) {

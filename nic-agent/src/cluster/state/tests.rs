@@ -6,6 +6,7 @@ use crate::cluster::object::{
     EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
 };
 use crate::cluster::trouble::Cause;
+use crate::directory::Served;
 
 const KINDS: [Kind; 8] = [
     Kind::EndpointSlices,
@@ -17,6 +18,8 @@ const KINDS: [Kind; 8] = [
     Kind::Pods,
     Kind::Services,
 ];
+
+const SERVED: Served<'static> = Served { node: "server1", static_pods: true };
 
 fn state() -> State {
     let settings = Settings { node: "server1".into(), node_addresses: offload::policy::PrefixSet::default() };
@@ -95,7 +98,7 @@ fn is_change(news: &News) -> bool {
 
 fn reason(directory: Option<&Directory>, name: &str, uid: &str) -> &'static str {
     let pod = PodRef { namespace: "default".into(), name: name.into(), uid: uid.into() };
-    directory.unwrap().judge(&pod, "server1").map_or_else(|it| it.reason(), |()| "believed")
+    directory.unwrap().judge(&pod, SERVED).map_or_else(|it| it.reason(), |()| "believed")
 }
 
 #[test]
@@ -212,6 +215,7 @@ async fn a_pod_that_was_asked_for_counts_until_the_watch_has_had_its_time() {
         node: node.into(),
         host_network: false,
         mirror: false,
+        static_uid: String::new(),
         phase: "Pending".into(),
     };
     state.found(record("u9", "server2"));

@@ -28,6 +28,8 @@ pub struct PodAttachment {
 pub struct NicNode {
     pub name: Arc<str>,
     pub node: Arc<str>,
+    /// Do the node's static pods count?
+    pub static_pods: bool,
 }
 
 /// The API server: the Node that has this name now.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use offload::policy::PrefixSet;
 
 use super::Trust;
-use crate::policy::model::{Confirmed, ObjectName, Pod, PodAttachment};
+use crate::policy::model::{Confirmed, ObjectName, Pod};
 use crate::policy::report::Disbelief;
 
 /// Sorted; and what is not believed.
@@ -16,23 +16,27 @@ type Judged = (Vec<IpAddr>, Vec<Disbelief>);
 impl Trust {
     /// The pod with the addresses that are believed, and whether these are others than before. `None`: it is not there.
     pub(super) fn believe(&mut self, name: &ObjectName) -> Option<(Pod, bool)> {
-        let (ips, disbelief) = self.judge(&self.pods.get(name)?.pod);
+        let said = &self.pods.get(name)?.pod;
+        let (ips, disbelief) = self.judge(said);
+        let mirror = said.mirror && !self.allows_static_pods(&said.node);
         let known = self.pods.get_mut(name)?;
         let is_other = known.ips != ips;
         known.ips.clone_from(&ips);
         let before = std::mem::replace(&mut known.disbelief, disbelief.clone());
-        let pod = Pod { ips, unreadable: None, ..known.pod.clone() };
+        let pod = Pod { ips, mirror, unreadable: None, ..known.pod.clone() };
         self.complain(name, &before, &disbelief);
         Some((pod, is_other))
     }
 
     fn judge(&self, pod: &Pod) -> Judged {
         let mut doubts = Vec::new();
-        if pod.mirror && !pod.host_network {
+        let refused = pod.mirror && !self.allows_static_pods(&pod.node);
+        if refused && !pod.host_network {
             doubts.push(Disbelief::Mirror { node: pod.node.clone() });
         }
-        // A finished pod's addresses may be another's. What a node calls its static pods is nobody else's business.
-        if pod.mirror || pod.finished {
+        // A finished pod's addresses may be another's. What a node calls its static pods is nobody else's business, unless
+        // an operator says so.
+        if refused || pod.finished {
             return (Vec::new(), doubts);
         }
         doubts.extend(unreadable(&pod.node, pod.unreadable.as_deref()));
@@ -43,7 +47,7 @@ impl Trust {
         } else if pod.node == self.node {
             let held = self.held.get(&pod.uid).cloned().unwrap_or_default();
             doubts.extend(not_the_nics(pod, &held));
-            held
+            self.of_nic(pod, &held, &mut doubts)
         } else if let Some(ips) = self.said_by_nic(pod, &mut doubts) {
             doubts.extend(not_the_nics(pod, &ips));
             ips
@@ -73,7 +77,16 @@ impl Trust {
                 continue;
             }
             is_held = true;
-            ips.extend(self.confirmed_of(attachment, doubts));
+            doubts.extend(unreadable(&attachment.node, attachment.unreadable.as_deref()));
+            let confirmed = self.confirmed(&pod.node);
+            let is_confined = pod.mirror || confirmed.is_some();
+            if !is_confined {
+                ips.extend(&attachment.ips);
+                continue;
+            }
+            let ranges = confirmed.as_deref().map(|it| &it.pods);
+            let why = || Disbelief::NotConfirmed { node: pod.node.clone() };
+            ips.extend(within(&attachment.ips, ranges, doubts, why));
         }
         is_held.then_some(ips)
     }
@@ -86,11 +99,19 @@ impl Trust {
         Some(if is_of_it { Cow::Borrowed(confirmed) } else { Cow::Owned(Confirmed::default()) })
     }
 
-    fn confirmed_of(&self, attachment: &PodAttachment, doubts: &mut Vec<Disbelief>) -> Vec<IpAddr> {
-        doubts.extend(unreadable(&attachment.node, attachment.unreadable.as_deref()));
-        let Some(confirmed) = self.confirmed(&attachment.node) else { return attachment.ips.clone() };
-        let node = || Disbelief::NotConfirmed { node: attachment.node.clone() };
-        within(&attachment.ips, Some(&confirmed.pods), doubts, node)
+    /// Of all NICs of the node. A node without one has no static pods that count.
+    fn allows_static_pods(&self, node: &str) -> bool {
+        self.with_nic.get(node).is_some_and(|it| it.allowing == it.count)
+    }
+
+    /// What this NIC holds itself is so; but where a static pod may be is confirmed.
+    fn of_nic(&self, pod: &Pod, held: &[IpAddr], doubts: &mut Vec<Disbelief>) -> Vec<IpAddr> {
+        if !pod.mirror {
+            return held.to_vec();
+        }
+        let confirmed = self.confirmed(&pod.node);
+        let ranges = confirmed.as_deref().map(|it| &it.pods);
+        within(held, ranges, doubts, || Disbelief::NotConfirmed { node: pod.node.clone() })
     }
 }
 

@@ -265,6 +265,54 @@ fn mirror_pods_are_nobodys_peers_endpoints_or_members() {
 }
 
 #[test]
+fn static_pods_count_where_an_operator_says_so_and_within_their_nodes_ranges() {
+    let nic = |name: &str, node: &str, word: &str| {
+        Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"node": node, "staticPods": word}})))
+    };
+    let mirror = |name: &str, node: &str, ip: &str| {
+        let mut pod = pod(name, node, &[ip]);
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+        pod
+    };
+    let mut bench = Bench::new();
+    bench.put(&mirror("api", "far", "10.0.2.1"));
+    bench.slice(&json!([endpoint("api", "u-api", "10.0.2.1")]));
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1", "10.0.9.9"]));
+    let counts = |bench: &Bench| bench.lets_in("10.0.2.1") && bench.may_use_the_service();
+    bench.hear(nic("nic-far", "far", "Allowed"));
+    assert!(!counts(&bench), "nothing is confirmed for its node");
+    assert!(bench.reports().contains("NodeRange far"), "{}", bench.reports());
+    bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));
+    assert!(counts(&bench) && !bench.lets_in("10.0.9.9"));
+    // Another NIC of the node refuses them.
+    bench.hear(nic("nic-too", "far", "Refused"));
+    assert!(!counts(&bench) && bench.reports().contains("mirror pods"), "{}", bench.reports());
+    bench.hear(Word::NicGone("nic-too".into()));
+    assert!(counts(&bench));
+    bench.hear(nic("nic-far", "far", "Refused"));
+    assert!(!counts(&bench));
+    bench.hear(nic("nic-far", "far", "Allowed"));
+    assert!(counts(&bench));
+    bench.hear(Word::AttachmentGone(ObjectName::new("bank", "api-eth0")));
+    assert!(!counts(&bench), "what kubelet says of it is nobody's business");
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1"]));
+    bench.hear(Word::NicGone("nic-far".into()));
+    assert!(!counts(&bench), "and without a NIC");
+    // This NIC's own.
+    bench.put(&mirror("own", "n", "10.0.1.5"));
+    bench.hear(nic("nic-n", "n", "Allowed"));
+    let held = ["10.0.1.5", "10.0.9.9"].map(|it| it.parse::<IpAddr>().unwrap()).to_vec();
+    bench.trust.hold(Arc::new([("u-own".into(), held)].into()));
+    bench.settle();
+    assert!(bench.compiler.compiled("u-own").is_some(), "policies concern it");
+    assert!(!bench.lets_in("10.0.1.5"));
+    bench.hear(range("n", "10.0.1.0/24", "192.0.2.1"));
+    assert!(bench.lets_in("10.0.1.5") && !bench.lets_in("10.0.9.9"));
+    bench.hear(nic("nic-n", "n", "Refused"));
+    assert!(!bench.lets_in("10.0.1.5") && bench.compiler.compiled("u-own").is_none());
+}
+
+#[test]
 fn an_endpoint_counts_when_its_address_is_its_pods() {
     let mut bench = Bench::new();
     bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));

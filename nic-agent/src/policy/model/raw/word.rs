@@ -56,13 +56,17 @@ pub(in crate::policy::model) struct NicNode {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NicNodeSpec {
     node: String,
+    #[serde(default, deserialize_with = "or_default")]
+    static_pods: String,
 }
 
 impl From<NicNode> for word::NicNode {
     fn from(raw: NicNode) -> Self {
-        Self { name: raw.metadata.name.into(), node: raw.spec.node.into() }
+        let static_pods = raw.spec.static_pods == "Allowed";
+        Self { name: raw.metadata.name.into(), node: raw.spec.node.into(), static_pods }
     }
 }
 
