@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use drawbridge_api::{GROUP, VERSION};
 use kube::Resource;
-use kube::core::{ClusterResourceScope, ObjectMeta, PartialObjectMeta};
+use kube::core::{ClusterResourceScope, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
@@ -203,16 +203,6 @@ impl<K> Seen<K> {
     }
 }
 
-impl<K: Watched> From<PartialObjectMeta<Self>> for Seen<K> {
-    fn from(part: PartialObjectMeta<Self>) -> Self {
-        let ObjectMeta { name, namespace, uid, resource_version, .. } = part.metadata;
-        let object = json!({ "metadata": { "name": name, "namespace": namespace.as_deref().unwrap_or_default(), "uid": uid } });
-        let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
-        let content = K::read(&object).map_err(|e| e.to_string());
-        Self { metadata, content, kind: std::marker::PhantomData }
-    }
-}
-
 impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(from)?;
@@ -250,6 +240,10 @@ impl<K: Watched> Resource for Seen<K> {
         K::KIND.path().into()
     }
 
+    fn metadata_api() -> bool {
+        K::METADATA_ONLY
+    }
+
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
     }
@@ -261,6 +255,8 @@ impl<K: Watched> Resource for Seen<K> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn seen<K: Watched>(object: Value) -> Seen<K> {

@@ -3,12 +3,12 @@
 //!
 //! Failure: whatever goes wrong is said once per try, and tried again after a pause that grows.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use kube::Api;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, watcher};
 use ovsdb_session::reconnect::Reconnect;
 use tokio::sync::{Notify, mpsc};
@@ -171,11 +171,7 @@ impl<'a, K: Watched> Watch<'a, K> {
         if streaming {
             config = config.streaming_lists();
         }
-        let mut events = if K::METADATA_ONLY {
-            watcher(Api::<PartialObjectMeta<Seen<K>>>::all(client), config).map_ok(whole).boxed()
-        } else {
-            watcher(Api::<Seen<K>>::all(client), config).boxed()
-        };
+        let mut events = pin!(watcher(Api::<Seen<K>>::all(client), config));
         loop {
             let next = tokio::select! {
                 biased;
@@ -278,16 +274,6 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Some(if changed.is_ok() { Ended::Renewed } else { Ended::Closed })
             }
         }
-    }
-}
-
-fn whole<K: Watched>(event: watcher::Event<PartialObjectMeta<Seen<K>>>) -> watcher::Event<Seen<K>> {
-    match event {
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitDone => watcher::Event::InitDone,
-        watcher::Event::InitApply(part) => watcher::Event::InitApply(part.into()),
-        watcher::Event::Apply(part) => watcher::Event::Apply(part.into()),
-        watcher::Event::Delete(part) => watcher::Event::Delete(part.into()),
     }
 }
 
