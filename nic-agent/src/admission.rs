@@ -213,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn an_attach_that_its_detach_has_overtaken_is_refused() {
+        let all = directory(&["a"]);
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.detach(&claim("s1", "a", 0).key), None);
+        assert_eq!(try_admit(&ledger, &all, &claim("s1", "a", 0)).unwrap_err().reason(), "sandbox-replayed");
+        put(&mut ledger, &all, &claim("s2", "a", 0));
+    }
+
+    #[test]
     fn a_new_sandbox_and_a_dead_pod_give_way() {
         let all = directory(&["a", "b"]);
         let mut ledger = Ledger::default();
