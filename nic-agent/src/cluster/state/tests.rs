@@ -342,3 +342,27 @@ fn with_a_management_port_the_nodes_own_word_counts_no_more() {
     state.set_access(Access::NodeAddresses);
     assert!(from(&state.news(), "10.0.0.201"));
 }
+
+#[test]
+fn what_the_own_node_is_not_believed_is_told_apart() {
+    let mirror = |name: &str, node: &str| {
+        object::<Pods>(json!({"metadata": {"namespace": "default", "name": name, "uid": name,
+            "annotations": {"kubernetes.io/config.mirror": "x"}},
+            "spec": {"nodeName": node, "containers": []}, "status": {"podIPs": [{"ip": "10.0.0.9"}]}}))
+    };
+    let (mut state, news) = listed(vec![mirror("far", "server2")], vec![]);
+    assert_eq!((known(&news).reports.len(), known(&news).disbelieved.len()), (1, 0));
+    for number in 0..5 {
+        state.take(mirror(&format!("near-{number}"), "server1"));
+    }
+    let disbelieved = known(&state.news()).disbelieved.clone();
+    let [only] = &*disbelieved else { panic!("{disbelieved:?}") };
+    assert_eq!(only.reason, "MirrorPods");
+    assert!(only.what.contains("server1") && only.what.contains("default/near-0"), "{only:?}");
+    assert!(only.what.ends_with("and 2 more"), "{only:?}");
+    for number in 0..5 {
+        let (name, uid) = (ObjectName::new("default", format!("near-{number}")), format!("near-{number}"));
+        state.take(said(Kind::Pods, Event::Gone { name, uid, version: 9 }));
+    }
+    assert!(known(&state.news()).disbelieved.is_empty());
+}
