@@ -2,6 +2,7 @@
 //! hardware, not the processor, does the work where it can.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};

@@ -11,6 +11,7 @@ use super::links::Offload;
 use crate::attachment::Binding;
 use crate::audit::{Held, PodProgress, Stage};
 use crate::claim::{Attached, Claim, SandboxKey};
+use crate::enforcement::Disbelieved;
 use crate::marks::Marks;
 use crate::policy::Origins;
 
