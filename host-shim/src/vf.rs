@@ -9,9 +9,11 @@
 //! only on the host, and where an ADD was killed before anything ran in the pod. Names are the pod's to give.
 use std::{
     fs,
+    hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
 };
 
+use nix::Error as Errno;
 use thiserror::Error;
 
 use crate::{
@@ -153,14 +155,31 @@ async fn search(paths: impl IntoIterator<Item = PathBuf>, pci: PciAddress) -> Re
     Ok(None)
 }
 
+/// How many names are tried when the transit name is taken.
+const OTHER_NAMES: u32 = 4;
+
+fn unforeseen_name() -> String {
+    // Seeded by the system, anew for each.
+    format!("vf{:012x}", RandomState::new().hash_one(()) & 0xffff_ffff_ffff)
+}
+
 /// Moves an interface, down and under its transit name.
 async fn transfer(from: &Netns, link: &Link, to: &Netns, pci: PciAddress) -> Result<Link, VfError> {
     let source = Links::open(from)?;
-    let name = pci.transit_name();
+    let mut name = pci.transit_name();
     // The kernel refuses to rename what is up (before 6.2), and a VF that is up would keep sending on the way.
     source.down(link).await?;
-    if link.name != name {
-        source.rename(link, &name).await?;
+    let mut tries = 0;
+    while link.name != name {
+        match source.rename(link, &name).await {
+            Ok(()) => break,
+            // A pod can take any name, or give it as an alternative one, but none that nobody can foresee.
+            Err(error) if error.errno() == Some(Errno::EEXIST) && tries < OTHER_NAMES => {
+                tries += 1;
+                name = unforeseen_name();
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     source.move_to(link, to).await?;
     let moved = Links::open(to)?.by_name(&name).await?;
