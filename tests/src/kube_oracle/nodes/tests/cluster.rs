@@ -259,7 +259,14 @@ impl Cluster {
             })
             .collect();
         if self.dice.one_in(8) {
-            let uid = self.node_uid(LIAR);
+            let uid = match self.node_uid(LIAR) {
+                // It registers.
+                Value::Null => {
+                    self.uids += 1;
+                    json!(format!("n{}", self.uids))
+                }
+                uid => uid,
+            };
             return self.put(json!({"kind": "Node", "metadata": {"name": LIAR, "uid": uid},
                 "spec": {"podCIDRs": ["10.1.0.0/25", "10.3.0.0/16"]},
                 "status": {"addresses": ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect::<Value>()}}));
