@@ -202,7 +202,8 @@ impl FakeApi {
 
     /// Of this kind, and whether nothing but metadata was asked for.
     pub fn requests_of(&self, plural: &str) -> Vec<(String, bool)> {
-        let is_it = |uri: &str| uri.split('?').next().is_some_and(|path| path.ends_with(plural));
+        let is_it =
+            |uri: &str| uri.split('?').next().is_some_and(|path| path.ends_with(&format!("/{plural}")));
         self.with(|store| store.requests.iter().filter(|(uri, _)| is_it(uri)).cloned().collect())
     }
 }
