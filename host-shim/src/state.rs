@@ -8,9 +8,11 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -52,6 +54,23 @@ pub struct Record {
     pub pci: PciAddress,
     /// The MAC that the NIC gave to the pod's interface, once it did.
     pub assigned_mac: Option<String>,
+    /// The interface's index in the pod's namespace, once it was there. A pod can give its interfaces any name.
+    #[serde(default)]
+    pub index: Option<u32>,
+    /// The kernel says which PCI device is below the VF's interface: nothing else tells it from others then.
+    #[serde(default)]
+    pub has_parent: bool,
+    /// When the ADD began and ended, as [`uptime`] has it.
+    #[serde(default)]
+    pub began: u64,
+    #[serde(default)]
+    pub ended: Option<u64>,
+}
+
+/// Nanoseconds since the machine booted: no clock that is set moves it. The state directory does not outlive a boot.
+pub fn uptime() -> u64 {
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const VERSION: u32 = 1;
@@ -68,6 +87,10 @@ impl Record {
             vf: None,
             pci,
             assigned_mac: None,
+            index: None,
+            has_parent: false,
+            began: uptime(),
+            ended: None,
         }
     }
 

@@ -5,12 +5,15 @@
 //!
 //! A pod's namespace that dies gives its VF back to `init_net`, under the pod's name for it or `devN`
 //! (`default_device_exit_net()`, net/core/dev.c): so a VF is known by the PCI device below it (IFLA_PARENT_DEV_NAME,
-//! Linux 5.14), and by names only where the kernel does not say that.
+//! Linux 5.14). Where the kernel does not say that, it is known by its index in the pod, which ADD has recorded; by names
+//! only on the host, and where an ADD was killed before anything ran in the pod. Names are the pod's to give.
 use std::{
     fs,
+    hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
 };
 
+use nix::Error as Errno;
 use thiserror::Error;
 
 use crate::{
@@ -55,17 +58,21 @@ pub struct Marks {
     pub names: Vec<String>,
     /// A name that it had with this MAC.
     pub named: Option<(String, Mac)>,
+    /// The index that it has there: then no name counts.
+    pub index: Option<u32>,
+    /// The kernel says which device is below it: then nothing else counts.
+    pub by_device_only: bool,
 }
 
 impl Marks {
     fn pci_only(pci: PciAddress) -> Self {
-        Self { pci, names: Vec::new(), named: None }
+        Self { pci, names: Vec::new(), named: None, index: None, by_device_only: true }
     }
 
     fn host(pci: PciAddress, sysfs: &Sysfs) -> Self {
         let mut names = sysfs.interfaces(pci);
         names.push(pci.transit_name());
-        Self { pci, names, named: None }
+        Self { pci, names, named: None, index: None, by_device_only: false }
     }
 
     /// In the pod that `record` is of.
@@ -75,6 +82,8 @@ impl Marks {
             pci: record.pci,
             names: vec![record.pci.transit_name()],
             named: mac.map(|mac| (record.interface.clone(), mac)),
+            index: record.index,
+            by_device_only: record.has_parent,
         }
     }
 
@@ -82,16 +91,20 @@ impl Marks {
     pub fn pick(&self, links: &[Link]) -> Option<Link> {
         let pci = self.pci.to_string();
         let by_device = links.iter().find(|link| link.parent.as_ref() == Some(&pci));
-        let by_name = || {
-            links.iter().filter(|link| link.parent.is_none()).find(|link| {
-                self.names.contains(&link.name)
-                    || self
-                        .named
-                        .as_ref()
-                        .is_some_and(|(name, mac)| *name == link.name && Some(*mac) == link.mac)
-            })
+        let is_named = |link: &&Link| {
+            let named = self.named.as_ref();
+            self.names.contains(&link.name)
+                || named.is_some_and(|(name, mac)| *name == link.name && Some(*mac) == link.mac)
         };
-        by_device.or_else(by_name).cloned()
+        let otherwise = || {
+            let mut unknown = links.iter().filter(|link| link.parent.is_none());
+            match self.index {
+                _ if self.by_device_only => None,
+                Some(index) => unknown.find(|link| link.index == index),
+                None => unknown.find(is_named),
+            }
+        };
+        by_device.or_else(otherwise).cloned()
     }
 }
 
@@ -142,14 +155,31 @@ async fn search(paths: impl IntoIterator<Item = PathBuf>, pci: PciAddress) -> Re
     Ok(None)
 }
 
+/// How many names are tried when the transit name is taken.
+const OTHER_NAMES: u32 = 4;
+
+fn unforeseen_name() -> String {
+    // Seeded by the system, anew for each.
+    format!("vf{:012x}", RandomState::new().hash_one(()) & 0xffff_ffff_ffff)
+}
+
 /// Moves an interface, down and under its transit name.
 async fn transfer(from: &Netns, link: &Link, to: &Netns, pci: PciAddress) -> Result<Link, VfError> {
     let source = Links::open(from)?;
-    let name = pci.transit_name();
+    let mut name = pci.transit_name();
     // The kernel refuses to rename what is up (before 6.2), and a VF that is up would keep sending on the way.
     source.down(link).await?;
-    if link.name != name {
-        source.rename(link, &name).await?;
+    let mut tries = 0;
+    while link.name != name {
+        match source.rename(link, &name).await {
+            Ok(()) => break,
+            // A pod can take any name, or give it as an alternative one, but none that nobody can foresee.
+            Err(error) if error.errno() == Some(Errno::EEXIST) && tries < OTHER_NAMES => {
+                tries += 1;
+                name = unforeseen_name();
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     source.move_to(link, to).await?;
     let moved = Links::open(to)?.by_name(&name).await?;

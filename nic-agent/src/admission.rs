@@ -5,7 +5,7 @@ use offload::ids::VfId;
 use crate::attachment::{self, Attachment};
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::ZoneRange;
-use crate::directory::Directory;
+use crate::directory::{Directory, Served};
 use crate::ledger::Ledger;
 use crate::management;
 
@@ -13,8 +13,8 @@ use crate::management;
 pub struct Grounds<'a> {
     pub directory: &'a Directory,
     pub ledger: &'a Ledger,
-    /// `node.name`: the server that this NIC sits in.
-    pub served: &'a str,
+    /// The server that this NIC sits in.
+    pub served: Served<'a>,
     pub zones: ZoneRange,
     /// How many attachments there may be.
     pub budget: Option<u32>,
@@ -105,7 +105,7 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
 
 /// Does the cluster say that this attachment's pod may hold a VF here no longer? A directory that is not known says
 /// nothing.
-pub fn is_dead(attachment: &Attachment, directory: &Directory, served: &str) -> bool {
+pub fn is_dead(attachment: &Attachment, directory: &Directory, served: Served<'_>) -> bool {
     match directory.judge(&attachment.claim.pod, served) {
         Ok(()) | Err(Refusal::DirectoryUnavailable { .. }) => false,
         Err(_) => true,
@@ -120,6 +120,8 @@ mod tests {
     use super::*;
     use crate::claim::PodRef;
     use crate::directory::PodRecord;
+
+    const SERVED: Served<'static> = Served { node: "server1", static_pods: false };
 
     fn zone(number: u16) -> offload::ids::CtZone {
         offload::ids::CtZone::new(number).unwrap()
@@ -143,6 +145,7 @@ mod tests {
             node: "server1".into(),
             host_network: false,
             mirror: false,
+            static_uid: String::new(),
             phase: "Running".into(),
         };
         Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
@@ -152,7 +155,7 @@ mod tests {
         let grounds = Grounds {
             directory,
             ledger,
-            served: "server1",
+            served: SERVED,
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
             budget: None,
             management_port: Some(VfId { pf: 0, vf: 6 }),
@@ -210,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn an_attach_that_its_detach_has_overtaken_is_refused() {
+        let all = directory(&["a"]);
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.detach(&claim("s1", "a", 0).key), None);
+        assert_eq!(try_admit(&ledger, &all, &claim("s1", "a", 0)).unwrap_err().reason(), "sandbox-replayed");
+        put(&mut ledger, &all, &claim("s2", "a", 0));
+    }
+
+    #[test]
     fn a_new_sandbox_and_a_dead_pod_give_way() {
         let all = directory(&["a", "b"]);
         let mut ledger = Ledger::default();
@@ -223,7 +235,7 @@ mod tests {
         assert_eq!(put(&mut ledger, &directory(&["b"]), &claim("s4", "b", 5)), old);
         // An unreadable directory kills nobody.
         let unknown = Directory::Unknown { why: "gone".into() };
-        assert!(!is_dead(ledger.get(&claim("s4", "b", 5).key).unwrap(), &unknown, "server1"));
+        assert!(!is_dead(ledger.get(&claim("s4", "b", 5).key).unwrap(), &unknown, SERVED));
         assert_eq!(
             try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(),
             "directory-unavailable"
@@ -239,7 +251,7 @@ mod tests {
             let grounds = Grounds {
                 directory: &all,
                 ledger: &ledger,
-                served: "server1",
+                served: SERVED,
                 zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
                 budget: Some(budget),
                 management_port: None,
@@ -268,7 +280,7 @@ mod tests {
         let grounds = Grounds {
             directory: &all,
             ledger: &ledger,
-            served: "server1",
+            served: SERVED,
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
             budget: Some(1),
             management_port: None,

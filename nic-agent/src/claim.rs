@@ -71,9 +71,16 @@ pub enum Refusal {
     #[error("pod {pod} uses the host's network")]
     HostNetwork { pod: String },
     #[error(
-        "pod {pod} is a mirror pod, which its node made by itself: no VF is given to it; run it by a DaemonSet instead"
+        "pod {pod} is a static pod, which its node made by itself: no VF is given to it; run it by a DaemonSet instead, or \
+         let an operator write spec.staticPods: Allowed into the NicNode"
     )]
     MirrorPod { pod: String },
+    #[error(
+        "static pod {pod} has the uid {uid} at the runtime, but its mirror in the API says {mirrored:?} \
+         (kubernetes.io/config.hash): kubelet makes the mirror anew after a change of the pod's file; if it does not, \
+         delete the mirror"
+    )]
+    OtherMirror { pod: String, uid: String, mirrored: String },
     #[error("pod {pod} is finished ({phase})")]
     Finished { pod: String, phase: String },
     #[error("which pods exist is not known yet: {why}")]
@@ -116,6 +123,7 @@ impl Refusal {
             Self::WrongNode { .. } => "wrong-node",
             Self::HostNetwork { .. } => "host-network",
             Self::MirrorPod { .. } => "mirror-pod",
+            Self::OtherMirror { .. } => "other-mirror",
             Self::Finished { .. } => "finished",
             Self::DirectoryUnavailable { .. } => "directory-unavailable",
             Self::VfHeld { .. } => "vf-held",

@@ -55,8 +55,8 @@ use crate::service_manager::Heartbeat;
 use client::Accesses;
 use lookup::Lookup;
 use object::{
-    EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, PodAttachments, Pods,
-    Services,
+    EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, OwnNode, PodAttachments,
+    Pods, Services,
 };
 use state::State;
 use watch::{Said, follow};
@@ -107,6 +107,7 @@ pub fn start(
         Kind::NetworkPolicies,
         Kind::NicNodes,
         Kind::NodeRanges,
+        Kind::Nodes,
         Kind::PodAttachments,
         Kind::Pods,
         Kind::Services,
@@ -117,13 +118,14 @@ pub fn start(
     run(Box::pin(follow::<NetworkPolicies>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<NicNodes>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<NodeRanges>(None, accesses.clone(), say.clone())));
+    run(Box::pin(follow::<Nodes>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<PodAttachments>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<Pods>(None, accesses.clone(), say.clone())));
     run(Box::pin(follow::<Services>(None, accesses.clone(), say.clone())));
     let given = &config.policy.node_addresses;
     if given.is_empty() {
-        kinds.push(Kind::Nodes);
-        run(Box::pin(follow::<Nodes>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
+        kinds.push(Kind::OwnNode);
+        run(Box::pin(follow::<OwnNode>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
     }
     let settings = Settings {
         node: node.as_str().into(),

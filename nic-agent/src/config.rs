@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
 
+use crate::directory::Served;
 use crate::policy::Budget;
 use crate::server::KeyPin;
 
@@ -141,6 +142,8 @@ pub struct Edge {
     pub mtu: Option<u32>,
     /// How many attachments there may be; only a NicNode says it.
     pub vf_budget: Option<u32>,
+    /// May the server's static pods hold a VF? Only a NicNode says it.
+    pub static_pods: bool,
     /// The server's own VF, which is no pod's; only a NicNode names it.
     pub management_port: Option<VfId>,
 }
@@ -394,6 +397,11 @@ impl FromStr for Config {
 }
 
 impl Config {
+    /// Whose pods may hold a VF here.
+    pub fn served(&self) -> Served<'_> {
+        Served { node: &self.node.name, static_pods: self.edge.static_pods }
+    }
+
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         source::read(path).and_then(|text| text.parse())
     }

@@ -44,8 +44,18 @@ pub struct Known {
     pub pods: OrdMap<Arc<str>, Arc<PodPolicy>>,
     /// What users should know of their policies.
     pub reports: Arc<[String]>,
+    /// Of them, what this NIC's own node is not believed.
+    pub disbelieved: Arc<[Disbelieved]>,
     /// Whose rule it is that bears this mark in a cookie.
     pub origins: Origins,
+}
+
+/// Something that a node says of its pods and that counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disbelieved {
+    /// For programs.
+    pub reason: &'static str,
+    pub what: String,
 }
 
 pub type PolicyWatch = watch::Receiver<Policies>;

@@ -92,16 +92,16 @@ impl Ledger {
         self.attachments.remove(key)
     }
 
-    /// Takes an attachment out for good: its sandbox does not come back.
+    /// Takes an attachment out for good: its sandbox does not come back. Of a sandbox that is not there it is remembered, too:
+    /// a Detach may overtake its Attach, which nobody would undo any more.
     pub fn detach(&mut self, key: &SandboxKey) -> Option<Attachment> {
-        let attachment = self.attachments.remove(key);
-        if attachment.is_some() {
+        if !self.is_detached(key) {
             self.detached.push_back(key.clone());
             while self.detached.len() > REMEMBERED {
                 self.detached.pop_front();
             }
         }
-        attachment
+        self.attachments.remove(key)
     }
 
     pub fn is_detached(&self, key: &SandboxKey) -> bool {

@@ -25,7 +25,7 @@ pub use budget::{Budget, Cost, Excess, Served};
 pub use compiler::{Affected, Compiler, Settings};
 pub use model::{
     AddressKind, Confirmed, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort,
-    Namespace, NicNode, NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort,
+    Namespace, NicNode, Node, NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort,
     PolicyRule, Ports, Protocol, Requirement, Selector, Service, ServicePort, Target, Test, Unkept, Word,
 };
 pub use origins::{OriginKey, Origins};

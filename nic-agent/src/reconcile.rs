@@ -261,7 +261,7 @@ impl Reconciler {
             let grounds = Grounds {
                 directory: &directory,
                 ledger: &self.ledger,
-                served: &config.node.name,
+                served: config.served(),
                 zones: config.edge.ct_zones,
                 budget: config.edge.vf_budget,
                 management_port: config.edge.management_port,

@@ -49,6 +49,9 @@ fn nothing_that_a_node_writes_changes_what_others_pods_may_do() {
         let before = scene.state();
         lies::run(&scene, &liar, &before);
         let seen = watchers.stop();
+        if guarded {
+            lies::ends(&scene, &liar, &before);
+        }
         println!(
             "{} admission policies, after {:.0} s: {} lies refused, {} taken; {seen}",
             if guarded { "with" } else { "without" },

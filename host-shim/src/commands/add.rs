@@ -21,7 +21,7 @@ use crate::{
     netns::{Netns, NetnsError},
     note,
     result::{AddResult, PrevInterface},
-    state::{Record, StateDir, VfRecord},
+    state::{Record, StateDir, VfRecord, uptime},
     vf::{self, Found, VfError},
 };
 
@@ -127,6 +127,7 @@ impl Add<'_> {
             // An interface that is on its way says nothing about itself; the record of whoever sent it does.
             let inherited = previous.iter().chain(&superseded).find_map(|record| record.vf.clone());
             record.vf = Some(inherited.filter(|vf| vf.pci == pci).unwrap_or_else(|| describe(pci, &place)));
+            record.has_parent = place.link.parent.is_some();
             found = Some(place);
         }
         self.state.save(&record)?;
@@ -203,6 +204,8 @@ impl Add<'_> {
             self.state.remove(&record.key())?;
         }
         let arrived = vf::send(&Found { netns: host, link }, &self.netns, pci).await?;
+        record.index = Some(arrived.index);
+        self.state.save(&record)?;
         interface::configure(&self.netns, &arrived, &self.sandbox.interface, attachment).await?;
         let observed = interface::observe(&self.netns, &self.sandbox.interface).await?;
         let (_, observed) = observed.ok_or(VfError::NotFound(pci))?;
@@ -212,6 +215,7 @@ impl Add<'_> {
                 format!("the kernel took the settings of {} and shows others: {}", pci, problems.join("; "));
             return Err(CniError::new(Code::Link, msg));
         }
+        self.ended(record)?;
         Ok(AddResult {
             interface: self.sandbox.interface.clone(),
             mac: attachment.mac,
@@ -221,6 +225,12 @@ impl Add<'_> {
             addresses: attachment.addresses.clone(),
             routes: attachment.routes.clone(),
         })
+    }
+
+    /// From here on the runtime knows of it.
+    fn ended(&self, mut record: Record) -> Result<(), CniError> {
+        record.ended = Some(uptime());
+        Ok(self.state.save(&record)?)
     }
 
     /// Undoes a failed ADD; the error tells what could not be undone.
@@ -281,6 +291,7 @@ impl Add<'_> {
         let claim = self.claim(&[], Some(pci)).await?;
         let attachment = self.ask(&claim).await?;
         if observed.mac == Some(attachment.mac) {
+            self.ended(claim.record)?;
             return Ok(prev.clone());
         }
         let have = observed.mac.map_or_else(|| "none".into(), |mac| mac.to_string());

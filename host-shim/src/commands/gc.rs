@@ -2,6 +2,10 @@
 //!
 //! Kept: what the runtime calls valid, and what belongs to another network, whose GC has its own list. What the NIC holds
 //! without a record here was attached before the last boot, or its DEL could not tell.
+//!
+//! The CNI specification has a runtime run no ADD beside a GC. One that does all the same loses nothing: an ADD that began
+//! after this GC, or that runs beside it, cannot be in the runtime's list, and is left alone. So what the NIC holds is
+//! asked for before the records are read: an ADD writes its record before it asks the NIC.
 use std::time::Duration;
 
 use crate::{
@@ -11,10 +15,12 @@ use crate::{
     config::Config,
     error::{CniError, Code},
     note,
-    state::{Record, StateDir},
+    state::{Record, StateDir, uptime},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// As [`uptime`] has it. One that has not ended by then was killed: `timeoutSeconds` may be 600.
+const LONGEST_ADD: u64 = 15 * 60 * 1_000_000_000;
 
 pub async fn run(config: &Config) -> Result<(), CniError> {
     let Some(valid) = &config.valid_attachments else {
@@ -22,19 +28,30 @@ pub async fn run(config: &Config) -> Result<(), CniError> {
         return Err(CniError::new(Code::InvalidConfig, msg));
     };
     let state = StateDir::new(&config.state_dir);
+    let began = uptime();
+    let patience = PATIENCE.min(config.timeout);
+    let agent = Agent::new(config)?;
+    let held = agent.list(patience).await;
     let records = state.list()?;
     let mut errors = Vec::new();
-    for record in stale(&records, valid, &config.name) {
+    for record in stale(&records, valid, &config.name, began) {
+        // An ADD may have begun anew with it since.
+        if state.load(&record.key())?.as_ref() != Some(record) {
+            continue;
+        }
         note(format_args!("GC: {} of sandbox {} is not valid any more", record.interface, record.sandbox));
         if let Err(error) = del::undo(config, &state, record, None).await {
             errors.push(error);
         }
     }
-    let patience = PATIENCE.min(config.timeout);
-    let agent = Agent::new(config)?;
-    let held: Vec<Sandbox> = agent
-        .list(patience)
-        .await?
+    let held = match held {
+        Ok(held) => held,
+        Err(error) => {
+            errors.push(error.into());
+            Vec::new()
+        }
+    };
+    let held: Vec<Sandbox> = held
         .into_iter()
         .filter(|item| item.network == config.name)
         .filter_map(|item| item.sandbox)
@@ -56,9 +73,14 @@ pub async fn run(config: &Config) -> Result<(), CniError> {
     }
 }
 
-/// Records of this network that the runtime does not call valid.
-fn stale<'a>(records: &'a [Record], valid: &[Sandbox], network: &str) -> Vec<&'a Record> {
-    records.iter().filter(|record| record.network == network && !valid.contains(&record.key())).collect()
+/// Records of this network that the runtime does not call valid, and could. `began`: when this GC did.
+fn stale<'a>(records: &'a [Record], valid: &[Sandbox], network: &str, began: u64) -> Vec<&'a Record> {
+    let runs = |record: &Record| {
+        record.ended.is_none_or(|ended| ended >= began) && began.saturating_sub(record.began) < LONGEST_ADD
+    };
+    let is_stale =
+        |record: &&Record| record.network == network && !valid.contains(&record.key()) && !runs(record);
+    records.iter().filter(is_stale).collect()
 }
 
 /// What the NIC holds and neither the runtime nor any record knows.

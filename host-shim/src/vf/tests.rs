@@ -16,6 +16,8 @@ fn marks() -> Marks {
         pci: "0000:03:00.2".parse().unwrap(),
         names: vec!["ens1v0".into()],
         named: Some(("eth0".into(), Mac([2, 0, 0, 0, 0, 7]))),
+        index: None,
+        by_device_only: false,
     }
 }
 
@@ -34,4 +36,18 @@ fn where_the_kernel_does_not_name_the_device_names_do() {
     // Another plugin's eth0.
     assert_eq!(marks().pick(&[link("eth0", 8, None)]), None);
     assert_eq!(Marks::pci_only(marks().pci).pick(&[link("ens1v0", 1, None)]), None);
+}
+
+#[test]
+fn names_that_a_pod_gives_do_not_count() {
+    let decoys = [link("ens1v0", 1, None), link("eth0", 7, None)];
+    let renamed = Link { index: 9, ..link("mine", 3, None) };
+    let by_index = Marks { index: Some(9), ..marks() };
+    assert_eq!(by_index.pick(&decoys), None);
+    assert_eq!(by_index.pick(&[&decoys[..], &[renamed]].concat()).unwrap().name, "mine");
+    // Of another device, whatever its index.
+    assert_eq!(by_index.pick(&[Link { index: 9, ..link("x", 1, Some("0000:03:00.3")) }]), None);
+    let by_device = Marks { index: Some(1), by_device_only: true, ..marks() };
+    assert_eq!(by_device.pick(&decoys), None);
+    assert_eq!(by_device.pick(&[link("x", 1, Some("0000:03:00.2"))]).unwrap().name, "x");
 }

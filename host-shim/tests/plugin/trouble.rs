@@ -296,6 +296,55 @@ fn gc_detaches_what_is_not_valid_and_leaves_other_networks() {
     bench.assert_clean();
 }
 
+/// A runtime that keeps no order: its list is from before the ADD, whichever of the two comes first here.
+#[test]
+fn gc_takes_nothing_from_an_add_beside_it() {
+    let pod = Namespace::new();
+    let collection = |config: &Value| {
+        let mut config = config.clone();
+        config["cni.dev/valid-attachments"] = json!([]);
+        config
+    };
+    // The whole of an ADD while GC asks the NIC.
+    let bench = Bench::new();
+    let config = bench.config(json!({}));
+    let add = bench.later("ADD", "new", &pod.path(), "eth0", &config);
+    bench.script(|script| script.during.insert("List", Box::new(move || drop(add().ok()))));
+    bench.cni("GC", "", Path::new(""), "", &collection(&config)).ok();
+    assert_eq!((held(&bench), bench.records()), (vec!["new:eth0".into()], vec!["new:eth0.json".into()]));
+    assert!(pod.link("eth0").is_some() && !bench.agent().calls().iter().any(|it| it.starts_with("Detach")));
+    bench.cni("DEL", "new", &pod.path(), "eth0", &config).ok();
+    bench.assert_clean();
+
+    // The whole of a GC while an ADD asks the NIC.
+    let gc = bench.later("GC", "", Path::new(""), "", &collection(&config));
+    bench.script(|script| script.during.insert("Attach", Box::new(move || drop(gc().ok()))));
+    bench.cni("ADD", "slow", &pod.path(), "eth0", &config).ok();
+    assert_eq!((held(&bench), bench.records()), (vec!["slow:eth0".into()], vec!["slow:eth0.json".into()]));
+    assert!(!bench.agent().calls().contains(&"Detach slow:eth0".to_owned()));
+    // By the next one it has ended, and the runtime would name it.
+    bench.cni("GC", "", Path::new(""), "", &collection(&config)).ok();
+    bench.assert_clean();
+}
+
+#[test]
+fn del_takes_the_vf_and_nothing_that_the_pod_has_put_in_its_place() {
+    for decoy in ["eth0", transit().as_str()] {
+        let bench = Bench::new();
+        let pod = Namespace::new();
+        let config = bench.config(json!({}));
+        bench.cni("ADD", "s", &pod.path(), "eth0", &config).ok();
+        pod.ip(&["link", "set", "eth0", "down"]);
+        pod.ip(&["link", "set", "eth0", "name", "mine", "address", "02:00:00:00:00:99"]);
+        let mac = "0a:58:0a:f4:00:0a";
+        pod.ip(&["link", "add", decoy, "address", mac, "type", "veth", "peer", "name", "behind"]);
+        bench.cni("DEL", "s", &pod.path(), "eth0", &config).ok();
+        bench.assert_clean();
+        let behind = pod.names().iter().any(|it| it.starts_with("behind"));
+        assert!(pod.link(decoy).is_some() && pod.link("mine").is_none() && behind, "{:?}", pod.names());
+    }
+}
+
 #[test]
 fn a_record_that_cannot_be_read_does_not_keep_a_pod() {
     let bench = Bench::new();

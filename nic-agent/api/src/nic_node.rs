@@ -23,6 +23,9 @@ pub mod conditions {
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
     /// Every TC rule of the datapath runs in hardware.
     pub const OFFLOADED: &str = "Offloaded";
+    /// What the server's kubelet says of its pods is as this NIC, or what is confirmed, has it. If not, the rest counts for
+    /// nothing: it is said here what that is.
+    pub const NODE_BELIEVED: &str = "NodeBelieved";
     /// The server reaches its pods by the management port that the spec names. Absent when it names none.
     pub const MANAGEMENT_PORT: &str = "ManagementPort";
 }

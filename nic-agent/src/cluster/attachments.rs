@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use drawbridge_api::{
@@ -17,7 +18,7 @@ use drawbridge_api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use ring::digest;
 
-use super::words::status_of;
+use super::words::{SWITCHED_OFF, status_of};
 use crate::claim::Claim;
 use crate::reconcile::published::{Entry, PodStatus, Published, State};
 
@@ -26,11 +27,70 @@ pub use write::{Inputs, run};
 
 /// Rules in software that a status lists; they are counted all the same.
 const LISTED: usize = 8;
-/// Figures change with the traffic: an object is not written for them alone before this time is over.
-const FIGURES: Duration = Duration::from_secs(30);
+/// Figures change with the traffic, and what is written of one pod is read by every NIC of the cluster. So an object is
+/// written for them alone when they tell something else than before, and not until this time is over, or half as much more:
+/// pods that came together are not written together.
+const FIGURES: Duration = Duration::from_mins(5);
+/// The same for the first that there are of a pod.
+const FIRST_FIGURES: Duration = Duration::from_secs(30);
 
 /// Namespace and name.
 pub type Key = (String, String);
+
+/// What figures tell that differ from those that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The pod is idle, or about as busy as it was.
+    Nothing,
+    /// There were none, or offload has been switched.
+    First,
+    /// Other reasons, or several times as many rules.
+    Other,
+}
+
+impl News {
+    fn of(after: &PodAttachmentStatus, before: &PodAttachmentStatus) -> Self {
+        let state = |status: &PodAttachmentStatus| {
+            let found = status.conditions.iter().find(|it| it.kind == kinds::OFFLOADED);
+            found.map(|it| (it.status, it.reason.clone()))
+        };
+        let is_off = |it: &Option<(_, String)>| it.as_ref().is_some_and(|(_, reason)| reason == SWITCHED_OFF);
+        let has_rules = |it: &Option<(ConditionStatus, _)>| {
+            it.as_ref().is_some_and(|(status, _)| *status != ConditionStatus::Unknown)
+        };
+        let (old, new) = (state(before), state(after));
+        if is_off(&old) != is_off(&new) || (!has_rules(&old) && has_rules(&new)) {
+            return Self::First;
+        }
+        if !has_rules(&new) {
+            return Self::Nothing;
+        }
+        let reasons = |status: &PodAttachmentStatus| -> BTreeSet<String> {
+            status.offload.in_software.iter().map(|rule| rule.reason.clone()).collect()
+        };
+        let is_far = |a: u32, b: u32| a.max(b) > a.min(b).max(1).saturating_mul(2);
+        let (was, is) = (&before.offload, &after.offload);
+        let is_other = old != new
+            || reasons(before) != reasons(after)
+            || is_far(was.hardware_rules, is.hardware_rules)
+            || is_far(was.software_rules, is.software_rules);
+        if is_other { Self::Other } else { Self::Nothing }
+    }
+
+    /// How old the object's last write is when it may be written for these; `None`: never.
+    fn patience(self, key: &Key) -> Option<Duration> {
+        match self {
+            Self::Nothing => None,
+            Self::First => Some(FIRST_FIGURES),
+            Self::Other => {
+                let mut hasher = DefaultHasher::new();
+                key.hash(&mut hasher);
+                let part = f64::from(u16::try_from(hasher.finish() % 1000).unwrap_or(0)) / 2000.0;
+                Some(FIGURES + FIGURES.mul_f64(part))
+            }
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -203,13 +263,13 @@ fn enforced(policy: Option<&PodStatus>, claim: &Claim) -> Condition {
     }
 }
 
-/// `wanted` against what the API has. `figures_due` says whether an object may be written for its figures alone.
+/// `wanted` against what the API has. `written` says how long ago an object was written by this agent, if it was.
 pub fn plan(
     wanted: &BTreeMap<Key, PodAttachment>,
     observed: &BTreeMap<Key, PodAttachment>,
     node: &str,
     now: &str,
-    figures_due: impl Fn(&Key) -> bool,
+    written: impl Fn(&Key) -> Option<Duration>,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     for (key, there) in observed.iter().filter(|(_, it)| it.spec.node == node) {
@@ -225,7 +285,11 @@ pub fn plan(
                 let before = there.status.clone().unwrap_or_default();
                 let after = stamped(wanted.status.clone().unwrap_or_default(), &before, there, now);
                 let only_figures = without_figures(&after, &before) == before;
-                if after != before && (!only_figures || figures_due(key)) {
+                let is_due = || {
+                    let patience = News::of(&after, &before).patience(key);
+                    patience.is_some_and(|it| written(key).is_none_or(|age| age >= it))
+                };
+                if after != before && (!only_figures || is_due()) {
                     steps.push(Step::Status { key: key.clone(), status: Box::new(after), only_figures });
                 }
             }

@@ -91,6 +91,7 @@ fn is_ours(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::HostNetwork { .. }
         | Refusal::MirrorPod { .. }
+        | Refusal::OtherMirror { .. }
         | Refusal::Finished { .. }
         | Refusal::VfHeld { .. }
         | Refusal::NoSuchVf { .. }

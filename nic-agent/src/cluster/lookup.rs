@@ -15,7 +15,7 @@ use super::client::Accesses;
 use super::object::{Content, Pods, Seen};
 use super::trouble::{self, Trouble};
 use crate::claim::{PodRef, Refusal};
-use crate::directory::{Directories, Directory, PodRecord};
+use crate::directory::{Directories, Directory, PodRecord, Served};
 
 /// For all of it: kubelet waits.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -43,23 +43,23 @@ impl Lookup {
         Self { accesses, directories, served, found, next: Arc::new(Mutex::new(Instant::now())) }
     }
 
-    /// Returns when the directory knows the pod, or is known not to; `Err` when it is clear already that the claim is
-    /// not believed.
-    pub async fn ensure(&self, pod: &PodRef) -> Result<(), Refusal> {
+    /// Returns when the directory knows the pod, or is known not to, with the pod as the API has it; `Err` when it is clear
+    /// already that the claim is not believed.
+    pub async fn ensure(&self, pod: &PodRef) -> Result<PodRef, Refusal> {
         let unavailable = |why: String| Refusal::DirectoryUnavailable { why };
         let deadline = Instant::now() + DEADLINE;
         let mut directories = self.directories.clone();
         let known = directories.wait_for(|it| matches!(it, Directory::Known(_)));
         match timeout_at(deadline, known).await {
-            Ok(Ok(directory)) if holds(&directory, pod) => return Ok(()),
+            Ok(Ok(directory)) if holds(&directory, pod) => return Ok(directory.resolve(pod)),
             Ok(Ok(_)) => {}
             // What it says then is why.
-            Ok(Err(_)) | Err(_) => return Ok(()),
+            Ok(Err(_)) | Err(_) => return Ok(pod.clone()),
         }
         let shown = directories.wait_for(|it| holds(it, pod));
         let asked = tokio::select! {
             biased;
-            _ = shown => return Ok(()),
+            shown = shown => return Ok(shown.map_or_else(|_| pod.clone(), |it| it.resolve(pod))),
             asked = timeout_at(deadline, self.ask(pod, deadline)) => asked,
         };
         let silent = || unavailable(format!("the Kubernetes API did not show pod {pod} within {DEADLINE:?}"));
@@ -67,13 +67,14 @@ impl Lookup {
             return Err(Refusal::UnknownPod { pod: pod.to_string(), uid: pod.uid.clone() });
         };
         let alone = BTreeMap::from([(record.uid.clone(), record.clone())]);
-        Directory::Known(Arc::new(alone)).judge(pod, &self.served)?;
+        let alone = Directory::Known(Arc::new(alone));
+        // What the NicNode has of static pods, admission knows.
+        alone.judge(&alone.resolve(pod), Served { node: &self.served, static_pods: true })?;
         let stopping = || unavailable("nic-agent is stopping".to_owned());
         self.found.send(record).await.map_err(|_| stopping())?;
         let mut directories = self.directories.clone();
         let shown = timeout_at(deadline, directories.wait_for(|it| holds(it, pod))).await;
-        shown.map_err(|_| silent())?.map_err(|_| stopping())?;
-        Ok(())
+        Ok(shown.map_err(|_| silent())?.map_err(|_| stopping())?.resolve(pod))
     }
 
     /// `None`: there is no pod of that name.
@@ -111,5 +112,5 @@ impl Lookup {
 }
 
 fn holds(directory: &Directory, pod: &PodRef) -> bool {
-    matches!(directory, Directory::Known(pods) if pods.contains_key(&pod.uid))
+    directory.get(&directory.resolve(pod).uid).is_some()
 }

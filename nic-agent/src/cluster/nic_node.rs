@@ -98,6 +98,7 @@ pub fn configure(
     };
     zones(&mut config, spec, &mut problems);
     config.edge.vf_budget = spec.vf_budget;
+    config.edge.static_pods = spec.static_pods == api::StaticPods::Allowed;
     config.edge.management_port = spec.management_port.map(|it| VfId { pf: it.pf, vf: it.vf });
     if let Some(mtu) = spec.mtu {
         if MTU.contains(&mtu) {

@@ -29,6 +29,8 @@ pub enum Kind {
     NicNodes,
     NodeRanges,
     Nodes,
+    /// This NIC's, alone and in full.
+    OwnNode,
     PodAttachments,
     Pods,
     Services,
@@ -36,6 +38,14 @@ pub enum Kind {
 
 impl Kind {
     /// As the API's paths have it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::OwnNode => "nodes",
+            other => other.plural(),
+        }
+    }
+
+    /// For people, each kind another.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::EndpointSlices => "endpointslices",
@@ -44,6 +54,7 @@ impl Kind {
             Self::NicNodes => "nicnodes",
             Self::NodeRanges => "noderanges",
             Self::Nodes => "nodes",
+            Self::OwnNode => "own-node",
             Self::PodAttachments => "podattachments",
             Self::Pods => "pods",
             Self::Services => "services",
@@ -63,7 +74,7 @@ pub enum Content {
     Namespace(Namespace),
     NetworkPolicy(Policy),
     /// The addresses of the node's own.
-    Node(Vec<IpAddr>),
+    OwnNode(Vec<IpAddr>),
     Pod(Box<(Pod, PodRecord)>),
     Service(Service),
     Word(Word),
@@ -76,6 +87,8 @@ pub trait Watched: Clone + Debug + Send + Sync + 'static {
     const VERSION: &'static str;
     /// As in `kind:`.
     const NAME: &'static str;
+    /// Nothing but its metadata is asked for.
+    const METADATA_ONLY: bool = false;
 
     fn read(object: &Value) -> Result<Content, serde_json::Error>;
 }
@@ -101,7 +114,7 @@ macro_rules! watched {
 watched!(Pods, Pods, "", "v1", "Pod", pod);
 watched!(Namespaces, Namespaces, "", "v1", "Namespace", |it| Ok(Content::Namespace(read(it)?)));
 watched!(Services, Services, "", "v1", "Service", |it| Ok(Content::Service(read(it)?)));
-watched!(Nodes, Nodes, "", "v1", "Node", |it| Ok(Content::Node(node_addresses(it))));
+watched!(OwnNode, OwnNode, "", "v1", "Node", |it| Ok(Content::OwnNode(node_addresses(it))));
 watched!(NetworkPolicies, NetworkPolicies, "networking.k8s.io", "v1", "NetworkPolicy", |it| Ok(
     Content::NetworkPolicy(read(it)?)
 ));
@@ -111,6 +124,22 @@ watched!(EndpointSlices, EndpointSlices, "discovery.k8s.io", "v1", "EndpointSlic
 watched!(PodAttachments, PodAttachments, GROUP, VERSION, "PodAttachment", |it| word(it, Word::Attachment));
 watched!(NicNodes, NicNodes, GROUP, VERSION, "NicNode", |it| word(it, Word::Nic));
 watched!(NodeRanges, NodeRanges, GROUP, VERSION, "NodeRange", |it| word(it, Word::Range));
+
+/// Who has a node's name now. Nodes are large, and written often for what is of no interest here.
+#[derive(Debug, Clone)]
+pub struct Nodes;
+
+impl Watched for Nodes {
+    const KIND: Kind = Kind::Nodes;
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const NAME: &'static str = "Node";
+    const METADATA_ONLY: bool = true;
+
+    fn read(object: &Value) -> Result<Content, serde_json::Error> {
+        word(object, Word::Node)
+    }
+}
 
 fn word<T: DeserializeOwned>(object: &Value, of: fn(T) -> Word) -> Result<Content, serde_json::Error> {
     Ok(Content::Word(of(read(object)?)))
@@ -129,6 +158,11 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
         node: pod.node.to_string(),
         host_network: pod.host_network,
         mirror: pod.mirror,
+        static_uid: if pod.mirror {
+            text(object, "/metadata/annotations/kubernetes.io~1config.hash").to_owned()
+        } else {
+            String::new()
+        },
         phase: text(object, "/status/phase").to_owned(),
     };
     Ok(Content::Pod(Box::new((pod, record))))
@@ -245,7 +279,11 @@ impl<K: Watched> Resource for Seen<K> {
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        K::KIND.plural().into()
+        K::KIND.path().into()
+    }
+
+    fn metadata_api() -> bool {
+        K::METADATA_ONLY
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -330,10 +368,10 @@ mod tests {
     #[test]
     fn a_node_has_the_addresses_that_can_be_one() {
         let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
-        let node = seen::<Nodes>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
+        let node = seen::<OwnNode>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
             address("Hostname", "10.0.0.9"), address("InternalIP", "10.0.0.1"), address("InternalIP", "fd00::1"),
             address("ExternalIP", "10.0.0.1"), address("InternalIP", "0.0.0.0"), address("InternalIP", "x")]}}));
-        let Ok(Content::Node(ips)) = node.content else { panic!() };
+        let Ok(Content::OwnNode(ips)) = node.content else { panic!() };
         assert_eq!(ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1"]);
     }
 }

@@ -178,7 +178,7 @@ impl State {
             Content::Service(it) => Change::Service(it),
             Content::EndpointSlice(it) => Change::EndpointSlice(it),
             Content::Word(word) => return self.feed.hear(word),
-            Content::Node(ips) => {
+            Content::OwnNode(ips) => {
                 self.of_node = ips;
                 return self.tell_node();
             }
@@ -225,7 +225,8 @@ impl State {
             Kind::Services => Change::ServiceGone(name),
             Kind::EndpointSlices => Change::EndpointSliceGone(name),
             // A Node that is made anew has the same addresses, most likely; kubelet goes on without it.
-            Kind::Nodes => return,
+            Kind::OwnNode => return,
+            Kind::Nodes => return self.feed.hear(Word::NodeGone(name.name)),
             Kind::PodAttachments => return self.feed.hear(Word::AttachmentGone(name)),
             Kind::NicNodes => return self.feed.hear(Word::NicGone(name.name)),
             Kind::NodeRanges => return self.feed.hear(Word::RangeGone(name.name)),
@@ -250,7 +251,8 @@ impl State {
             Kind::NetworkPolicies => ObjectKind::Policy,
             Kind::Services => ObjectKind::Service,
             Kind::EndpointSlices => ObjectKind::EndpointSlice,
-            Kind::Nodes => return,
+            Kind::OwnNode => return,
+            Kind::Nodes => return self.feed.only_words(WordKind::Node, listed),
             Kind::PodAttachments => return self.feed.only_words(WordKind::Attachment, listed),
             Kind::NicNodes => return self.feed.only_words(WordKind::Nic, listed),
             Kind::NodeRanges => return self.feed.only_words(WordKind::Range, listed),

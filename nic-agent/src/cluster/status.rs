@@ -24,6 +24,10 @@ pub use write::{Inputs, run};
 /// A shim speaks when pods come and go, and when it is asked how it is: silence means nothing.
 const HEARD: &str = "Heard";
 
+/// Conditions that are not worth a write of their own: one changes with the traffic, the other as a server likes, and every
+/// NIC watches these objects.
+const AT_LEISURE: [&str; 2] = [kinds::OFFLOADED, kinds::NODE_BELIEVED];
+
 /// All that the status is made of.
 pub struct Facts<'a> {
     pub published: &'a Published,
@@ -74,9 +78,9 @@ pub fn without_figures(status: &NicNodeStatus, before: &NicNodeStatus) -> NicNod
     let mut status = status.clone();
     status.heartbeat.clone_from(&before.heartbeat);
     status.offload = before.offload;
-    let offloaded = |it: &&Condition| it.kind == kinds::OFFLOADED;
-    if let Some(old) = before.conditions.iter().find(offloaded) {
-        for new in status.conditions.iter_mut().filter(|it| it.kind == kinds::OFFLOADED) {
+    for kind in AT_LEISURE {
+        let Some(old) = before.conditions.iter().find(|it| it.kind == kind) else { continue };
+        for new in status.conditions.iter_mut().filter(|it| it.kind == kind) {
             new.clone_from(old);
         }
     }
@@ -130,6 +134,7 @@ fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
         ovn,
         enforced(published),
         offloaded(published, config),
+        believed(published),
     ];
     all.extend(published.management.as_ref().map(|port| match &port.state {
         Ok(()) => {
@@ -180,6 +185,22 @@ fn enforced(published: &Published) -> Condition {
     }
     let what = format!("of all {} attachments", pods.len());
     Condition::new(kind, ConditionStatus::True, "Enforced", what)
+}
+
+/// What others' pods never see, and an operator should.
+fn believed(published: &Published) -> Condition {
+    let of = |status, reason: &str, what: &str| Condition::new(kinds::NODE_BELIEVED, status, reason, what);
+    let policy = &published.policy;
+    if let Some(first) = policy.disbelieved.first() {
+        let all: Vec<&str> = policy.disbelieved.iter().map(|it| it.what.as_str()).collect();
+        return of(ConditionStatus::False, first.reason, &all.join("; "));
+    }
+    match &policy.source {
+        None => of(ConditionStatus::Unknown, "ClusterNotRead", "the cluster's pods are not known yet"),
+        Some(_) => {
+            of(ConditionStatus::True, "Believed", "nothing that the server says of its pods is ignored")
+        }
+    }
 }
 
 fn offloaded(published: &Published, config: &Config) -> Condition {

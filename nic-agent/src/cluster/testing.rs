@@ -39,7 +39,8 @@ struct Store {
     /// Of a page, whatever is asked for.
     page: usize,
     token: String,
-    requests: Vec<String>,
+    /// With what it is asked for: metadata alone?
+    requests: Vec<(String, bool)>,
     cuts: u64,
     /// Watches say nothing new.
     hidden: bool,
@@ -196,7 +197,14 @@ impl FakeApi {
     }
 
     pub fn requests(&self) -> Vec<String> {
-        self.with(|store| store.requests.clone())
+        self.with(|store| store.requests.iter().map(|(uri, _)| uri.clone()).collect())
+    }
+
+    /// Of this kind, and whether nothing but metadata was asked for.
+    pub fn requests_of(&self, plural: &str) -> Vec<(String, bool)> {
+        let is_it =
+            |uri: &str| uri.split('?').next().is_some_and(|path| path.ends_with(&format!("/{plural}")));
+        self.with(|store| store.requests.iter().filter(|(uri, _)| is_it(uri)).cloned().collect())
     }
 }
 
@@ -232,7 +240,8 @@ async fn answer(State((store, moved)): State<Shared>, uri: Uri, headers: HeaderM
     let is = |key: &str| query.get(key) == Some(&"true");
     {
         let mut store = store.lock().unwrap();
-        store.requests.push(uri.to_string());
+        let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+        store.requests.push((uri.to_string(), accept.contains("as=PartialObjectMetadata")));
         if let Some(code) = store.refuse {
             return refused(code);
         }

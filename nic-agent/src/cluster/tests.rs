@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use super::testing::FakeApi;
 use super::*;
 use crate::claim::PodRef;
+use crate::directory::Served;
 use crate::enforcement::{Enforced, Known, resolve};
 
 const EXAMPLE: &str = include_str!("../../../packaging/nic-agent.example.toml");
 /// Only a wrong answer takes that long.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+const SERVED: Served<'static> = Served { node: "server1", static_pods: true };
 
 struct Bench {
     api: FakeApi,
@@ -43,10 +46,16 @@ fn policy(name: &str, from: &str) -> Value {
 }
 
 fn ranges(node: &str, pods: &str) -> Value {
-    json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {"ranges": [pods]}})
+    json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {"nodeUid": format!("u-{node}"), "ranges": [pods]}})
+}
+
+fn node(name: &str, uid: &str) -> Value {
+    json!({"kind": "Node", "metadata": {"name": name, "uid": uid, "managedFields": [{"manager": "kubelet"}]},
+        "status": {"images": [{"names": ["long"]}]}})
 }
 
 fn fill(api: &FakeApi) {
+    api.put("nodes", node("server2", "u-server2"));
     api.put("namespaces", json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
     api.put("pods", pod("web", "u-web", "server1", "10.0.0.1"));
     api.put("pods", pod("db", "u-db", "server2", "10.0.0.2"));
@@ -90,7 +99,7 @@ impl Bench {
     async fn claim(&self, name: &str, uid: &str) -> &'static str {
         let pod = PodRef { namespace: "shop".into(), name: name.into(), uid: uid.into() };
         let judged = match self.cluster.lookup.ensure(&pod).await {
-            Ok(()) => self.cluster.directories.borrow().judge(&pod, "server1"),
+            Ok(pod) => self.cluster.directories.borrow().judge(&pod, SERVED),
             Err(refusal) => Err(refusal),
         };
         judged.map_or_else(|it| it.reason(), |()| "believed")
@@ -306,7 +315,7 @@ async fn a_start_without_the_api_keeps_what_was_enforced() {
     assert!(why.contains("500: refused"), "{why}");
     let directory = bench.cluster.directories.borrow().clone();
     let pod = PodRef { namespace: "shop".into(), name: "web".into(), uid: "u-web".into() };
-    let refusal = directory.judge(&pod, "server1").unwrap_err();
+    let refusal = directory.judge(&pod, SERVED).unwrap_err();
     assert_eq!(refusal.reason(), "directory-unavailable");
     assert!(refusal.to_string().contains("500: refused"), "{refusal}");
     // And then it comes.
@@ -352,6 +361,48 @@ async fn a_pods_address_is_what_its_nic_says() {
     }
     bench.api.delete("podattachments", "shop/db-eth0");
     until(&mut bench, "10.0.0.20", false).await;
+}
+
+#[tokio::test]
+async fn a_node_made_again_under_its_name_does_not_inherit_what_was_confirmed() {
+    let mut bench = filled().await;
+    bench.api.delete("nodes", "/server2");
+    until(&mut bench, "10.0.0.2", false).await;
+    bench.api.put("nodes", node("server2", "u-again"));
+    let again = |uid: &str| {
+        json!({"kind": "NodeRange", "metadata": {"name": "server2"},
+            "status": {"nodeUid": uid, "ranges": ["10.0.0.0/24"]}})
+    };
+    bench.api.put("noderanges", again("u-again"));
+    until(&mut bench, "10.0.0.2", true).await;
+    // Nobody sees it go: it is another at once, by its uid.
+    bench.api.put("nodes", node("server2", "u-third"));
+    until(&mut bench, "10.0.0.2", false).await;
+    // Of Nodes nothing but their metadata is asked for.
+    let full = bench
+        .api
+        .requests_of("nodes")
+        .into_iter()
+        .filter(|(query, metadata)| !metadata && !query.contains("metadata.name%3Dserver1"));
+    assert_eq!(full.count(), 0);
+}
+
+#[tokio::test]
+async fn a_static_pod_is_attached_as_its_mirror() {
+    let bench = filled().await;
+    let mut mirror = pod("proxy", "u-mirror", "server1", "10.0.0.5");
+    mirror["metadata"]["annotations"] =
+        json!({"kubernetes.io/config.mirror": "hash", "kubernetes.io/config.hash": "hash"});
+    mirror["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "server1", "uid": "u-server1"}]);
+    // Whether the watch has shown it or we have to ask.
+    bench.api.hide_events();
+    bench.api.put("pods", mirror);
+    assert_eq!(bench.claim("proxy", "other").await, "other-mirror");
+    assert_eq!(bench.claim("proxy", "hash").await, "believed");
+    let claimed = PodRef { namespace: "shop".into(), name: "proxy".into(), uid: "hash".into() };
+    assert_eq!(bench.cluster.lookup.ensure(&claimed).await.unwrap().uid, "u-mirror");
+    assert_eq!(bench.claim("web", "hash").await, "unknown-pod");
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ pub(super) fn few(names: impl Iterator<Item = String>) -> Option<String> {
     }
 }
 
+/// The reason of `Offloaded` where nobody asks for it.
+pub(super) const SWITCHED_OFF: &str = "SwitchedOff";
+
 /// `Offloaded`, of so many rules in hardware and in software.
 pub(super) fn status_of(
     kind: &str,
@@ -35,7 +38,7 @@ pub(super) fn status_of(
 ) -> Condition {
     if !asked_for {
         let what = "offload is switched off (spec.offload.enabled)";
-        return Condition::new(kind, ConditionStatus::False, "SwitchedOff", what);
+        return Condition::new(kind, ConditionStatus::False, SWITCHED_OFF, what);
     }
     match (hardware, software) {
         (0, 0) => {

@@ -220,7 +220,14 @@ fn edge(s: &mut Section<'_>, chassis: Option<&Chassis>) -> Option<Edge> {
         Some(0) => Ok(None),
         _ => number(v, &MTU).map(Some).map_err(|remedy| format!("{remedy}, or 0 to leave it as it is")),
     });
-    Some(Edge { bridge: bridge?, ct_zones: ct_zones?, mtu: mtu?, vf_budget: None, management_port: None })
+    Some(Edge {
+        bridge: bridge?,
+        ct_zones: ct_zones?,
+        mtu: mtu?,
+        vf_budget: None,
+        static_pods: false,
+        management_port: None,
+    })
 }
 
 fn eswitch(s: &mut Section<'_>) -> Option<Eswitch> {

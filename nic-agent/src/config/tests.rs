@@ -175,6 +175,8 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
                 "{namespace}_{name",
                 "{namespace}_{nam}",
                 "{namespace} {name}",
+                "{namespace}-{name}",
+                "{name}.{namespace}.{network}.ovn",
             ]),
         ),
         ("profile.dhcp", number(&[1])),
@@ -450,7 +452,8 @@ fn templates_render() {
     let fields = Fields { namespace: "default", name: "web-0", uid: "u", network: "ovn", interface: "eth0" };
     for (template, port) in [
         ("{namespace}_{name}", "default_web-0"),
-        ("{name}.{namespace}.{network}.ovn", "web-0.default.ovn.ovn"),
+        ("{name}.{namespace}", "web-0.default"),
+        ("{namespace}_{name}_{network}", "default_web-0_ovn"),
         ("{uid}:{interface}", "u:eth0"),
     ] {
         let parsed: Template = template.parse().unwrap();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::Known;
 use super::lines::Lines;
+use super::{Disbelieved, Known};
 use crate::metrics::Metrics;
 use crate::policy::{
     Change, Compiler, Disbelief, Held, ObjectKind, ObjectName, Report, Settings, Snapshot, Trust, Word,
@@ -17,6 +17,8 @@ use crate::policy::{
 
 #[derive(Debug)]
 pub struct Feed {
+    /// This NIC's.
+    node: Arc<str>,
     /// None: whoever wrote the objects is believed in all.
     trust: Option<Trust>,
     compiler: Compiler,
@@ -30,9 +32,10 @@ pub struct Feed {
 impl Feed {
     /// Of a file, which this NIC's administrator has written.
     pub fn of_file(settings: Settings, metrics: Metrics) -> Self {
+        let node = settings.node.clone();
         let compiler = Compiler::new(settings, Snapshot::default());
         let lines = Lines::default();
-        Self { trust: None, compiler, known: Known::default(), told: BTreeSet::new(), lines, metrics }
+        Self { node, trust: None, compiler, known: Known::default(), told: BTreeSet::new(), lines, metrics }
     }
 
     /// Of a cluster, in which nodes write of their own pods.
@@ -137,6 +140,13 @@ impl Feed {
             }
         }
         self.told = whys;
+        let of_own = |report: &Report| match report {
+            Report::Disbelieved { why, .. } if why.node() == Some(&self.node) => {
+                Some(Disbelieved { reason: why.reason(), what: report.to_string() })
+            }
+            _ => None,
+        };
+        self.known.disbelieved = disbelieved.iter().filter_map(of_own).collect();
         self.known.reports = texts.into();
         true
     }

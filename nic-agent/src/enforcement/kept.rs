@@ -119,6 +119,29 @@ mod tests {
         assert!(error.to_string().contains("s2/eth0"), "{error}");
     }
 
+    /// The server names sandboxes: that it gives pod A's to pod B does not give B what A may.
+    #[test]
+    fn a_sandbox_that_another_pod_has_now_brings_no_policy_along() {
+        use crate::enforcement::{Enforced, Policies, resolve};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.json");
+        let open = Arc::new(PodPolicy::default());
+        let old = Kept::from([("a".to_owned(), open.clone())]);
+        save(&path, &old).unwrap();
+        // After a restart, while nobody has said anything of B.
+        let unknown = Policies::Unknown { why: "not asked yet".to_owned() };
+        let of = |kept: &Kept, uid: &str| resolve(&unknown, uid, kept.get(uid));
+        let kept = load(&path, nobody).unwrap();
+        assert_eq!(of(&kept, "a"), Enforced::Policy(open));
+        assert!(matches!(of(&kept, "b"), Enforced::Closed { .. }));
+        // As the version before had it: by the sandbox, which is B's by now.
+        let text = r#"{"version": 1, "policies": [{"egress": {"tiers": []}, "ingress": {"tiers": []}}],
+            "pods": [[{"sandbox": "s", "interface": "eth0"}, 0]]}"#;
+        fs::write(&path, text).unwrap();
+        let of_ledger = |uid: &str| load(&path, |_| Some(uid.to_owned())).unwrap();
+        assert!(matches!(of(&of_ledger("a"), "b"), Enforced::Closed { .. }));
+    }
+
     #[test]
     fn policies_survive_and_damage_is_told() {
         let dir = tempfile::tempdir().unwrap();

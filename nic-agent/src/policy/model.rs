@@ -19,4 +19,4 @@ pub use object::{
 };
 pub use policy::{Directions, Fault, Peer, Peers, Policy, PolicyPort, PolicyRule, Ports, Unkept};
 pub use selector::{Labels, Requirement, Selector, Test};
-pub use word::{Confirmed, NicNode, NodeRange, PodAttachment, Word};
+pub use word::{Confirmed, NicNode, Node, NodeRange, PodAttachment, Word};

@@ -110,6 +110,32 @@ pub enum Disbelief {
     Unreadable { node: Option<Arc<str>> },
 }
 
+impl Disbelief {
+    /// For programs.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Mirror { .. } => "MirrorPods",
+            Self::NotConfirmed { .. } => "AddressesNotConfirmed",
+            Self::NotTheNodes { .. } => "HostAddressesNotConfirmed",
+            Self::NotTheNics { .. } => "AddressesNotTheNICs",
+            Self::OtherNode { .. } => "PodsOfAnotherNode",
+            Self::Unreadable { .. } => "AddressesUnreadable",
+        }
+    }
+
+    /// By whose word it is.
+    pub fn node(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Mirror { node }
+            | Self::NotConfirmed { node }
+            | Self::NotTheNodes { node }
+            | Self::NotTheNics { node }
+            | Self::OtherNode { node } => Some(node),
+            Self::Unreadable { node } => node.as_ref(),
+        }
+    }
+}
+
 impl fmt::Display for Disbelief {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

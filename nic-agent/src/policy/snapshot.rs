@@ -47,6 +47,7 @@ pub enum WordKind {
     Attachment,
     Nic,
     Range,
+    Node,
 }
 
 /// Of two objects of one name the last counts.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  pods, slices ───────────────────────► Trust ──Change──► Compiler
-//!  PodAttachments, NicNodes, NodeRanges ───┘  ▲
-//!  what this NIC holds itself ────────────────┘
+//!  PodAttachments, NicNodes, NodeRanges, ──┤
+//!  Nodes' uids                             │
+//!  what this NIC holds itself ─────────────┘
 //! ```
 //!
 //! A node writes `status.podIPs` of its pods, and what a Service's EndpointSlices say of them follows from that. So a pod's
 //! addresses are those that the NIC which holds it says; of a node without a NIC those that are inside of what is confirmed
-//! for that node. An endpoint that names a pod counts when its address is one of that pod's.
+//! for that Node, by its uid. An endpoint that names a pod counts when its address is one of that pod's.
 //!
 //! What follows is the same in whatever order things are said. It waits for [`Trust::flush`], so that many words on one pod
 //! cost one.
@@ -23,7 +24,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{
-    AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, ObjectName, Pod, PodAttachment, Word,
+    AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, NicNode, ObjectName, Pod,
+    PodAttachment, Word,
 };
 use super::report::{Disbelief, Report};
 use super::snapshot::{Change, ObjectKind, WordKind};
@@ -43,11 +45,12 @@ pub struct Trust {
     attachments: HashMap<ObjectName, PodAttachment>,
     /// Names of attachments, by the pod that they name.
     attached: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    /// Nodes, by the NicNode that names them.
-    nics: BTreeMap<Arc<str>, Arc<str>>,
-    /// How many NicNodes name a node.
-    with_nic: HashMap<Arc<str>, usize>,
+    nics: BTreeMap<Arc<str>, NicNode>,
+    /// By the node that they name.
+    with_nic: HashMap<Arc<str>, Nics>,
     confirmed: HashMap<Arc<str>, Confirmed>,
+    /// Uids of the Nodes that there are.
+    nodes: HashMap<Arc<str>, Arc<str>>,
     /// Those that name a Service.
     slices: HashMap<ObjectName, EndpointSlice>,
     /// Names of slices, by the pods that they name.
@@ -70,6 +73,14 @@ struct Known {
     disbelief: Vec<Disbelief>,
 }
 
+/// The NicNodes that name a node.
+#[derive(Debug, Default)]
+struct Nics {
+    count: usize,
+    /// Of these, so many let static pods count.
+    allowing: usize,
+}
+
 /// What must be looked at again.
 #[derive(Debug, Default)]
 struct Dirt {
@@ -90,6 +101,7 @@ impl Trust {
             nics: BTreeMap::new(),
             with_nic: HashMap::new(),
             confirmed: HashMap::new(),
+            nodes: HashMap::new(),
             slices: HashMap::new(),
             naming: HashMap::new(),
             refused: BTreeMap::new(),
@@ -127,13 +139,15 @@ impl Trust {
             }
             Word::AttachmentGone(name) => self.remove_attachment(&name),
             Word::Nic(nic) => {
-                if self.nics.get(&nic.name) == Some(&nic.node) {
+                if self.nics.get(&nic.name) == Some(&nic) {
                     return;
                 }
                 self.remove_nic(&nic.name);
-                *self.with_nic.entry(nic.node.clone()).or_default() += 1;
+                let nics = self.with_nic.entry(nic.node.clone()).or_default();
+                nics.count += 1;
+                nics.allowing += usize::from(nic.static_pods);
                 self.dirt.nodes.insert(nic.node.clone());
-                self.nics.insert(nic.name, nic.node);
+                self.nics.insert(nic.name.clone(), nic);
             }
             Word::NicGone(name) => self.remove_nic(&name),
             Word::Range(range) => {
@@ -148,6 +162,17 @@ impl Trust {
             Word::RangeGone(node) => {
                 if self.confirmed.remove(&node).is_some() {
                     self.dirt.nodes.insert(node);
+                }
+            }
+            Word::Node(node) => {
+                if self.nodes.get(&node.name) != Some(&node.uid) {
+                    self.dirt.nodes.insert(node.name.clone());
+                    self.nodes.insert(node.name, node.uid);
+                }
+            }
+            Word::NodeGone(name) => {
+                if self.nodes.remove(&name).is_some() {
+                    self.dirt.nodes.insert(name);
                 }
             }
         }
@@ -192,6 +217,9 @@ impl Trust {
             WordKind::Nic => self.nics.keys().filter(|it| is_gone(it)).cloned().map(Word::NicGone).collect(),
             WordKind::Range => {
                 self.confirmed.keys().filter(|it| is_gone(it)).cloned().map(Word::RangeGone).collect()
+            }
+            WordKind::Node => {
+                self.nodes.keys().filter(|it| is_gone(it)).cloned().map(Word::NodeGone).collect()
             }
         };
         for word in words {
@@ -290,14 +318,15 @@ impl Trust {
     }
 
     fn remove_nic(&mut self, name: &str) {
-        let Some(node) = self.nics.remove(name) else { return };
-        if let Some(count) = self.with_nic.get_mut(&node) {
-            *count -= 1;
-            if *count == 0 {
-                self.with_nic.remove(&node);
+        let Some(nic) = self.nics.remove(name) else { return };
+        if let Some(nics) = self.with_nic.get_mut(&nic.node) {
+            nics.count -= 1;
+            nics.allowing -= usize::from(nic.static_pods);
+            if nics.count == 0 {
+                self.with_nic.remove(&nic.node);
             }
         }
-        self.dirt.nodes.insert(node);
+        self.dirt.nodes.insert(nic.node);
     }
 
     fn put_slice(&mut self, mut slice: EndpointSlice) {

@@ -2,6 +2,7 @@
 //! hardware, not the processor, does the work where it can.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -146,16 +147,18 @@ impl Reconciler {
                 offload: rep.map(|rep| rep.offload.clone()).unwrap_or_default(),
             })
         };
-        let (mut reports, rules) = match &*self.policies.borrow() {
-            Policies::Known(known) => (known.reports.to_vec(), known.origins.clone()),
+        let (mut reports, disbelieved, rules) = match &*self.policies.borrow() {
+            Policies::Known(known) => {
+                (known.reports.to_vec(), known.disbelieved.clone(), known.origins.clone())
+            }
             Policies::Off => Default::default(),
-            Policies::Unknown { why } => (vec![why.clone()], Origins::default()),
+            Policies::Unknown { why } => (vec![why.clone()], Arc::default(), Origins::default()),
         };
         reports.extend(self.marks.trouble());
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.pods().filter_map(pod).collect();
         let (source, marks) = (self.source_in_tables.clone(), self.marks.current().clone());
-        PolicyStatus { source, pods, from_outside, reports, rules, marks }
+        PolicyStatus { source, pods, from_outside, reports, disbelieved, rules, marks }
     }
 
     /// Flows that the hardware has refused, or lost, when it may take them now.

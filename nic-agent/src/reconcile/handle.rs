@@ -127,11 +127,11 @@ impl Drop for Withdraw {
 }
 
 impl Attachments for Handle {
-    async fn attach(&self, claim: Claim) -> Result<Attached, Refusal> {
+    async fn attach(&self, mut claim: Claim) -> Result<Attached, Refusal> {
         let deadline = Instant::now() + self.attach_timeout.saturating_sub(TO_ANSWER);
         let key = claim.key.clone();
         if let Some(lookup) = &self.lookup {
-            lookup.ensure(&claim.pod).await.inspect_err(|refusal| {
+            claim.pod = lookup.ensure(&claim.pod).await.inspect_err(|refusal| {
                 warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(), error = %refusal,
                     "claim refused");
             })?;

@@ -125,7 +125,7 @@ impl Reconciler {
         let dead: Vec<_> = self
             .ledger
             .pods()
-            .filter(|a| admission::is_dead(a, &directory, &config.node.name))
+            .filter(|a| admission::is_dead(a, &directory, config.served()))
             .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
             .collect();
         for (key, pod) in dead {

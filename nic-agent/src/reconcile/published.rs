@@ -11,6 +11,7 @@ use super::links::Offload;
 use crate::attachment::Binding;
 use crate::audit::{Held, PodProgress, Stage};
 use crate::claim::{Attached, Claim, SandboxKey};
+use crate::enforcement::Disbelieved;
 use crate::marks::Marks;
 use crate::policy::Origins;
 
@@ -73,6 +74,9 @@ pub struct PolicyStatus {
     pub from_outside: BTreeMap<String, Offload>,
     /// What users should know of their policies.
     pub reports: Vec<String>,
+    /// What this node is not believed; `reports` have it, too.
+    #[serde(skip)]
+    pub disbelieved: Arc<[Disbelieved]>,
     /// Cookies of flows, and whose rules they are.
     #[serde(serialize_with = "by_cookie")]
     pub rules: Origins,

@@ -20,6 +20,7 @@ pub(super) fn code(refusal: &Refusal) -> Code {
         | Refusal::WrongNode { .. }
         | Refusal::HostNetwork { .. }
         | Refusal::MirrorPod { .. }
+        | Refusal::OtherMirror { .. }
         | Refusal::Finished { .. } => Code::PermissionDenied,
         Refusal::VfHeld { .. }
         | Refusal::ManagementPort { .. }

@@ -54,6 +54,7 @@ fn holds(scene: &Scene, before: &Seen, pods: u64) {
 
 pub fn run(scene: &Scene, liar: &Liar, before: &Seen) {
     mirrors(scene, liar, before);
+    static_pods(scene, liar, before);
     statuses(scene, liar, before);
     nodes(scene, liar, before);
     others(scene, liar);
@@ -109,6 +110,64 @@ fn mirrors(scene: &Scene, liar: &Liar, before: &Seen) {
         liar.api.try_delete(&format!("{PODS}/{name}")).unwrap_or_else(|e| panic!("its own {name}: {e:?}"));
     }
     println!("  its own mirror pods deleted by itself");
+}
+
+/// The same where an operator lets static pods of this server count: its NIC holds none of them.
+fn static_pods(scene: &Scene, liar: &Liar, before: &Seen) {
+    let nic = format!("{DRAWBRIDGE}/nicnodes/host1");
+    scene.api.patch(&nic, &json!({"spec": {"staticPods": "Allowed"}}));
+    let without_vf = |pod: &mut Value| pod["spec"]["containers"][0]["resources"] = json!({});
+    let (mut newest, mut made) = (0, Vec::new());
+    for (name, labels, ip) in [
+        ("static-peer", json!({"app": "api"}), scene.ip("z")),
+        ("static-own", json!({"app": "api"}), scene.ip("x")),
+        ("static-backend", json!({"svc": "db"}), scene.ip("z")),
+    ] {
+        let pod = mirror(scene, name, &labels, without_vf);
+        let what = format!("where static pods count, a mirror pod {BANK}/{name} with {labels}");
+        if liar.judge(&what, Fate::Guarded(MIRRORS), liar.api.try_create(PODS, &pod)).is_none() {
+            continue;
+        }
+        let told = liar.puts(&format!("{PODS}/{name}"), &running(&[&ip]));
+        let told = liar.judge(&format!("{name}, ready at {ip}"), Fate::Taken, told);
+        newest = newest.max(version(&told.unwrap()));
+        made.push(name);
+    }
+    holds(scene, before, newest);
+    if !liar.guarded {
+        Scene::reported(&["node host1 says addresses of pods that its NIC does not"]);
+    }
+    for name in made {
+        liar.api.try_delete(&format!("{PODS}/{name}")).unwrap_or_else(|e| panic!("its own {name}: {e:?}"));
+    }
+    scene.api.patch(&nic, &json!({"spec": {"staticPods": "Refused"}}));
+}
+
+/// That a pod of its own has ended: which costs that pod its network, and nobody else anything. It is not used after that.
+pub fn ends(scene: &Scene, liar: &Liar, before: &Seen) {
+    let over = json!({"status": {"phase": "Failed", "reason": "Evicted"}});
+    let x = "/api/v1/namespaces/evil/pods/x";
+    let told = liar.judge("own pod's phase, while it runs: Failed", Fate::Taken, liar.puts(x, &over));
+    scene.heard(version(&told.unwrap()));
+    until("its port is gone", PATIENCE, || {
+        let now = scene.state();
+        if now.names("evil_x") { Err("it is there".to_owned()) } else { Ok(()) }
+    });
+    std::thread::sleep(LOOK);
+    before.without("evil_x").is_the_same(&scene.state());
+}
+
+/// In the name of somebody else's agent, of somebody else's pod.
+fn events(liar: &Liar) {
+    let event = json!({"apiVersion": "v1", "kind": "Event",
+        "metadata": {"generateName": "forged-", "namespace": BANK},
+        "involvedObject": {"kind": "Pod", "namespace": BANK, "name": "db"},
+        "reason": "ClaimRefused", "message": "nothing of this is true", "type": "Warning",
+        "source": {"component": "nic-agent", "host": "host2"},
+        "reportingComponent": "drawbridge.dev/nic-agent", "reportingInstance": "host2", "action": "Attach",
+        "eventTime": "2026-01-01T00:00:00.000000Z"});
+    let path = format!("/api/v1/namespaces/{BANK}/events");
+    liar.judge("an Event in another NIC's name", Fate::Taken, liar.api.try_create(&path, &event));
 }
 
 /// Of a pod that is really its own.
@@ -205,6 +264,7 @@ fn nodes(scene: &Scene, liar: &Liar, before: &Seen) {
     }
     let change = json!({"status": {"addresses": addresses}});
     liar.judge("its Node's addresses", Fate::Taken, liar.puts(NODE, &change));
+    events(liar);
     holds(scene, before, 0);
 
     let keys = ["drawbridge.dev/ranges", "k8s.ovn.org/node-subnets", "k8s.ovn.org/node-chassis-id"];

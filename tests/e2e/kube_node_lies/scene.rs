@@ -44,7 +44,7 @@ const NORTHBOUND: [(&str, &str); 7] = [
     ("ACL", "name,match,action"),
 ];
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Seen {
     nic: State,
     northbound: BTreeSet<String>,
@@ -54,6 +54,17 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Is this in the northbound?
+    pub fn names(&self, port: &str) -> bool {
+        self.northbound.iter().any(|it| it.contains(port))
+    }
+
+    /// As if this had not been in the northbound.
+    pub fn without(&self, port: &str) -> Self {
+        let northbound = self.northbound.iter().filter(|it| !it.contains(port)).cloned().collect();
+        Self { northbound, ..self.clone() }
+    }
+
     /// Or what is not.
     #[track_caller]
     pub fn is_the_same(&self, now: &Self) {

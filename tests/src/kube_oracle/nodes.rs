@@ -43,9 +43,12 @@ fn of_kind<'a>(items: &'a [Value], kind: &'static str) -> impl Iterator<Item = &
     items.iter().filter(move |it| it["kind"] == kind)
 }
 
-/// Of this node, if anything is confirmed or refused.
+/// Of this node, if anything is confirmed or refused. What was confirmed of another Node of its name is nothing.
 fn confirmed<'a>(items: &'a [Value], node: &Value) -> Option<&'a Value> {
-    of_kind(items, "NodeRange").find(|it| it["metadata"]["name"] == *node)?.get("status")
+    let status = of_kind(items, "NodeRange").find(|it| it["metadata"]["name"] == *node)?.get("status")?;
+    let node = of_kind(items, "Node").find(|it| it["metadata"]["name"] == *node);
+    let is_of_it = node.is_some_and(|it| it["metadata"]["uid"] == status["nodeUid"]);
+    Some(if is_of_it { status } else { &Value::Null })
 }
 
 fn in_ranges(status: &Value, ip: IpAddr) -> bool {

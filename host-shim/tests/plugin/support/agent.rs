@@ -31,6 +31,8 @@ pub struct Script {
     pub detach: VecDeque<Status>,
     pub status: v1::StatusResponse,
     pub held: BTreeMap<(String, String), v1::AttachRequest>,
+    /// What happens while the next call of this method is under way.
+    pub during: BTreeMap<&'static str, Box<dyn FnOnce() + Send>>,
     /// The calls that came, as `Attach 0/3` or `Detach id:eth0`.
     pub calls: Vec<String>,
 }
@@ -45,6 +47,15 @@ impl Script {
 #[derive(Clone)]
 struct Service(Arc<Mutex<Script>>);
 
+impl Service {
+    async fn meanwhile(&self, method: &'static str) {
+        let work = self.0.lock().unwrap().during.remove(method);
+        if let Some(work) = work {
+            tokio::task::spawn_blocking(work).await.unwrap();
+        }
+    }
+}
+
 fn key(sandbox: Option<v1::Sandbox>) -> (String, String) {
     let sandbox = sandbox.unwrap();
     (sandbox.id, sandbox.interface)
@@ -58,6 +69,7 @@ impl NicAgent for Service {
     ) -> Result<Response<v1::AttachResponse>, Status> {
         assert!(request.metadata().contains_key("grpc-timeout"), "the shim must say how long it waits");
         let request = request.into_inner();
+        self.meanwhile("Attach").await;
         let vf = request.vf.clone().unwrap();
         let mut script = self.0.lock().unwrap();
         script.calls.push(format!("Attach {}/{}", vf.pf, vf.vf));
@@ -93,6 +105,7 @@ impl NicAgent for Service {
     }
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        self.meanwhile("List").await;
         let script = self.0.lock().unwrap();
         let items = script.held.values().map(|request| v1::list_response::Item {
             sandbox: request.sandbox.clone(),

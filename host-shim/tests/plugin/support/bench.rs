@@ -173,16 +173,33 @@ impl Bench {
     }
 
     pub fn cni(&self, command: &str, id: &str, netns: &Path, interface: &str, config: &Value) -> Output {
+        self.later(command, id, netns, interface, config)()
+    }
+
+    /// As [`Self::cni`], when it is called.
+    pub fn later(
+        &self,
+        command: &str,
+        id: &str,
+        netns: &Path,
+        interface: &str,
+        config: &Value,
+    ) -> impl FnOnce() -> Output + Send + use<> {
         let netns = netns.display().to_string();
-        let env = [
-            ("CNI_COMMAND", command),
-            ("CNI_CONTAINERID", id),
-            ("CNI_NETNS", netns.as_str()),
-            ("CNI_IFNAME", interface),
-            ("CNI_ARGS", POD_ARGS),
-            ("CNI_PATH", "/opt/cni/bin"),
-        ];
-        run_plugin(Some(&self.host.0), &env, config)
+        let [command, id, interface, host] =
+            [command, id, interface, self.host.0.as_str()].map(ToOwned::to_owned);
+        let config = config.clone();
+        move || {
+            let env = [
+                ("CNI_COMMAND", command.as_str()),
+                ("CNI_CONTAINERID", id.as_str()),
+                ("CNI_NETNS", netns.as_str()),
+                ("CNI_IFNAME", interface.as_str()),
+                ("CNI_ARGS", POD_ARGS),
+                ("CNI_PATH", "/opt/cni/bin"),
+            ];
+            run_plugin(Some(&host), &env, &config)
+        }
     }
 
     /// Names of the files that ADD left for DEL.

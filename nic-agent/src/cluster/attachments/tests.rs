@@ -95,7 +95,7 @@ fn applied(mut objects: BTreeMap<Key, PodAttachment>, steps: &[Step]) -> BTreeMa
 }
 
 fn planned(published: &Published, observed: &BTreeMap<Key, PodAttachment>, now: &str) -> Vec<Step> {
-    plan(&wanted(published, "server1", true, &Taken::new([1; 16])), observed, "server1", now, |_| true)
+    plan(&wanted(published, "server1", true, &Taken::new([1; 16])), observed, "server1", now, |_| None)
 }
 
 #[test]
@@ -160,18 +160,102 @@ fn another_sandbox_takes_the_place_and_other_nodes_are_left_alone() {
     assert_eq!(planned(&none, &going, "t"), []);
 }
 
+fn offload(hardware: usize, reasons: &[&str]) -> Offload {
+    let rule = |why: &&str| InSoftware { filter: format!("{hardware}"), why: (*why).to_owned() };
+    Offload { hardware, software: reasons.iter().map(rule).collect() }
+}
+
+/// Is an object of which `before` was written that long ago written for what there is now?
+fn is_written(before: &Offload, now: &Offload, age: Duration) -> bool {
+    let with = |offload: &Offload| published(vec![entry(claim("a", "eth0", 1), true)], offload);
+    let api = applied(BTreeMap::new(), &planned(&with(before), &BTreeMap::new(), "t"));
+    let api = applied(api.clone(), &planned(&with(before), &api, "t"));
+    let wanted = wanted(&with(now), "server1", true, &Taken::new([1; 16]));
+    let steps = plan(&wanted, &api, "server1", "t", |_| Some(age));
+    assert!(steps.iter().all(|it| matches!(it, Step::Status { only_figures: true, .. })), "{steps:?}");
+    !steps.is_empty()
+}
+
 #[test]
 fn figures_wait() {
-    let quiet =
-        published(vec![entry(claim("a", "eth0", 1), true)], &Offload { hardware: 1, software: Vec::new() });
-    let api = applied(BTreeMap::new(), &planned(&quiet, &BTreeMap::new(), "t"));
-    let api = applied(api.clone(), &planned(&quiet, &api, "t"));
-    let busy =
-        published(vec![entry(claim("a", "eth0", 1), true)], &Offload { hardware: 9, software: Vec::new() });
-    let wanted = wanted(&busy, "server1", true, &Taken::new([1; 16]));
-    assert_eq!(plan(&wanted, &api, "server1", "t", |_| false), []);
-    let due = plan(&wanted, &api, "server1", "t", |_| true);
-    assert!(matches!(&due[..], [Step::Status { only_figures: true, .. }]), "{due:?}");
+    let (none, some) = (offload(0, &[]), offload(4, &[]));
+    let (soon, later) = (FIRST_FIGURES, FIGURES * 2);
+    assert!(is_written(&none, &some, soon) && !is_written(&none, &some, soon / 2), "the first ones");
+    for (now, is_news) in [
+        (offload(7, &[]), false),
+        (offload(2, &[]), false),
+        (offload(9, &[]), true),
+        (offload(1, &[]), true),
+        (none.clone(), false),
+        (offload(4, &["no SCTP"]), true),
+    ] {
+        assert_eq!(is_written(&some, &now, later), is_news, "{now:?}");
+        assert!(!is_written(&some, &now, FIGURES.saturating_sub(Duration::from_secs(1))), "{now:?}");
+    }
+    let refused = offload(4, &["no SCTP"]);
+    assert!(is_written(&refused, &offload(4, &["table full"]), later));
+    assert!(!is_written(&refused, &offload(5, &["no SCTP"]), later), "another rule for the same reason");
+}
+
+/// docs/performance.md has its figures: `cargo test -p nic-agent --lib what_traffic_costs -- --nocapture`.
+#[test]
+fn what_traffic_costs_the_api_is_bounded() {
+    const PODS: u16 = 100;
+    const TICK: Duration = Duration::from_secs(10);
+    const TICKS: u32 = 360;
+    let mut state = 1_u64;
+    let mut roll = |sides: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % sides
+    };
+    let mut api = BTreeMap::new();
+    let mut last: BTreeMap<Key, u32> = BTreeMap::new();
+    // As each change of figures would be written every 30 seconds.
+    let (mut at_once, mut before): (usize, BTreeMap<Key, (u32, AttachmentOffload)>) = (0, BTreeMap::new());
+    let (mut writes, mut bytes) = (0, 0);
+    for tick in 0..TICKS {
+        let mut all = Published { passes: 1, ..Published::default() };
+        for number in 0..PODS {
+            let busy = usize::try_from(roll(3) * roll(40)).unwrap();
+            let reasons: &[&str] = if roll(50) == 0 { &["no SCTP"] } else { &[] };
+            let entry = entry(claim(&format!("pod-{number}"), "eth0", number), true);
+            let one = published(vec![entry], &offload(busy, reasons));
+            all.attachments.extend(one.attachments);
+            all.policy.pods.extend(one.policy.pods);
+        }
+        let age = |key: &Key| last.get(key).map(|at| TICK * (tick - at));
+        let wanted = wanted(&all, "server1", true, &Taken::new([1; 16]));
+        for (key, object) in &wanted {
+            let offload = object.status.clone().unwrap().offload;
+            if before.get(key).is_none_or(|(at, old)| *old != offload && TICK * (tick - at) >= FIRST_FIGURES)
+            {
+                at_once += 1;
+                before.insert(key.clone(), (tick, offload));
+            }
+        }
+        let steps = plan(&wanted, &api, "server1", "2026-01-01T00:00:00Z", age);
+        api = applied(api, &steps);
+        for step in &steps {
+            if let Step::Status { key, .. } = step {
+                last.insert(key.clone(), tick);
+                writes += 1;
+                bytes += serde_json::to_vec(&api[key]).unwrap().len();
+            }
+        }
+    }
+    let seconds = f64::from(TICKS) * TICK.as_secs_f64();
+    let of_ten_thousand =
+        |count: usize| f64::from(u32::try_from(count).unwrap()) / seconds * 10_000.0 / f64::from(PODS);
+    println!(
+        "of 10 000 pods: {:.0} objects/s, {:.0} kB/s to each NIC; every 30 s: {:.0} objects/s, {:.0} kB/s",
+        of_ten_thousand(writes),
+        of_ten_thousand(bytes) / 1e3,
+        of_ten_thousand(at_once),
+        of_ten_thousand(bytes) / 1e3 * of_ten_thousand(at_once) / of_ten_thousand(writes)
+    );
+    // Whatever the traffic: one that says that it is there, one soon after, and then one each five minutes at most.
+    let most = usize::from(PODS) * usize::try_from(2 + TICKS / 30).unwrap();
+    assert!(writes <= most && writes >= usize::from(PODS), "{writes} of {most}");
 }
 
 #[test]
@@ -205,7 +289,7 @@ fn a_name_that_is_taken_keeps_nothing_from_being_said() {
     elsewhere.add(key("a-eth0"));
     assert!(!wanted(&elsewhere).contains_key(other));
     // What an earlier agent had made under its own salt goes.
-    let steps = plan(&now, &wanted(&elsewhere), "server1", "t", |_| true);
+    let steps = plan(&now, &wanted(&elsewhere), "server1", "t", |_| None);
     let deleted = steps.iter().filter(|it| matches!(it, Step::Delete { .. })).count();
     let created = steps.iter().filter(|it| matches!(it, Step::Create(_))).count();
     assert_eq!((deleted, created), (1, 1), "{steps:?}");

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{FIGURES, Key, Step, Taken, plan, wanted};
+use super::{FIRST_FIGURES, Key, Step, Taken, plan, wanted};
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
 use crate::config::Config;
 use crate::reconcile::published::Published;
@@ -73,7 +73,7 @@ pub async fn run(client: Client, mut from: Inputs) {
     let events = watcher(Api::<PodAttachment>::all(client.clone()), own).default_backoff();
     let mut events = pin!(events);
     let mut observed = Observed::default();
-    let mut figures: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut writes: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut pauses = Reconnect::new(1, RETRY.0, RETRY.1);
     let mut failing: Option<String> = None;
     let mut not_before = Instant::now();
@@ -87,9 +87,9 @@ pub async fn run(client: Client, mut from: Inputs) {
         let hw_offload = from.config.borrow_and_update().chassis.hw_offload;
         if observed.listed && published.passes > 0 && Instant::now() >= not_before {
             let wanted = wanted(&published, &node, hw_offload, &taken);
-            figures.retain(|key, _| wanted.contains_key(key));
-            let due = |key: &Key| figures.get(key).is_none_or(|last| last.elapsed() >= FIGURES);
-            let steps = plan(&wanted, &observed.objects, &node, &now(), due);
+            writes.retain(|key, _| wanted.contains_key(key));
+            let written = |key: &Key| writes.get(key).map(Instant::elapsed);
+            let steps = plan(&wanted, &observed.objects, &node, &now(), written);
             let mut outcome = Ok(());
             let some = !steps.is_empty();
             for step in steps {
@@ -106,7 +106,7 @@ pub async fn run(client: Client, mut from: Inputs) {
                     }
                     Ok(Done::Well) => {
                         if let Step::Status { key, .. } = step {
-                            figures.insert(key, Instant::now());
+                            writes.insert(key, Instant::now());
                         }
                     }
                     Err(error) => outcome = Err(error),
@@ -133,7 +133,7 @@ pub async fn run(client: Client, mut from: Inputs) {
         }
         // A change that came too early, or figures that were not due, are looked at then.
         let early = Instant::now() < not_before;
-        let idle = tokio::time::sleep_until(if early { not_before } else { Instant::now() + FIGURES });
+        let idle = tokio::time::sleep_until(if early { not_before } else { Instant::now() + FIRST_FIGURES });
         tokio::select! {
             Some(event) = events.next() => take(event, &mut observed),
             changed = from.published.changed() => if changed.is_err() { return },

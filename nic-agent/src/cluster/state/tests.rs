@@ -3,19 +3,23 @@ use serde_json::{Value, json};
 use super::*;
 use crate::claim::PodRef;
 use crate::cluster::object::{
-    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, Pods, Seen, Services, Watched,
+    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
 };
 use crate::cluster::trouble::Cause;
+use crate::directory::Served;
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::EndpointSlices,
     Kind::Namespaces,
     Kind::NetworkPolicies,
     Kind::NodeRanges,
     Kind::Nodes,
+    Kind::OwnNode,
     Kind::Pods,
     Kind::Services,
 ];
+
+const SERVED: Served<'static> = Served { node: "server1", static_pods: true };
 
 fn state() -> State {
     let settings = Settings {
@@ -70,8 +74,10 @@ fn listed(pods: Vec<Said>, policies: Vec<Said>) -> (State, News) {
     list(&mut state, Kind::Namespaces, vec![object::<Namespaces>(json!({"metadata": {"name": "default"}}))]);
     list(&mut state, Kind::Services, vec![]);
     list(&mut state, Kind::EndpointSlices, vec![]);
-    list(&mut state, Kind::Nodes, vec![]);
-    let range = json!({"metadata": {"name": "server2"}, "status": {"ranges": ["10.0.0.0/24"]}});
+    list(&mut state, Kind::OwnNode, vec![]);
+    let node = json!({"metadata": {"name": "server2", "uid": "u-server2"}});
+    list(&mut state, Kind::Nodes, vec![object::<Nodes>(node)]);
+    let range = json!({"metadata": {"name": "server2"}, "status": {"nodeUid": "u-server2", "ranges": ["10.0.0.0/24"]}});
     list(&mut state, Kind::NodeRanges, vec![object::<NodeRanges>(range)]);
     list(&mut state, Kind::Pods, pods);
     list(&mut state, Kind::NetworkPolicies, policies);
@@ -96,7 +102,7 @@ fn is_change(news: &News) -> bool {
 
 fn reason(directory: Option<&Directory>, name: &str, uid: &str) -> &'static str {
     let pod = PodRef { namespace: "default".into(), name: name.into(), uid: uid.into() };
-    directory.unwrap().judge(&pod, "server1").map_or_else(|it| it.reason(), |()| "believed")
+    directory.unwrap().judge(&pod, SERVED).map_or_else(|it| it.reason(), |()| "believed")
 }
 
 #[test]
@@ -213,6 +219,7 @@ async fn a_pod_that_was_asked_for_counts_until_the_watch_has_had_its_time() {
         node: node.into(),
         host_network: false,
         mirror: false,
+        static_uid: String::new(),
         phase: "Pending".into(),
     };
     state.found(record("u9", "server2"));
@@ -263,7 +270,7 @@ fn the_node_reaches_its_pods_from_the_addresses_that_it_has() {
     let (mut state, news) = listed(vec![web()], vec![deny("deny")]);
     let rules = |news: &News| known(news).pods["u1"].ingress.tiers[0].rules.len();
     assert_eq!(rules(&news), 0);
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1"},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}})));
     let news = state.news();
     assert!(is_change(&news));
@@ -323,7 +330,7 @@ fn with_a_management_port_the_nodes_own_word_counts_no_more() {
     };
     let (mut state, _) = listed(vec![web()], vec![deny("deny")]);
     let (says, port) = ("192.0.2.21", "10.0.0.200");
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "3"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1", "resourceVersion": "3"},
         "status": {"addresses": [{"type": "InternalIP", "address": says}]}})));
     let news = state.news();
     assert!(is_change(&news) && from(&news, says) && !from(&news, port));
@@ -333,9 +340,33 @@ fn with_a_management_port_the_nodes_own_word_counts_no_more() {
     state.set_access(Access::Port(vec![port.parse().unwrap()]));
     let news = state.news();
     assert!(is_change(&news) && !from(&news, says) && from(&news, port));
-    state.take(object::<Nodes>(json!({"metadata": {"name": "server1", "resourceVersion": "4"},
+    state.take(object::<OwnNode>(json!({"metadata": {"name": "server1", "resourceVersion": "4"},
         "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.201"}]}})));
     assert!(!from(&state.news(), "10.0.0.201"), "the server writes that itself");
     state.set_access(Access::NodeAddresses);
     assert!(from(&state.news(), "10.0.0.201"));
+}
+
+#[test]
+fn what_the_own_node_is_not_believed_is_told_apart() {
+    let mirror = |name: &str, node: &str| {
+        object::<Pods>(json!({"metadata": {"namespace": "default", "name": name, "uid": name,
+            "annotations": {"kubernetes.io/config.mirror": "x"}},
+            "spec": {"nodeName": node, "containers": []}, "status": {"podIPs": [{"ip": "10.0.0.9"}]}}))
+    };
+    let (mut state, news) = listed(vec![mirror("far", "server2")], vec![]);
+    assert_eq!((known(&news).reports.len(), known(&news).disbelieved.len()), (1, 0));
+    for number in 0..5 {
+        state.take(mirror(&format!("near-{number}"), "server1"));
+    }
+    let disbelieved = known(&state.news()).disbelieved.clone();
+    let [only] = &*disbelieved else { panic!("{disbelieved:?}") };
+    assert_eq!(only.reason, "MirrorPods");
+    assert!(only.what.contains("server1") && only.what.contains("default/near-0"), "{only:?}");
+    assert!(only.what.ends_with("and 2 more"), "{only:?}");
+    for number in 0..5 {
+        let (name, uid) = (ObjectName::new("default", format!("near-{number}")), format!("near-{number}"));
+        state.take(said(Kind::Pods, Event::Gone { name, uid, version: 9 }));
+    }
+    assert!(known(&state.news()).disbelieved.is_empty());
 }

@@ -1,6 +1,7 @@
 use drawbridge_api::{ConditionStatus, NicNodeStatus, conditions as kinds};
 
 use super::*;
+use crate::enforcement::Disbelieved;
 use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::{ManagementPort, PodStatus};
 
@@ -174,4 +175,27 @@ fn the_management_port_is_said_where_one_is_named() {
     assert_eq!(said(&status, kinds::MANAGEMENT_PORT).0, T);
     let last = status.addresses.last().unwrap();
     assert_eq!((last.kind, last.address.as_str()), (AddressType::Management, "10.244.1.2"));
+}
+
+#[test]
+fn what_the_server_is_not_believed_is_said_with_the_heartbeat() {
+    let report = Report::default();
+    let mut published = published();
+    let first = made(&published, &report, &NicNodeStatus::default(), "t1");
+    assert_eq!(said(&first, kinds::NODE_BELIEVED).1, "ClusterNotRead");
+    published.policy.source = Some("pods=5".to_owned());
+    let well = made(&published, &report, &first, "t2");
+    assert_eq!(
+        (said(&well, kinds::NODE_BELIEVED).0, said(&well, kinds::NODE_BELIEVED).1.as_str()),
+        (T, "Believed")
+    );
+    published.policy.disbelieved = [("MirrorPods", "bank/db and 7 more"), ("AddressesUnreadable", "bank/x")]
+        .map(|(reason, what)| Disbelieved { reason, what: what.to_owned() })
+        .into();
+    let lies = made(&published, &report, &well, "t3");
+    let expected = (F, "MirrorPods".to_owned(), "bank/db and 7 more; bank/x".to_owned());
+    assert_eq!(said(&lies, kinds::NODE_BELIEVED), expected);
+    // However often a server changes what it says, nobody is woken for it.
+    assert_eq!(without_figures(&lies, &well), well);
+    assert_eq!(without_figures(&well, &lies), lies);
 }

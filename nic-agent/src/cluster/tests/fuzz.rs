@@ -40,7 +40,7 @@ fn objects() -> Vec<(&'static str, Value)> {
         ),
         (
             "nodes",
-            json!({"kind": "Node", "metadata": {"name": "server1"},
+            json!({"kind": "Node", "metadata": {"name": "server1", "uid": "u-server1"},
                 "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
         ),
         ("nicnodes", json!({"kind": "NicNode", "metadata": {"name": "nic3"}, "spec": {"node": "server3"}})),

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use super::object::{self, AddressKind, ObjectName, Protocol};
 
 pub(super) use network_policy::Policy;
-pub(super) use word::{NicNode, NodeRange, PodAttachment};
+pub(super) use word::{NicNode, NodeName, NodeRange, PodAttachment};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {

@@ -28,6 +28,16 @@ pub struct PodAttachment {
 pub struct NicNode {
     pub name: Arc<str>,
     pub node: Arc<str>,
+    /// Do the node's static pods count?
+    pub static_pods: bool,
+}
+
+/// The API server: the Node that has this name now.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "raw::NodeName")]
+pub struct Node {
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
 }
 
 /// The cluster's controller: these addresses are this node's.
@@ -41,6 +51,8 @@ pub struct NodeRange {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmed {
+    /// The uid of the Node of which it was said: one made again under the name may be another machine.
+    pub of: Arc<str>,
     /// Of its pods.
     pub pods: PrefixSet,
     /// Of its own network, which its pods on the host's network share.
@@ -56,4 +68,6 @@ pub enum Word {
     NicGone(Arc<str>),
     Range(NodeRange),
     RangeGone(Arc<str>),
+    Node(Node),
+    NodeGone(Arc<str>),
 }

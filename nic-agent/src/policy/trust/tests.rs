@@ -29,7 +29,14 @@ fn pod(name: &str, node: &str, ips: &[&str]) -> Value {
 }
 
 fn range(node: &str, pods: &str, host: &str) -> Word {
-    Word::Range(read(&json!({"metadata": {"name": node}, "status": {"ranges": [pods], "addresses": [host]}})))
+    Word::Range(read(
+        &json!({"metadata": {"name": node}, "status": {"nodeUid": format!("u-{node}"), "ranges": [pods],
+        "addresses": [host]}}),
+    ))
+}
+
+fn node(name: &str, uid: &str) -> Word {
+    Word::Node(read(&json!({"metadata": {"name": name, "uid": uid}})))
 }
 
 fn nic(name: &str, node: &str) -> Word {
@@ -68,6 +75,9 @@ impl Bench {
         let mut compiler = Compiler::new(settings, Snapshot::default());
         compiler.apply_all([Change::Policy(read(&policy)), Change::Service(read(&service))]);
         let mut bench = Self { trust: Trust::new("n".into()), compiler };
+        for name in ["n", "far", "near"] {
+            bench.hear(node(name, &format!("u-{name}")));
+        }
         let mut web = pod("web", "n", &[]);
         web["metadata"]["labels"]["app"] = "web".into();
         bench.put(&web);
@@ -135,6 +145,43 @@ fn a_node_without_a_nic_is_believed_within_its_confirmed_ranges() {
     bench.trust.only_words(WordKind::Range, &[ObjectName::new("", "near")].into());
     bench.settle();
     assert!(!bench.lets_in("10.0.2.9"));
+}
+
+#[test]
+fn what_is_confirmed_is_that_nodes_by_its_uid() {
+    let mut bench = Bench::new();
+    bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));
+    bench.put(&pod("api", "far", &["10.0.2.1"]));
+    let mut host = pod("host", "far", &["192.0.2.2"]);
+    host["spec"]["hostNetwork"] = true.into();
+    bench.put(&host);
+    let both = json!([endpoint("api", "u-api", "10.0.2.1"), endpoint("host", "u-host", "192.0.2.2")]);
+    bench.slice(&both);
+    let is_believed = |bench: &Bench| (bench.lets_in("10.0.2.1"), bench.reports().is_empty());
+    assert_eq!(is_believed(&bench), (true, true));
+    for gone in [node("far", "u-again"), Word::NodeGone("far".into())] {
+        bench.hear(gone);
+        assert_eq!(is_believed(&bench), (false, false));
+        assert!(bench.reports().contains("bank/api") && bench.reports().contains("bank/host"));
+        bench.hear(node("far", "u-far"));
+        assert_eq!(is_believed(&bench), (true, true));
+    }
+    // Its NIC says what it likes: of a range that is another machine's nothing is its own.
+    bench.hear(nic("nic-far", "far"));
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1"]));
+    assert!(bench.lets_in("10.0.2.1"));
+    bench.hear(node("far", "u-again"));
+    assert!(!bench.lets_in("10.0.2.1"));
+    // Confirmed anew, of this one.
+    let again =
+        json!({"metadata": {"name": "far"}, "status": {"nodeUid": "u-again", "ranges": ["10.0.2.0/24"]}});
+    bench.hear(Word::Range(read(&again)));
+    assert!(bench.lets_in("10.0.2.1"));
+    // What bears no uid was said of nobody.
+    bench.hear(Word::Range(read(
+        &json!({"metadata": {"name": "far"}, "status": {"ranges": ["10.0.2.0/24"]}}),
+    )));
+    assert!(!bench.lets_in("10.0.2.1"));
 }
 
 #[test]
@@ -222,6 +269,54 @@ fn mirror_pods_are_nobodys_peers_endpoints_or_members() {
 }
 
 #[test]
+fn static_pods_count_where_an_operator_says_so_and_within_their_nodes_ranges() {
+    let nic = |name: &str, node: &str, word: &str| {
+        Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"node": node, "staticPods": word}})))
+    };
+    let mirror = |name: &str, node: &str, ip: &str| {
+        let mut pod = pod(name, node, &[ip]);
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "hash"});
+        pod
+    };
+    let mut bench = Bench::new();
+    bench.put(&mirror("api", "far", "10.0.2.1"));
+    bench.slice(&json!([endpoint("api", "u-api", "10.0.2.1")]));
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1", "10.0.9.9"]));
+    let counts = |bench: &Bench| bench.lets_in("10.0.2.1") && bench.may_use_the_service();
+    bench.hear(nic("nic-far", "far", "Allowed"));
+    assert!(!counts(&bench), "nothing is confirmed for its node");
+    assert!(bench.reports().contains("NodeRange far"), "{}", bench.reports());
+    bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));
+    assert!(counts(&bench) && !bench.lets_in("10.0.9.9"));
+    // Another NIC of the node refuses them.
+    bench.hear(nic("nic-too", "far", "Refused"));
+    assert!(!counts(&bench) && bench.reports().contains("mirror pods"), "{}", bench.reports());
+    bench.hear(Word::NicGone("nic-too".into()));
+    assert!(counts(&bench));
+    bench.hear(nic("nic-far", "far", "Refused"));
+    assert!(!counts(&bench));
+    bench.hear(nic("nic-far", "far", "Allowed"));
+    assert!(counts(&bench));
+    bench.hear(Word::AttachmentGone(ObjectName::new("bank", "api-eth0")));
+    assert!(!counts(&bench), "what kubelet says of it is nobody's business");
+    bench.hear(attachment("api", "u-api", "far", &["10.0.2.1"]));
+    bench.hear(Word::NicGone("nic-far".into()));
+    assert!(!counts(&bench), "and without a NIC");
+    // This NIC's own.
+    bench.put(&mirror("own", "n", "10.0.1.5"));
+    bench.hear(nic("nic-n", "n", "Allowed"));
+    let held = ["10.0.1.5", "10.0.9.9"].map(|it| it.parse::<IpAddr>().unwrap()).to_vec();
+    bench.trust.hold(Arc::new([("u-own".into(), held)].into()));
+    bench.settle();
+    assert!(bench.compiler.compiled("u-own").is_some(), "policies concern it");
+    assert!(!bench.lets_in("10.0.1.5"));
+    bench.hear(range("n", "10.0.1.0/24", "192.0.2.1"));
+    assert!(bench.lets_in("10.0.1.5") && !bench.lets_in("10.0.9.9"));
+    bench.hear(nic("nic-n", "n", "Refused"));
+    assert!(!bench.lets_in("10.0.1.5") && bench.compiler.compiled("u-own").is_none());
+}
+
+#[test]
 fn an_endpoint_counts_when_its_address_is_its_pods() {
     let mut bench = Bench::new();
     bench.hear(range("far", "10.0.2.0/24", "192.0.2.2"));
@@ -303,10 +398,22 @@ fn what_is_gone_leaves_nothing() {
     bench.hear(Word::AttachmentGone(ObjectName::new("bank", "api-eth0")));
     bench.hear(Word::NicGone("nic".into()));
     bench.hear(Word::RangeGone("far".into()));
+    bench.trust.only_words(WordKind::Node, &[].into());
     let Trust {
-        pods, own, attachments, attached, nics, with_nic, confirmed, slices, naming, refused, ..
+        pods,
+        own,
+        attachments,
+        attached,
+        nics,
+        with_nic,
+        confirmed,
+        nodes,
+        slices,
+        naming,
+        refused,
+        ..
     } = &bench.trust;
     assert!(pods.is_empty() && own.is_empty() && attachments.is_empty() && attached.is_empty());
-    assert!(nics.is_empty() && with_nic.is_empty() && confirmed.is_empty());
+    assert!(nics.is_empty() && with_nic.is_empty() && confirmed.is_empty() && nodes.is_empty());
     assert!(slices.is_empty() && naming.is_empty() && refused.is_empty(), "{refused:?}");
 }

@@ -82,8 +82,9 @@ impl Nic {
                 ("NicNode", None) => self.trust.hear(Word::NicGone(name.name)),
                 ("NodeRange", Some(item)) => self.trust.hear(Word::Range(from_value(item).unwrap())),
                 ("NodeRange", None) => self.trust.hear(Word::RangeGone(name.name)),
-                // Of others than the own one nothing is read.
-                _ => assert_eq!(kind, "Node"),
+                ("Node", Some(item)) => self.trust.hear(Word::Node(from_value(item).unwrap())),
+                ("Node", None) => self.trust.hear(Word::NodeGone(name.name)),
+                (other, _) => panic!("{other}"),
             }
         }
         let held = held.iter().map(|(uid, ips)| (Arc::from(uid.as_str()), ips.clone())).collect();

@@ -56,13 +56,29 @@ pub(in crate::policy::model) struct NicNode {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct NicNodeSpec {
     node: String,
+    #[serde(default, deserialize_with = "or_default")]
+    static_pods: String,
 }
 
 impl From<NicNode> for word::NicNode {
     fn from(raw: NicNode) -> Self {
-        Self { name: raw.metadata.name.into(), node: raw.spec.node.into() }
+        let static_pods = raw.spec.static_pods == "Allowed";
+        Self { name: raw.metadata.name.into(), node: raw.spec.node.into(), static_pods }
+    }
+}
+
+/// Of a Node that is read for its name alone.
+#[derive(Debug, Deserialize)]
+pub(in crate::policy::model) struct NodeName {
+    metadata: Metadata,
+}
+
+impl From<NodeName> for word::Node {
+    fn from(raw: NodeName) -> Self {
+        Self { name: raw.metadata.name.into(), uid: raw.metadata.uid.into() }
     }
 }
 
@@ -73,7 +89,10 @@ pub(in crate::policy::model) struct NodeRange {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RangeStatus {
+    #[serde(default, deserialize_with = "or_default")]
+    node_uid: String,
     #[serde(default, deserialize_with = "or_default")]
     ranges: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -86,7 +105,8 @@ impl From<NodeRange> for word::NodeRange {
         let confirmed = raw.status.map(|status| {
             let ranges = status.ranges.iter().filter_map(|it| it.parse::<IpNet>().ok());
             let host: Vec<IpAddr> = addresses(status.addresses.iter().map(String::as_str)).0;
-            word::Confirmed { pods: ranges.collect(), host: host.into_iter().collect() }
+            let of = status.node_uid.into();
+            word::Confirmed { of, pods: ranges.collect(), host: host.into_iter().collect() }
         });
         Self { node: raw.metadata.name.into(), confirmed }
     }

@@ -25,9 +25,15 @@ fn node_number(node: &str) -> &str {
     &node[1..]
 }
 
-fn range(node: &str) -> Value {
+fn node(name: &str, uid: usize) -> Value {
+    json!({"kind": "Node", "metadata": {"name": name, "uid": format!("n{uid}")}})
+}
+
+/// Of the Node of this uid.
+fn range(node: &str, uid: &Value) -> Value {
     let number = node_number(node);
     json!({"kind": "NodeRange", "metadata": {"name": node}, "status": {
+        "nodeUid": uid,
         "ranges": [format!("10.{number}.0.0/24"), format!("fd00:{number}::/64")],
         "addresses": [format!("192.0.2.{number}")]}})
 }
@@ -42,7 +48,11 @@ impl Cluster {
             .collect();
         // Of a cluster of which nobody knows the ranges, those without a NIC have no peers.
         let has_ranges = !dice.one_in(4);
-        items.extend([OWN, LIAR, "n3", "n4"].into_iter().filter(|_| has_ranges).map(range));
+        for name in [OWN, LIAR, "n3", "n4"] {
+            let node = node(name, 0);
+            items.extend(has_ranges.then(|| range(name, &node["metadata"]["uid"])));
+            items.push(node);
+        }
         // Something for lies to matter to: Services that policies allow as long as all their backends are pods.
         for namespace in NAMESPACES {
             items.push(json!({"kind": "Namespace", "metadata": {"name": namespace, "labels": {"app": "p"}}}));
@@ -84,7 +94,7 @@ impl Cluster {
     }
 
     pub fn step(&mut self) {
-        match self.dice.roll(22) {
+        match self.dice.roll(24) {
             0..4 => self.make_pod(),
             4..8 => self.attach(),
             8..10 => self.kubelet(),
@@ -94,9 +104,10 @@ impl Cluster {
                 self.other(kind);
             }
             16 => self.toggle_range(),
-            17 => {
+            17 => self.register(),
+            18 => {
                 let gone = self.dice.roll(self.items.len());
-                let is_lasting = ["NodeRange", "NicNode"].contains(&text(&self.items[gone]["kind"]));
+                let is_lasting = ["Node", "NodeRange", "NicNode"].contains(&text(&self.items[gone]["kind"]));
                 if !is_lasting {
                     self.items.remove(gone);
                 }
@@ -106,10 +117,27 @@ impl Cluster {
         self.control_endpoints();
     }
 
+    /// Under a name that a Node had; perhaps it is gone first. What was confirmed was so for that one.
+    fn register(&mut self) {
+        let name = self.dice.pick(&[LIAR, LIAR, "n3", "n4"]);
+        self.uids += 1;
+        let new = node(name, self.uids);
+        if self.dice.one_in(4) {
+            self.items.retain(|it| !random::is_same(it, &new));
+        } else {
+            self.put(new);
+        }
+    }
+
+    fn node_uid(&self, name: &str) -> Value {
+        let node = self.items.iter().find(|it| it["kind"] == "Node" && it["metadata"]["name"] == name);
+        node.map(|it| it["metadata"]["uid"].clone()).unwrap_or_default()
+    }
+
     /// Confirmed, or not any more.
     fn toggle_range(&mut self) {
-        let node = self.dice.pick(&[LIAR, "n3", "n4", "n4"]);
-        let mut item = range(node);
+        let node = self.dice.pick(&[LIAR, LIAR, "n3", "n4", "n4"]);
+        let mut item = range(node, &self.node_uid(node));
         match self.items.iter().find(|it| random::is_same(it, &item)) {
             // All of it is refused.
             Some(known) if *known == item => item["status"] = json!({}),
@@ -231,7 +259,15 @@ impl Cluster {
             })
             .collect();
         if self.dice.one_in(8) {
-            return self.put(json!({"kind": "Node", "metadata": {"name": LIAR},
+            let uid = match self.node_uid(LIAR) {
+                // It registers.
+                Value::Null => {
+                    self.uids += 1;
+                    json!(format!("n{}", self.uids))
+                }
+                uid => uid,
+            };
+            return self.put(json!({"kind": "Node", "metadata": {"name": LIAR, "uid": uid},
                 "spec": {"podCIDRs": ["10.1.0.0/25", "10.3.0.0/16"]},
                 "status": {"addresses": ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect::<Value>()}}));
         }
@@ -302,7 +338,9 @@ impl Cluster {
     pub fn honest(&self) -> Vec<Value> {
         let held = self.held();
         let truth = |item: &Value| match text(&item["kind"]) {
-            "Node" | "EndpointSlice" => None,
+            "EndpointSlice" => None,
+            "Node" => Some(json!({"kind": "Node",
+                "metadata": {"name": item["metadata"]["name"], "uid": item["metadata"]["uid"]}})),
             "Pod" if is_mirror(item) => None,
             "Pod" if item["spec"]["nodeName"] == LIAR => {
                 let mut pod = item.clone();
