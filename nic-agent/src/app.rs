@@ -75,7 +75,7 @@ impl App {
         let (layers, first) = Layers::begin(file.clone(), file.cluster.is_some());
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let metrics = Metrics::new();
+        let metrics = Metrics::counting(logging.withheld().clone());
         let heartbeat = Heartbeat::new(HEARTBEAT);
         // A ledger that cannot be read stops the start: an empty one would cut every pod off.
         let ledger = Ledger::load(&first.state.dir.join(LEDGER)).context(

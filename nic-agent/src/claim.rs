@@ -107,6 +107,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub fn stopping() -> Self {
+        Self::Internal("nic-agent is stopping".to_owned())
+    }
+
+    pub fn taken_back(key: &SandboxKey) -> Self {
+        Self::Internal(format!(
+            "the attachment of sandbox {key} was taken back: detached, or its pod deleted"
+        ))
+    }
+
     /// A stable name for machines: metrics labels, gRPC metadata.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -62,6 +62,11 @@ impl Ledger {
         durable::write_json(path, &stored)
     }
 
+    /// How often it was written.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         self.attachments.values()
     }

@@ -26,7 +26,8 @@ impl Reconciler {
             Some(_) => {
                 if let Some(old) = self.ledger.withdraw(&key) {
                     info!(vf = %old.claim.vf, port = old.logical_port, "management port released");
-                    self.released(&key, old.zone);
+                    self.forget(&key, old.zone);
+                    self.save();
                 }
             }
             None => {}

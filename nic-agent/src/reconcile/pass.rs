@@ -128,11 +128,15 @@ impl Reconciler {
             .filter(|a| admission::is_dead(a, &directory, &config.node.name))
             .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
             .collect();
+        let any = !dead.is_empty();
         for (key, pod) in dead {
             if let Some(attachment) = self.ledger.detach(&key) {
                 info!(%key, %pod, vf = %attachment.claim.vf, "pod is gone, VF taken back");
-                self.released(&key, attachment.zone);
+                self.forget(&key, attachment.zone);
             }
+        }
+        if any || self.unsaved {
+            self.save();
         }
     }
 
@@ -214,7 +218,7 @@ impl Reconciler {
         }
         // A zone that had another pod before is emptied before its first flow.
         let dirty: Vec<_> = self.ledger.attachments().filter(|a| a.zone_dirty).map(|a| a.zone).collect();
-        for zone in dirty {
+        for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
                 outcome.failed("conntrack", &e);
                 return Err(e);
@@ -223,6 +227,8 @@ impl Reconciler {
                 attachment.zone_dirty = false;
             }
             self.flush.remove(&zone);
+        }
+        if !dirty.is_empty() {
             self.save();
         }
         let wanted = self.to_audit(enforced);
@@ -351,7 +357,7 @@ impl Reconciler {
             }
             let state = match (missing, &attachment.binding) {
                 (None, Some(binding)) => {
-                    if self.established.insert(key.clone()) {
+                    if self.tickets.set_ready(key) {
                         info!(%key, pod = %attachment.claim.pod, port = attachment.logical_port, "attachment ready");
                     }
                     if let Some(waited) = self.waits.remove(key) {
@@ -365,7 +371,7 @@ impl Reconciler {
                     State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what))
                 }
             };
-            let token = self.tokens.get(key).copied().unwrap_or(0);
+            let token = self.tickets.token(key);
             let wiring = Wiring {
                 zone: attachment.zone,
                 logical_port: attachment.logical_port.clone(),
