@@ -92,7 +92,7 @@ pub enum Refusal {
     SandboxReplayed { key: SandboxKey },
     #[error("sandbox {key} has no attachment")]
     NotAttached { key: SandboxKey },
-    #[error("no free conntrack zone: all {size} of edge.ct-zones are in use")]
+    #[error("no free conntrack zone: all {size} of edge.ct-zones are in use, or were a moment ago")]
     NoZone { size: u32 },
     #[error("no VF is left: {budget} of spec.vfBudget are in use")]
     BudgetUsed { budget: u32 },

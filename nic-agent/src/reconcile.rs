@@ -110,8 +110,6 @@ pub struct Reconciler {
     throttle: Throttle,
     /// How long, and for whom, each new attachment has waited.
     waits: BTreeMap<SandboxKey, Waited>,
-    /// Zones whose pod is gone: their connections go, too.
-    flush: BTreeSet<CtZone>,
     /// Names of representors as last seen: one that vanished keeps its port's name.
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
@@ -190,7 +188,6 @@ impl Reconciler {
             metrics: parts.metrics,
             heartbeat: parts.heartbeat,
             waits: BTreeMap::new(),
-            flush: BTreeSet::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
@@ -305,7 +302,6 @@ impl Reconciler {
         self.waits.remove(key);
         self.in_force.remove(key);
         self.auditor.forget(zone);
-        self.flush.insert(zone);
     }
 
     /// What the ledger says in memory holds; one that cannot be written now is written by a later pass.

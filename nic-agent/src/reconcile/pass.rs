@@ -216,7 +216,7 @@ impl Reconciler {
         if !view.is_some_and(|v| v.bridges.get(&bridge).is_some_and(|b| spec::is_ours(&b.external_ids))) {
             return Err(format!("bridge {bridge} is not there yet"));
         }
-        // A zone that had another pod before is emptied before its first flow.
+        // A zone that had another pod before is emptied before its first flow: the last time, after its quarantine.
         let dirty: Vec<_> = self.ledger.attachments().filter(|a| a.zone_dirty).map(|a| a.zone).collect();
         for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
@@ -226,7 +226,6 @@ impl Reconciler {
             for attachment in self.ledger.attachments_mut().filter(|a| a.zone == zone) {
                 attachment.zone_dirty = false;
             }
-            self.flush.remove(&zone);
         }
         if !dirty.is_empty() {
             self.save();
@@ -245,6 +244,7 @@ impl Reconciler {
                     outcome.failed("policy", error);
                 }
                 self.in_tables(wanted);
+                self.ledger.tables_written(Instant::now());
                 Ok(())
             }
             Err(e) => {
@@ -317,11 +317,10 @@ impl Reconciler {
 
     /// Connections of pods that are gone.
     async fn flush_zones(&mut self, outcome: &mut Outcome) {
-        for zone in self.flush.clone() {
+        let now = Instant::now();
+        for zone in self.ledger.zones_to_empty(now) {
             match self.edge.flush_zone(zone).await {
-                Ok(()) => {
-                    self.flush.remove(&zone);
-                }
+                Ok(()) => self.ledger.emptied(zone, now),
                 Err(e) => outcome.failed("conntrack", e),
             }
         }
@@ -421,7 +420,7 @@ impl Reconciler {
         let attachments = self.ledger.pods().count();
         self.metrics.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
         let free = i64::from(self.config.borrow().edge.ct_zones.size());
-        let zones = self.ledger.attachments().count();
+        let zones = self.ledger.attachments().count() + self.ledger.quarantined();
         self.metrics.zones_free.set(free - i64::try_from(zones).unwrap_or(free));
         self.metrics.pending_steps.set(i64::try_from(outcome.steps).unwrap_or(i64::MAX));
         debug!(steps = outcome.steps, attachments, "pass");
