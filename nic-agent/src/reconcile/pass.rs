@@ -17,7 +17,7 @@ use super::restore::Restore;
 use super::stage::{self, Facts, Plugging, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
-use crate::config::Config;
+use crate::config::{Config, DatapathType};
 use crate::edge;
 use crate::management;
 use crate::metrics::OutcomeLabel;
@@ -80,7 +80,8 @@ impl Reconciler {
         self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
-            let ready = with_boundary(self.ledger.attachments(), seen.reps.as_slice(), view);
+            let datapath = config.chassis.datapath_type;
+            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view, datapath);
             let steps = links::open(&seen.reps, &ready, config.edge.mtu);
             if !steps.is_empty() {
                 self.apply_links(steps, &mut outcome).await;
@@ -109,12 +110,14 @@ impl Reconciler {
         }
     }
 
-    /// Representors that no attachment holds reach nothing.
+    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither.
     async fn close_unheld(&mut self, outcome: &mut Outcome) {
         let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
         self.observe_kernel(outcome).await;
+        let (view, datapath) = (self.ovs.view().ok(), self.config.borrow().chassis.datapath_type);
         if let Ok(seen) = &self.seen {
-            let steps = links::close(&seen.reps, &held);
+            let is_lost = |rep: &RepView| links::is_lost(rep, view.as_ref(), datapath);
+            let steps = links::close(&seen.reps, &held, is_lost);
             self.apply_links(steps, outcome).await;
         }
     }
@@ -339,10 +342,12 @@ impl Reconciler {
         let restoring = self.edge.restore != Restore::Armed;
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
-            let seen = self.seen.as_ref().ok();
+            let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
+            let datapath = config.chassis.datapath_type;
             let port = ports.get(&attachment.logical_port).unwrap_or(&PortState::Asking);
             let facts = Facts {
-                representor: seen.and_then(|s| find(&s.reps, attachment.claim.vf)),
+                representor,
+                taken: representor.zip(view.ok()).is_some_and(|(it, ovs)| links::is_taken(it, ovs, datapath)),
                 ovs: view,
                 port,
                 conflicts,
@@ -433,11 +438,13 @@ fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {
     reps.iter().find(|rep| rep.vf == Some(vf))
 }
 
-/// VFs whose flows are in and whose two ports on `br-edge` have the numbers that the flows name.
+/// VFs whose flows are in, and whose two ports on `br-edge` have the numbers that the flows name and the devices that are
+/// there now.
 fn with_boundary<'a>(
     attachments: impl Iterator<Item = &'a Attachment>,
     reps: &[RepView],
     view: &OvsView,
+    datapath: DatapathType,
 ) -> BTreeSet<VfId> {
     let has = |name: &str, number: u32| {
         view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
@@ -447,7 +454,9 @@ fn with_boundary<'a>(
         .map(|a| a.claim.vf)
         .filter(|vf| {
             attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
-                find(reps, *vf).is_some_and(|rep| has(&rep.name, rep_port.get()))
+                find(reps, *vf).is_some_and(|rep| {
+                    has(&rep.name, rep_port.get()) && links::is_taken(rep, view, datapath)
+                })
                     && has(&attachment::edge_patch(*vf), patch_port.get())
             })
         })
