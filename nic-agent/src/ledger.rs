@@ -51,8 +51,7 @@ impl Ledger {
     /// Reads the ledger; a file that is not there is an empty ledger, and `None` says so.
     pub fn load(path: &Path) -> Result<Option<Self>, DurableError> {
         let Some(stored) = durable::read_json::<Stored>(path, VERSION)? else { return Ok(None) };
-        let mut ledger =
-            Self { generation: stored.generation, detached: stored.detached, ..Self::default() };
+        let mut ledger = Self { generation: stored.generation, detached: stored.detached, ..Self::default() };
         for attachment in stored.attachments {
             ledger.insert(attachment);
         }

@@ -172,7 +172,8 @@ impl Metrics {
             Gauge::default(),
         );
         let connected = all.add("connected", "Whether there is a session, by peer", Family::default());
-        let zones_free = all.add("zones_free", "Conntrack zones that an attachment may be given", Gauge::default());
+        let zones_free =
+            all.add("zones_free", "Conntrack zones that an attachment may be given", Gauge::default());
         let connections_cut = all.add(
             "connections_cut",
             "Connections ended as policy denies them, by cause",

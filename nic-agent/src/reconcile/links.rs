@@ -174,8 +174,7 @@ mod tests {
     fn database(ifindex: Option<i64>) -> OvsView {
         let row = InterfaceView { ofport: Some(1024), ifindex, ..InterfaceView::default() };
         let port = PortView { interface: Some(row) };
-        let bridge =
-            BridgeView { ports: [("rep7".to_owned(), port)].into(), ..BridgeView::default() };
+        let bridge = BridgeView { ports: [("rep7".to_owned(), port)].into(), ..BridgeView::default() };
         OvsView { bridges: [("br-edge".to_owned(), bridge)].into(), ..OvsView::default() }
     }
 

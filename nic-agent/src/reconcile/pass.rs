@@ -202,9 +202,7 @@ impl Reconciler {
                 learned = true;
             }
         }
-        if learned {
-            self.save();
-        }
+        self.unsaved |= learned;
         answers.into_iter().map(|(name, (state, _))| (name, state)).collect()
     }
 
@@ -230,7 +228,8 @@ impl Reconciler {
                 attachment.zone_dirty = false;
             }
         }
-        if !dirty.is_empty() {
+        self.unsaved |= !dirty.is_empty();
+        if self.unsaved {
             self.save();
         }
         let wanted = self.to_audit(enforced);
@@ -454,9 +453,8 @@ fn with_boundary<'a>(
         .map(|a| a.claim.vf)
         .filter(|vf| {
             attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
-                find(reps, *vf).is_some_and(|rep| {
-                    has(&rep.name, rep_port.get()) && links::is_taken(rep, view, datapath)
-                })
+                find(reps, *vf)
+                    .is_some_and(|rep| has(&rep.name, rep_port.get()) && links::is_taken(rep, view, datapath))
                     && has(&attachment::edge_patch(*vf), patch_port.get())
             })
         })

@@ -254,7 +254,7 @@ async fn attaches_that_nobody_waits_for_starve_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shim_that_asks_too_often_is_told_and_another_is_not() {
-    let few = nic_agent::bucket::Rate { burst: 30, period: Duration::from_secs(3600) };
+    let few = nic_agent::bucket::Rate { burst: 30, period: Duration::from_hours(1) };
     let rates = nic_agent::server::Rates { attach: few, ..nic_agent::server::Rates::default() };
     let (bench, asked) = who_waits_is_answered(Limits { rates, ..quick() }).await;
     let refused = "nic_agent_requests_total{method=\"Attach\",reason=\"too-many-requests\"}";

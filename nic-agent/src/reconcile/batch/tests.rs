@@ -23,8 +23,9 @@ fn admit(claim: &Claim, ledger: &Ledger) -> Result<Admission, Refusal> {
         return Ok(Admission::Known);
     }
     let zone = |it: u16| CtZone::new(it).unwrap();
-    let zone =
-        ledger.free_zone(ZoneRange::new(zone(61000), zone(61009)).unwrap()).ok_or(Refusal::NoZone { size: 10 })?;
+    let zone = ledger
+        .free_zone(ZoneRange::new(zone(61000), zone(61009)).unwrap())
+        .ok_or(Refusal::NoZone { size: 10 })?;
     let attachment = Attachment {
         claim: claim.clone(),
         zone,
@@ -141,7 +142,7 @@ fn a_full_disk_believes_nobody_and_still_lets_go() {
     let (command, answer) = attach(claim("s5", 5));
     bench.settle(vec![command], false);
     drop((answer, holds));
-    
+
     let (first, mut gone_before) = detach(&claim("s1", 1));
     let (new, mut refused) = attach(claim("s4", 4));
     let (newer, mut not_superseded) = attach(claim("s3b", 3));
