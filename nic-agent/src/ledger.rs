@@ -107,7 +107,10 @@ impl Ledger {
     /// Takes an attachment out without a trace: it never became ready, so its sandbox may ask again.
     pub fn withdraw(&mut self, key: &SandboxKey) -> Option<Attachment> {
         let attachment = self.attachments.remove(key)?;
-        self.quarantine.put(attachment.zone);
+        // One that is dirty to this day has had no flow: who asks and gives up, again and again, uses up no zones.
+        if !attachment.zone_dirty {
+            self.quarantine.put(attachment.zone);
+        }
         Some(attachment)
     }
 

@@ -99,6 +99,17 @@ fn zones_and_vfs_have_one_holder() {
 }
 
 #[test]
+fn who_never_had_a_flow_leaves_no_zone_in_quarantine() {
+    let mut ledger = Ledger::default();
+    for dirty in [true, false] {
+        ledger.insert(Attachment { zone_dirty: dirty, ..attachment(0) });
+        ledger.withdraw(&attachment(0).claim.key).unwrap();
+        assert_eq!(ledger.quarantined(), usize::from(!dirty));
+    }
+    assert_eq!(ledger.free_zone(zones(61000, 61001)).unwrap().get(), 61001);
+}
+
+#[test]
 fn a_withdrawn_sandbox_may_ask_again_and_a_detached_one_may_not() {
     let mut ledger = Ledger::default();
     let key = attachment(0).claim.key;
@@ -156,7 +167,7 @@ struct Zone {
     /// When it was last emptied with no flow that named it, and for how long there had been none.
     emptied_after: Option<Duration>,
     unnamed_since: Option<Instant>,
-    /// Has it ever been somebody's?
+    /// Have there been flows of its last holder, or could there have been?
     used: bool,
 }
 
@@ -187,8 +198,8 @@ proptest! {
                         "{zone:?} was {was:?}"
                     );
                     number += 1;
-                    ledger.insert(Attachment { zone, ..attachment(number) });
-                    switch.insert(zone, Zone { used: true, ..Zone::default() });
+                    ledger.insert(Attachment { zone, zone_dirty: true, ..attachment(number) });
+                    switch.insert(zone, Zone::default());
                     ledger.save(&path).unwrap();
                 }
                 Event::Detach(which) => {
@@ -200,7 +211,14 @@ proptest! {
                     ledger.save(&path).unwrap();
                 }
                 Event::Pass { tables, flush } => {
-                    if tables {
+                    // As a pass does it: emptied, written down, and then the flows.
+                    for it in ledger.attachments_mut().filter(|it| it.zone_dirty && flush) {
+                        prop_assert!(!switch[&it.zone].named);
+                        it.zone_dirty = false;
+                        switch.insert(it.zone, Zone { used: true, ..Zone::default() });
+                    }
+                    ledger.save(&path).unwrap();
+                    if tables && ledger.attachments().all(|it| !it.zone_dirty) {
                         let wanted: BTreeSet<CtZone> = ledger.attachments().map(|it| it.zone).collect();
                         for (zone, it) in &mut switch {
                             it.named = wanted.contains(zone);

@@ -218,7 +218,8 @@ impl Reconciler {
             return Err(format!("bridge {bridge} is not there yet"));
         }
         // A zone that had another pod before is emptied before its first flow: the last time, after its quarantine.
-        let dirty: Vec<_> = self.ledger.attachments().filter(|a| a.zone_dirty).map(|a| a.zone).collect();
+        let has_first = |a: &&Attachment| a.zone_dirty && a.binding.is_some();
+        let dirty: Vec<_> = self.ledger.attachments().filter(has_first).map(|a| a.zone).collect();
         for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
                 outcome.failed("conntrack", &e);

@@ -30,6 +30,7 @@ use crate::common::{Ca, HOST, attached, endpoint, node, quick, reason, server_co
 use nic_agent::metrics::Metrics;
 
 const PASS: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(200);
 const PODS: u16 = 200;
 
 /// The reconcile loop without a NIC.
@@ -46,7 +47,11 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, pods: Directory) {
-        while self.intake.ready().await {
+        loop {
+            tokio::select! {
+                is_asked = self.intake.ready() => if !is_asked { return },
+                () = tokio::time::sleep(TICK) => {}
+            }
             let taken = self.intake.take();
             self.metrics.abandoned.inc_by(taken.abandoned);
             self.largest.fetch_max(u64::try_from(taken.commands.len()).unwrap(), Ordering::SeqCst);
