@@ -197,8 +197,14 @@ async fn flood(mut shim: NicAgentClient<Channel>, lane: usize, stop: Cancellatio
         let patience = Duration::from_millis(if number % 2 == 0 { 1 } else { 50 });
         if let Ok(answer) = tokio::time::timeout(patience, attach).await {
             let status = answer.unwrap_err();
+            // Too many resets end a connection, and the channel makes another.
+            let is_broken = std::error::Error::source(&status).is_some();
             assert!(
-                matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted),
+                is_broken
+                    || matches!(
+                        status.code(),
+                        Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
+                    ),
                 "{status:?}"
             );
         }
