@@ -7,7 +7,6 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tests::command::in_place;
-use tests::fault::Frozen;
 use tests::frame;
 use tests::traffic::{Client, Echo};
 use tests::{Capture, Nic, Pod, State, Wish, until};
@@ -110,64 +109,4 @@ fn whoever_dies_comes_back_to_the_same_state() {
         let arrived = capture.stop();
         assert!(arrived.is_empty(), "spoofed frames at {at}: {arrived:#?}");
     }
-}
-
-/// As after `sriov_numvfs`, with what simnic can do, whose representors are made once: the device of a pod that runs is in no
-/// datapath any more, and Open vSwitch, which is busy, has not seen it yet. What is up then is a device of the NIC's own, which
-/// answers for the NIC's addresses.
-#[test]
-fn a_representor_that_ovs_has_lost_reaches_nothing_until_it_has_it_again() {
-    const REPRESENTOR: &str = "pf0vf14";
-    let nic = Nic(1);
-    let pod = Pod::add(&Wish { name: "r4", host: "host1", vf: 14, options: &[] });
-    let far = Pod::add(&Wish { name: "r5", host: "host2", vf: 14, options: &[] });
-    assert!(pod.pings(&far.ip));
-    nic.settle();
-    let before = State::of(nic);
-    let is_up = || nic.representors()[REPRESENTOR];
-    let is_in_database = || nic.ports()["br-edge"].contains(REPRESENTOR);
-    assert!(is_up() && is_in_database());
-
-    let (own, vtep) = (pod.ip.parse().unwrap(), Ipv4Addr::new(10, 0, 0, 11));
-    let question = frame::arp(1, &pod.mac, own, "00:00:00:00:00:00", vtep);
-    let question = frame::ethernet("ff:ff:ff:ff:ff:ff", &pod.mac, 0x0806, &question);
-    let ask = || frame::send(&pod.place(), "eth0", &question, 1).ok();
-    let listen = || Capture::start(&pod.place(), "eth0", "arp[6:2] = 2 and arp src host 10.0.0.11");
-
-    let (vswitchd, agent) = (Frozen::start(nic, "vswitchd"), Frozen::start(nic, "agent"));
-    nic.run(&["ovs-dpctl", "del-if", "ovs-system", REPRESENTOR]).ok();
-    let set_up = || nic.run(&["ip", "link", "set", REPRESENTOR, "up"]).ok();
-    set_up();
-    // What there is to prevent.
-    let answers = listen();
-    until("the NIC answers the server", Duration::from_mins(1), || {
-        ask();
-        answers.next().map(drop).ok_or_else(|| "no answer".to_owned())
-    });
-    drop((agent, answers));
-    until("the agent closes it", Duration::from_mins(1), || {
-        if is_up() { Err("it is up".to_owned()) } else { Ok(()) }
-    });
-
-    // The database says of its row that all is well, and the agent looks again and again.
-    let answers = listen();
-    let passes = || nic.metric("nic_agent_reconciles_total");
-    let until_now = passes();
-    // Whoever sets it up: the rule that drops holds, and it is set down again.
-    set_up();
-    until("passes were made", Duration::from_mins(2), || {
-        ask();
-        let made = passes() - until_now;
-        if made >= 3.0 && !is_up() { Ok(()) } else { Err(format!("{made}")) }
-    });
-    assert!(is_in_database(), "its row is there all the time");
-    let heard = answers.stop();
-    assert!(heard.is_empty(), "the NIC answers the server: {heard:#?}");
-
-    drop(vswitchd);
-    until("traffic flows", Duration::from_mins(1), || {
-        if pod.pings(&far.ip) { Ok(()) } else { Err("no answer".to_owned()) }
-    });
-    nic.settle();
-    assert_eq!(State::of(nic), before);
 }

@@ -60,11 +60,6 @@ impl Capture {
         Self { child, lines }
     }
 
-    /// The next frame that has arrived, if any has.
-    pub fn next(&self) -> Option<String> {
-        self.lines.try_recv().ok()
-    }
-
     /// Waits for stragglers, stops, and returns what arrived.
     pub fn stop(mut self) -> Vec<String> {
         std::thread::sleep(patience(Duration::from_millis(700)));
