@@ -186,25 +186,25 @@ mod tests {
         let old = RepView { name: "rep7".to_owned(), ..rep(7, Some(0), true, false) };
         let stale = database(Some(7));
         for datapath in [System, Netdev] {
-            let closed = |reps: &[RepView], ovs: Option<&OvsView>| {
-                close(reps, &held, |rep| is_lost(rep, ovs, datapath)).len()
+            let closed = |rep: &RepView, ovs: Option<&OvsView>| {
+                close(std::slice::from_ref(rep), &held, |rep| is_lost(rep, ovs, datapath)).len()
             };
             assert!(is_taken(&old, &stale, datapath));
-            assert_eq!(closed(&[old.clone()], Some(&stale)), 0);
-            assert_eq!(closed(&[old.clone()], None), 0, "who cannot be asked cuts nobody off");
+            assert_eq!(closed(&old, Some(&stale)), 0);
+            assert_eq!(closed(&old, None), 0, "who cannot be asked cuts nobody off");
 
             // The same name and the same VF; up, as something on the NIC sets every link up.
             let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old.clone() };
             assert!(!is_taken(&new, &stale, datapath), "{datapath:?}");
-            assert_eq!(closed(&[new.clone()], Some(&stale)), 1, "{datapath:?}");
+            assert_eq!(closed(&new, Some(&stale)), 1, "{datapath:?}");
             let shut = RepView { up: false, closed: true, ..new.clone() };
-            assert_eq!(closed(&[shut], Some(&stale)), 0, "done");
+            assert_eq!(closed(&shut, Some(&stale)), 0, "done");
 
             // ovs-vswitchd takes it, and with it our TC rule away.
             let in_datapath = datapath == System;
             let taken = RepView { up: false, in_datapath, ..new };
             assert!(is_taken(&taken, &database(Some(8)), datapath));
-            assert_eq!(closed(&[taken.clone()], Some(&database(Some(8)))), 0);
+            assert_eq!(closed(&taken, Some(&database(Some(8)))), 0);
             // Before it has written so, it is not opened.
             for before in [Some(7), Some(0), None] {
                 assert!(!is_taken(&taken, &database(before), datapath));

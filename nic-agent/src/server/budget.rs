@@ -145,21 +145,21 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    fn key(of: usize) -> Option<KeyPin> {
-        Some(format!("{of:064x}").parse().unwrap())
+    fn key(of: usize) -> KeyPin {
+        format!("{of:064x}").parse().unwrap()
     }
 
-    fn granted(budgets: &Budgets, key: Option<KeyPin>, method: Method, now: Instant) -> usize {
-        (0..1000).filter(|_| budgets.take(key, method, now).is_ok()).count()
+    fn granted(budgets: &Budgets, key: KeyPin, method: Method, now: Instant) -> usize {
+        (0..1000).filter(|_| budgets.take(Some(key), method, now).is_ok()).count()
     }
 
     #[test]
     fn a_flood_of_one_kind_and_key_costs_no_other() {
         let (budgets, now) = (Budgets::new(Rates::default()), Instant::now());
         assert_eq!(granted(&budgets, key(1), Method::Attach, now), 256);
-        let why = budgets.take(key(1), Method::Attach, now).unwrap_err();
+        let why = budgets.take(Some(key(1)), Method::Attach, now).unwrap_err();
         assert!(why.contains("Attach") && why.contains("wait 200ms"), "{why}");
-        assert!(budgets.take(key(1), Method::Detach, now).is_ok());
+        assert!(budgets.take(Some(key(1)), Method::Detach, now).is_ok());
         assert_eq!(granted(&budgets, key(2), Method::Attach, now), 256);
         assert_eq!(granted(&budgets, key(1), Method::Attach, now + Duration::from_secs(1)), 5);
     }
