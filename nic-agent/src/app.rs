@@ -77,7 +77,7 @@ impl App {
         let (layers, first) = Layers::begin(file.clone(), file.cluster.is_some());
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let metrics = Metrics::new();
+        let metrics = Metrics::counting(logging.withheld().clone());
         let heartbeat = Heartbeat::new(HEARTBEAT);
         let compiling = Heartbeat::new(HEARTBEAT);
         let hearts = Hearts::default()

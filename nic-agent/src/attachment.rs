@@ -14,7 +14,8 @@ pub struct Attachment {
     pub claim: Claim,
     /// Conntrack zone of the pod's own.
     pub zone: CtZone,
-    /// The zone may hold connections of whoever had it before: flush it before the first flow goes in.
+    /// The zone may hold connections of whoever had it before: flush it before the first flow goes in. As long as this says
+    /// so there has been no flow.
     pub zone_dirty: bool,
     pub logical_port: String,
     /// What the southbound last said of the logical port. Kept, so that a restart without OVN changes nothing.

@@ -99,7 +99,7 @@ pub enum Refusal {
     SandboxReplayed { key: SandboxKey },
     #[error("sandbox {key} has no attachment")]
     NotAttached { key: SandboxKey },
-    #[error("no free conntrack zone: all {size} of edge.ct-zones are in use")]
+    #[error("no free conntrack zone: all {size} of edge.ct-zones are in use, or were a moment ago")]
     NoZone { size: u32 },
     #[error("no VF is left: {budget} of spec.vfBudget are in use")]
     BudgetUsed { budget: u32 },
@@ -114,6 +114,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub fn stopping() -> Self {
+        Self::Internal("nic-agent is stopping".to_owned())
+    }
+
+    pub fn taken_back(key: &SandboxKey) -> Self {
+        Self::Internal(format!(
+            "the attachment of sandbox {key} was taken back: detached, or its pod deleted"
+        ))
+    }
+
     /// A stable name for machines: metrics labels, gRPC metadata.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -161,6 +161,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
         flows.room = memory.room.is_there();
         asked
     };
+    let datapaths = datapaths(&all);
     let view = |(rep, link, function, filters): &Rep<'_>| RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),
@@ -168,6 +169,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
         up: link.up,
         mtu: link.mtu,
         closed: tc::is_closed_by(filters, &mark),
+        in_datapath: link.master.is_some_and(|master| datapaths.contains(&master)),
         offload: hardware.of(filters, &flows),
         function: function.clone(),
     };
@@ -183,11 +185,19 @@ fn ports_of_switches(all: &[Link]) -> BTreeSet<IfIndex> {
     ports.flat_map(|link| [Some(link.ifindex), link.master]).flatten().collect()
 }
 
+fn is_datapath(link: &Link) -> bool {
+    link.kind.as_deref() == Some("openvswitch")
+}
+
+/// Open vSwitch's, in the kernel: they are the masters of their ports.
+fn datapaths(all: &[Link]) -> BTreeSet<IfIndex> {
+    all.iter().filter(|it| is_datapath(it)).map(|it| it.ifindex).collect()
+}
+
 /// Of the datapath's ports those that are no function's: tunnels, and the uplink where it is one. Internal ports (of kind
 /// `openvswitch`) have no hardware.
 fn shared_ports(all: &[Link], is_of_function: impl Fn(&Link) -> bool) -> Vec<&Link> {
-    let is_datapath = |link: &Link| link.kind.as_deref() == Some("openvswitch");
-    let datapaths: BTreeSet<IfIndex> = all.iter().filter(|it| is_datapath(it)).map(|it| it.ifindex).collect();
+    let datapaths = datapaths(all);
     all.iter()
         .filter(|it| it.master.is_some_and(|master| datapaths.contains(&master)))
         .filter(|it| !is_datapath(it) && !is_of_function(it))

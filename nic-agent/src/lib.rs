@@ -6,6 +6,7 @@ pub mod admission;
 pub mod app;
 pub mod attachment;
 pub mod audit;
+pub mod bucket;
 pub mod claim;
 pub mod cluster;
 pub mod config;

@@ -3,6 +3,8 @@
 //! Owns the process' tracing subscriber, and takes in what other crates say through the `log` crate. Messages are
 //! constant; facts are fields, of the event and of the spans around it.
 //!
+//! Who else can cause lines can fill neither disk nor journal: each place in the source has a budget ([`throttle`]).
+//!
 //! Failure: `format = "journal"` without a journal is an error at the start; `auto` falls back to text. An entry that the
 //! journal does not take is lost: nothing waits for the log.
 
@@ -10,6 +12,7 @@ mod field;
 mod journal;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{self, LogFormat, LogLevel};
 use journal::JournalLayer;
+use throttle::Budget;
+pub use throttle::{Throttle, Withheld};
 
 /// `SYSLOG_IDENTIFIER`: what `journalctl -t` takes.
 const IDENTIFIER: &str = "nic-agent";
@@ -45,12 +50,14 @@ pub enum LogError {
 }
 
 type Levels = reload::Layer<Targets, Registry>;
-type Output = Box<dyn Layer<Layered<Levels, Registry>> + Send + Sync>;
+type Bounded = Layered<Budget, Layered<Levels, Registry>>;
+type Output = Box<dyn Layer<Bounded> + Send + Sync>;
 
 /// The running log.
 #[derive(Debug, Clone)]
 pub struct Logging {
     levels: reload::Handle<Targets, Registry>,
+    withheld: Withheld,
     /// The levels themselves, when no subscriber holds them.
     _detached: Option<Arc<Levels>>,
 }
@@ -59,16 +66,23 @@ impl Logging {
     /// Makes this the log of the whole process.
     pub fn install(config: &config::Log) -> Result<Self, LogError> {
         let (layer, levels) = reload::Layer::new(targets(&config.level)?);
-        let subscriber = tracing_subscriber::registry().with(layer).with(output(config.format)?);
+        let withheld = Withheld::default();
+        let bounded = tracing_subscriber::registry().with(layer).with(Budget::new(withheld.clone()));
+        let subscriber = bounded.with(output(config.format)?);
         tracing::subscriber::set_global_default(subscriber)?;
         LogTracer::init()?;
-        Ok(Self { levels, _detached: None })
+        Ok(Self { levels, withheld, _detached: None })
     }
 
     /// Says nothing anywhere: for an agent inside of a test.
     pub fn detached() -> Self {
         let (layer, levels) = reload::Layer::new(Targets::new());
-        Self { levels, _detached: Some(Arc::new(layer)) }
+        Self { levels, withheld: Withheld::default(), _detached: Some(Arc::new(layer)) }
+    }
+
+    /// Counts the lines that were not written.
+    pub fn withheld(&self) -> &Withheld {
+        &self.withheld
     }
 
     pub fn set_level(&self, level: &LogLevel) -> Result<(), LogError> {

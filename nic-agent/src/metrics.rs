@@ -22,6 +22,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::log::Withheld;
 pub use endpoint::{Endpoint, Readiness};
 
 /// A gRPC request's method and what became of it: `ok`, or the refusal's reason.
@@ -39,6 +40,12 @@ pub struct CauseLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageLabel {
     pub stage: &'static str,
+}
+
+/// `error`, `warn` or `info`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LevelLabel {
+    pub level: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,10 +125,19 @@ pub struct Metrics {
     pub reoffers: Family<CauseLabel, Counter>,
     /// Configuration files that were turned down while we ran.
     pub config_rejected: Counter,
+    /// Lines that the log was spared, as there were too many of them.
+    pub lines_withheld: Withheld,
+    /// Requests of callers that were gone before anything was done for them.
+    pub abandoned: Counter,
 }
 
 impl Metrics {
     pub fn new() -> Self {
+        Self::counting(Withheld::default())
+    }
+
+    /// With the log's own count of what it did not write.
+    pub fn counting(withheld: Withheld) -> Self {
         let mut registry = Registry::with_prefix("nic_agent");
         registry.register(
             "build",
@@ -156,7 +172,8 @@ impl Metrics {
             Gauge::default(),
         );
         let connected = all.add("connected", "Whether there is a session, by peer", Family::default());
-        let zones_free = all.add("zones_free", "Conntrack zones that no attachment has", Gauge::default());
+        let zones_free =
+            all.add("zones_free", "Conntrack zones that an attachment may be given", Gauge::default());
         let connections_cut = all.add(
             "connections_cut",
             "Connections ended as policy denies them, by cause",
@@ -193,6 +210,13 @@ impl Metrics {
             all.add("reoffers", "Times that all flows were offered to the hardware anew", Family::default());
         let config_rejected =
             all.add("config_rejected", "Configuration files turned down while running", Counter::default());
+        let lines_withheld =
+            all.add("log_lines_withheld", "Lines of the log that were too many, by level", withheld);
+        let abandoned = all.add(
+            "requests_abandoned",
+            "Requests whose callers were gone before they were looked at",
+            Counter::default(),
+        );
         Self {
             registry: Arc::new(registry),
             requests,
@@ -222,6 +246,8 @@ impl Metrics {
             asked_anew,
             reoffers,
             config_rejected,
+            lines_withheld,
+            abandoned,
         }
     }
 

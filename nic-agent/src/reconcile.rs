@@ -1,7 +1,7 @@
 //! The one task that owns the ledger and brings the NIC to what is wanted.
 //!
 //! ```text
-//!  gRPC server ── Command ──┐                        ┌─► kernel: links, TC           (close what nobody holds)
+//!  gRPC server ── Intake ───┐                        ┌─► kernel: links, TC           (close what nobody holds)
 //!  pod directory ── watch ──┤                        ├─► OpenFlow bundle on br-edge  (boundaries)
 //!  OVSDB replica ── watch ──┼─► pass: observe, plan, ┼─► OVSDB transaction           (chassis, ports)
 //!  southbound    ── watch ──┤        apply           ├─► kernel: links, TC           (open what has its boundary)
@@ -14,8 +14,10 @@
 //! cannot be reached is left as it is (fail static), but nothing is opened without its boundary (fail closed), and
 //! closing comes first. Stopping changes nothing.
 
+pub mod batch;
 mod enforce;
 pub mod handle;
+pub mod intake;
 pub mod links;
 mod management;
 mod pass;
@@ -36,7 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admission::{self, Admission, Grounds};
+use crate::admission::{self, Grounds};
 use crate::audit::Auditor;
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::cluster::Health;
@@ -48,6 +50,7 @@ use crate::enforcement::PolicyWatch;
 use crate::enforcement::kept::{self, Kept};
 use crate::kernel::{Kernel, Seen};
 use crate::ledger::Ledger;
+use crate::log::Throttle;
 use crate::management::Access;
 use crate::marks::keeper::Keeper;
 use crate::metrics::Metrics;
@@ -56,7 +59,9 @@ use crate::ovs::link::OvsLink;
 use crate::profile;
 use crate::service_manager::Heartbeat;
 use crate::southbound::link::SouthboundLink;
-use handle::{Command, Handle, Ticket};
+use batch::Left;
+use handle::Handle;
+use intake::{Intake, Tickets};
 use published::Published;
 use reoffer::Reoffer;
 use waited::Waited;
@@ -95,19 +100,16 @@ pub struct Reconciler {
     source_in_tables: Option<String>,
     /// The policy that each pod's flows have.
     in_force: BTreeMap<SandboxKey, Arc<PodPolicy>>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    intake: Intake,
     publish: watch::Sender<Arc<Published>>,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    /// Per sandbox, of its newest Attach.
-    tokens: BTreeMap<SandboxKey, u64>,
-    last_token: u64,
-    /// Sandboxes that were ready once: a later Attach that gives up does not withdraw them.
-    established: BTreeSet<SandboxKey>,
+    tickets: Tickets,
+    /// The ledger in memory is newer than the one on the disk.
+    unsaved: bool,
+    throttle: Throttle,
     /// How long, and for whom, each new attachment has waited.
     waits: BTreeMap<SandboxKey, Waited>,
-    /// Zones whose pod is gone: their connections go, too.
-    flush: BTreeSet<CtZone>,
     /// Names of representors as last seen: one that vanished keeps its port's name.
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
@@ -155,7 +157,7 @@ impl Reconciler {
             Kept::new()
         });
         let established: BTreeSet<_> = ledger.attachments().map(|a| a.claim.key.clone()).collect();
-        let (send, commands) = mpsc::unbounded_channel();
+        let (requests, intake) = intake::channel();
         let (publish, published) = watch::channel(Arc::default());
         let reconciler = Self {
             config: parts.config,
@@ -178,22 +180,22 @@ impl Reconciler {
             resolved_source: None,
             source_in_tables: None,
             in_force: BTreeMap::new(),
-            commands,
+            tickets: intake.tickets(established),
+            intake,
             publish,
+            unsaved: false,
+            throttle: Throttle::new(parts.metrics.lines_withheld.clone()),
             metrics: parts.metrics,
             heartbeat: parts.heartbeat,
-            tokens: BTreeMap::new(),
-            last_token: 0,
-            established,
             waits: BTreeMap::new(),
-            flush: BTreeSet::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };
-        (reconciler, Handle::new(send, published, attach_timeout, parts.lookup))
+        let handle = Handle::new(requests, published, attach_timeout, parts.lookup, &reconciler.metrics);
+        (reconciler, handle)
     }
 
     /// Until cancelled. What is installed stays.
@@ -208,10 +210,7 @@ impl Reconciler {
             let wait = if complete { TICK } else { RETRY };
             tokio::select! {
                 () = cancel.cancelled() => return,
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
-                    None => return,
-                },
+                is_asked = self.intake.ready() => if !is_asked { return },
                 () = news::changed(&mut self.directories) => {}
                 () = news::changed(&mut self.config) => {}
                 () = news::changed(&mut self.policies) => {}
@@ -223,44 +222,22 @@ impl Reconciler {
                 Some(()) = self.kernel_events.recv() => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            while let Ok(command) = self.commands.try_recv() {
-                self.command(command);
-            }
+            self.take_in();
             while self.kernel_events.try_recv().is_ok() {}
         }
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Attach { claim, reply } => {
-                let key = claim.key.clone();
-                let answer = self.attach(&claim);
-                let token = answer.as_ref().ok().map(|ticket| ticket.token);
-                // A caller that went away before it heard cannot give up by itself.
-                if let (Err(_), Some(token)) = (reply.send(answer), token) {
-                    self.withdraw(&key, token);
-                }
-            }
-            Command::Withdraw { key, token } => self.withdraw(&key, token),
-            Command::Detach { key, reply } => {
-                let attachment = self.ledger.detach(&key);
-                if let Some(attachment) = &attachment {
-                    info!(%key, pod = %attachment.claim.pod, vf = %attachment.claim.vf, "detached");
-                    self.released(&key, attachment.zone);
-                }
-                self.detached.push((reply, attachment.is_some()));
-            }
-        }
-    }
-
-    fn attach(&mut self, claim: &Claim) -> Result<Ticket, Refusal> {
+    /// So much of what the server asks as one pass is kept from its other work by.
+    fn take_in(&mut self) {
+        let intake::Taken { commands, abandoned } = self.intake.take();
+        self.metrics.abandoned.inc_by(abandoned);
         let config = self.config.borrow().clone();
         let directory = self.directories.borrow().clone();
-        let admission = {
-            let seen = &self.seen;
+        let seen = &self.seen;
+        let admit = |claim: &Claim, ledger: &Ledger| {
             let grounds = Grounds {
                 directory: &directory,
-                ledger: &self.ledger,
+                ledger,
                 served: config.served(),
                 zones: config.edge.ct_zones,
                 budget: config.edge.vf_budget,
@@ -273,66 +250,66 @@ impl Reconciler {
             };
             admission::admit(claim, &grounds)
         };
-        let admission = admission.inspect_err(|refusal| {
-            warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(), error = %refusal,
-                "claim refused");
-        })?;
-        let key = claim.key.clone();
-        if let Admission::New { attachment, supersedes } = admission {
-            let before = self.ledger.clone();
-            let mut released = Vec::new();
-            for old in supersedes {
-                if let Some(old) = self.ledger.detach(&old) {
-                    released.push((old.claim.key, old.zone));
-                }
+        let passes = self.publish.borrow().passes;
+        let (path, unsaved) = (&self.ledger_path, &mut self.unsaved);
+        let save = |ledger: &mut Ledger| {
+            let saved = ledger.save(path);
+            *unsaved = saved.is_err();
+            saved
+        };
+        let settled = batch::settle(commands, passes, &mut self.ledger, &mut self.tickets, admit, save);
+        self.follow(settled);
+    }
+
+    /// What follows from what was done to the ledger.
+    fn follow(&mut self, settled: batch::Settled) {
+        for (claim, refusal) in settled.refused {
+            if let Some(withheld) = self.throttle.admit() {
+                warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(),
+                    error = %refusal, withheld, "claim refused");
             }
-            self.ledger.insert(*attachment);
-            if let Err(e) = self.ledger.save(&self.ledger_path) {
-                self.ledger = before;
-                error!(error = %e, "ledger not written");
-                return Err(Refusal::Internal(format!("ledger not written: {e}")));
-            }
-            for (old, zone) in released {
-                info!(key = %old, by = %key, "attachment superseded");
-                self.forget(&old, zone);
-            }
-            info!(%key, pod = %claim.pod, vf = %claim.vf, "claim believed");
-            self.waits.insert(key.clone(), Waited::begin());
         }
-        self.last_token += 1;
-        self.tokens.insert(key, self.last_token);
-        Ok(Ticket { token: self.last_token, passes: self.publish.borrow().passes })
-    }
-
-    fn withdraw(&mut self, key: &SandboxKey, token: u64) {
-        if self.tokens.get(key) == Some(&token)
-            && !self.established.contains(key)
-            && let Some(attachment) = self.ledger.withdraw(key)
-        {
-            info!(%key, pod = %attachment.claim.pod, vf = %attachment.claim.vf, "attach given up");
-            self.released(key, attachment.zone);
+        if let Some(error) = settled.unsaved {
+            error!(%error, "ledger not written");
         }
+        for (attachment, why) in settled.left {
+            let Claim { key, pod, vf, .. } = &attachment.claim;
+            match why {
+                Left::GivenUp => info!(%key, %pod, %vf, "attach given up"),
+                Left::Detached => info!(%key, %pod, %vf, "detached"),
+                Left::Superseded { by } => info!(%key, %by, "attachment superseded"),
+            }
+            self.clear(key, attachment.zone);
+        }
+        for claim in settled.believed {
+            info!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, "claim believed");
+            // It may have been taken back at once.
+            if self.ledger.get(&claim.key).is_some() {
+                self.waits.insert(claim.key, Waited::begin());
+            }
+        }
+        self.detached.extend(settled.detached);
     }
 
-    /// An attachment left the ledger: keep that, and what follows from it.
-    fn released(&mut self, key: &SandboxKey, zone: CtZone) {
-        self.forget(key, zone);
-        self.save();
-    }
-
+    /// An attachment left the ledger.
     fn forget(&mut self, key: &SandboxKey, zone: CtZone) {
-        self.tokens.remove(key);
-        self.established.remove(key);
+        self.tickets.forget(key);
+        self.clear(key, zone);
+    }
+
+    /// As [`Self::forget`], but for its tickets: its sandbox may have asked anew since.
+    fn clear(&mut self, key: &SandboxKey, zone: CtZone) {
         self.waits.remove(key);
         self.in_force.remove(key);
         self.auditor.forget(zone);
-        self.flush.insert(zone);
     }
 
-    /// A ledger that cannot be written now is written by a later pass: what it says in memory holds.
+    /// What the ledger says in memory holds; one that cannot be written now is written by a later pass.
     fn save(&mut self) {
-        if let Err(e) = self.ledger.save(&self.ledger_path) {
-            error!(error = %e, "ledger not written");
+        let saved = self.ledger.save(&self.ledger_path);
+        self.unsaved = saved.is_err();
+        if let Err(error) = saved {
+            error!(%error, "ledger not written");
         }
     }
 }

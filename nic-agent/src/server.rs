@@ -11,18 +11,18 @@
 //! goes away or its deadline passes, so an implementation must be able to stop at any await.
 //!
 //! Failure: certificates that are bad at the start are an error; new ones that are bad leave the old in force. Whatever
-//! one connection does, others go on: handshakes, connections, streams, header lists and messages are bounded, and the
-//! oldest unfinished handshake makes room for a new one.
+//! one connection does, others go on: handshakes, connections, streams, header lists and messages are bounded, the oldest
+//! unfinished handshake makes room for a new one, and each key may ask for each thing so often.
 
 mod accept;
 mod answer;
+mod budget;
 mod connection;
 mod deadline;
 mod form;
 mod identity;
 mod service;
 mod shims;
-mod throttle;
 mod tls;
 
 use std::io;
@@ -44,6 +44,8 @@ use crate::claim::Attachments;
 use crate::config;
 use crate::metrics::Metrics;
 use accept::Acceptor;
+use budget::Budgets;
+pub use budget::Rates;
 use identity::HostIdentity;
 use service::Service;
 pub use shims::{KeyPin, Shims};
@@ -79,6 +81,8 @@ pub struct Limits {
     pub reload: Duration,
     /// What requests under way have left once we stop.
     pub drain: Duration,
+    /// How often each key may ask for what.
+    pub rates: Rates,
 }
 
 impl Default for Limits {
@@ -89,6 +93,7 @@ impl Default for Limits {
             connection_age: Duration::from_mins(5),
             reload: Duration::from_secs(10),
             drain: Duration::from_secs(5),
+            rates: Rates::default(),
         }
     }
 }
@@ -217,7 +222,9 @@ impl<A: Attachments> Server<A> {
         drop(connections);
         tasks.spawn(reloader.run(limits.reload));
 
-        let service = Service::new(attachments, identity, shims, config.attach_timeout, metrics.clone());
+        let budgets = Budgets::new(limits.rates);
+        let service =
+            Service::new(attachments, identity, shims, config.attach_timeout, budgets, metrics.clone());
         let router = tonic::transport::Server::builder()
             .layer(MapResponseLayer::new(move |response| answer::with_reason(response, &metrics)))
             .timeout(longest_request)

@@ -134,12 +134,14 @@ fn run(members: &[Member], lane: usize, config: &str) -> Vec<Duration> {
     times
 }
 
+/// 61000 to 61254.
+const ZONES: u32 = 255;
+
 #[test]
 fn nothing_is_left_of_two_hundred_pods() {
     let nic = Nic(1);
     nic.settle();
     let before = State::of(nic);
-    let zones_free = nic.metric("nic_agent_zones_free");
     let vfs = || sh("host1", "ls -d /sys/class/net/ens1v* | sort").ok();
     let vfs_before = vfs();
     vm(&["mkdir", "-p", "/opt/cni/bin"]).ok();
@@ -158,10 +160,13 @@ fn nothing_is_left_of_two_hundred_pods() {
 
     nic.settle();
     assert_eq!(State::of(nic), before);
-    assert!(
-        (nic.metric("nic_agent_zones_free") - zones_free).abs() < f64::EPSILON,
-        "every zone is free again"
-    );
+    let held = nic.ledger()["attachments"].as_array().map_or(0, Vec::len);
+    let zones = f64::from(ZONES - u32::try_from(held).unwrap());
+    // The last ones are in quarantine for a while.
+    until("every zone is free again", Duration::from_mins(1), || {
+        let free = nic.metric("nic_agent_zones_free");
+        if (free - zones).abs() < f64::EPSILON { Ok(()) } else { Err(free.to_string()) }
+    });
     assert_eq!(vfs(), vfs_before, "every VF is back on the server, under its name");
     let left = place("nic1", &["conntrack", "-L"]).stdout;
     let ours: Vec<_> =

@@ -17,14 +17,13 @@ use tracing::{debug, warn};
 
 use super::own_node::Own;
 use super::words::PATIENCE;
+use crate::bucket::{Rate, TokenBucket};
 use crate::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
 use crate::reconcile::published::Published;
 
 /// `reportingController` of our Events. `reportingInstance` is the node's name, and the cluster holds us to it.
 pub const CONTROLLER: &str = "drawbridge.dev/nic-agent";
-/// So many at once, then one in each period.
-const BURST: u32 = 20;
-const PERIOD: Duration = Duration::from_secs(10);
+const FEW: Rate = Rate { burst: 20, period: Duration::from_secs(10) };
 const QUEUE: usize = 64;
 /// How many notes are counted instead of being written again.
 const NOTES: usize = 64;
@@ -168,37 +167,6 @@ fn news(before: &Whys, now: &Whys, said: &mut Whys) -> Vec<(About, Event)> {
     events
 }
 
-/// So many, and then one each period.
-#[derive(Debug)]
-struct Bucket {
-    left: u32,
-    filled: Instant,
-    withheld: u64,
-}
-
-impl Bucket {
-    fn new() -> Self {
-        Self { left: BURST, filled: Instant::now(), withheld: 0 }
-    }
-
-    fn take(&mut self) -> bool {
-        while self.left < BURST && self.filled.elapsed() >= PERIOD {
-            self.left += 1;
-            self.filled += PERIOD;
-        }
-        if self.left == BURST {
-            self.filled = Instant::now();
-        }
-        let granted = self.left > 0;
-        if granted {
-            self.left -= 1;
-        } else {
-            self.withheld += 1;
-        }
-        granted
-    }
-}
-
 /// A Recorder counts what it is told twice of one object, and compares all but the note: two reasons would be one Event,
 /// with the first one's words. So each note has its own.
 struct Recorders {
@@ -224,7 +192,8 @@ pub struct Teller {
     refused: mpsc::Receiver<Refused>,
     published: watch::Receiver<Arc<Published>>,
     own: watch::Receiver<Own>,
-    bucket: Bucket,
+    bucket: TokenBucket,
+    withheld: u64,
     before: Whys,
     said: Whys,
 }
@@ -235,7 +204,8 @@ impl Teller {
         published: watch::Receiver<Arc<Published>>,
         own: watch::Receiver<Own>,
     ) -> Self {
-        Self { refused, published, own, bucket: Bucket::new(), before: Whys::new(), said: Whys::new() }
+        let bucket = TokenBucket::new(FEW, Instant::now().into_std());
+        Self { refused, published, own, bucket, withheld: 0, before: Whys::new(), said: Whys::new() }
     }
 
     /// Until dropped, or until nobody is left who could refuse.
@@ -265,8 +235,9 @@ impl Teller {
 
     async fn publish(&mut self, recorders: &mut Recorders, about: &About, event: &Event) {
         let Some(reference) = self.reference(about) else { return };
-        if !self.bucket.take() {
-            debug!(withheld = self.bucket.withheld, "too many Events, this one is not written");
+        if !self.bucket.take(Instant::now().into_std()) {
+            self.withheld += 1;
+            debug!(withheld = self.withheld, "too many Events, this one is not written");
             return;
         }
         let recorder = recorders.of(event.note.as_deref().unwrap_or_default());

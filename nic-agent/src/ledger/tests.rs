@@ -1,6 +1,8 @@
 use std::fs;
+use std::time::Duration;
 
 use offload::ids::VfId;
+use proptest::prelude::*;
 
 use super::*;
 use crate::attachment::Binding;
@@ -59,14 +61,27 @@ fn reads_version_1() {
     let ledger = Ledger::load(&path).unwrap().unwrap();
     assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
     assert!(ledger.is_detached(&attachment(3).claim.key));
+    assert_eq!(ledger.quarantined(), 0);
+}
+
+/// As above, of version 2.
+#[test]
+fn reads_version_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.json");
+    fs::write(&path, include_str!("fixtures/v2.json")).unwrap();
+    let ledger = Ledger::load(&path).unwrap().unwrap();
+    assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
+    assert!(ledger.is_detached(&attachment(3).claim.key));
+    assert_eq!(ledger.free_zone(zones(61003, 61005)).unwrap().get(), 61005);
 }
 
 #[test]
 fn refuses_what_it_cannot_keep() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
-    fs::write(&path, r#"{"version": 2, "anything": []}"#).unwrap();
-    assert!(matches!(Ledger::load(&path), Err(DurableError::Version { found: 2, .. })));
+    fs::write(&path, r#"{"version": 3, "anything": []}"#).unwrap();
+    assert!(matches!(Ledger::load(&path), Err(DurableError::Version { found: 3, .. })));
     fs::write(&path, r#"{"version": 1, "generation"#).unwrap();
     assert!(matches!(Ledger::load(&path), Err(DurableError::Damaged { .. })));
     assert!(path.exists(), "a damaged ledger is evidence");
@@ -82,6 +97,17 @@ fn zones_and_vfs_have_one_holder() {
     assert_eq!(ledger.free_zone(zones(61000, 61002)), None);
     assert_eq!(ledger.holder(VfId { pf: 0, vf: 2 }).unwrap().claim.pod.name, "web-2");
     assert!(ledger.holder(VfId { pf: 1, vf: 2 }).is_none());
+}
+
+#[test]
+fn who_never_had_a_flow_leaves_no_zone_in_quarantine() {
+    let mut ledger = Ledger::default();
+    for dirty in [true, false] {
+        ledger.insert(Attachment { zone_dirty: dirty, ..attachment(0) });
+        ledger.withdraw(&attachment(0).claim.key).unwrap();
+        assert_eq!(ledger.quarantined(), usize::from(!dirty));
+    }
+    assert_eq!(ledger.free_zone(zones(61000, 61001)).unwrap().get(), 61001);
 }
 
 #[test]
@@ -103,4 +129,114 @@ fn a_withdrawn_sandbox_may_ask_again_and_a_detached_one_may_not() {
         ledger.detach(&key);
     }
     assert_eq!(ledger.detached.len(), REMEMBERED);
+}
+
+/// What the world around the zones does.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Attach,
+    Detach(u8),
+    Withdraw(u8),
+    /// The tables are written, and the zones that are due emptied: or not, when Open vSwitch does not answer.
+    Pass {
+        tables: bool,
+        flush: bool,
+    },
+    Wait,
+    /// The agent starts anew, from what it wrote last.
+    Restart,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        3 => Just(Event::Attach),
+        2 => any::<u8>().prop_map(Event::Detach),
+        1 => any::<u8>().prop_map(Event::Withdraw),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(tables, flush)| Event::Pass { tables, flush }),
+        4 => Just(Event::Pass { tables: true, flush: true }),
+        3 => Just(Event::Wait),
+        1 => Just(Event::Restart),
+    ];
+    proptest::collection::vec(event, 1..80)
+}
+
+/// A zone as the switch has it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Zone {
+    /// A flow in the tables names it, and so do those that the switch made of it.
+    named: bool,
+    /// When it was last emptied with no flow that named it, and for how long there had been none.
+    emptied_after: Option<Duration>,
+    unnamed_since: Option<Instant>,
+    /// Have there been flows of its last holder, or could there have been?
+    used: bool,
+}
+
+proptest! {
+    // Each event is a file synced to the disk.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes in whatever order: a zone that somebody had is given again only when it was emptied, with the flows
+    /// that named it gone from the tables, and gone for a while.
+    #[test]
+    fn a_zone_is_given_again_only_when_nothing_of_the_last_pod_is_left(events in events()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.json");
+        let range = zones(61000, 61003);
+        let (mut ledger, mut now, mut number) = (Ledger::default(), Instant::now(), 0);
+        let mut switch: BTreeMap<CtZone, Zone> = range.iter().map(|it| (it, Zone::default())).collect();
+        let nth = |ledger: &Ledger, nth: u8| {
+            let count = ledger.attachments().count().max(1);
+            ledger.attachments().nth(usize::from(nth) % count).map(|it| it.claim.key.clone())
+        };
+        for event in events {
+            match event {
+                Event::Attach => {
+                    let Some(zone) = ledger.free_zone(range) else { continue };
+                    let was = switch[&zone];
+                    prop_assert!(
+                        !was.used || (!was.named && was.emptied_after >= Some(quarantine::SETTLE)),
+                        "{zone:?} was {was:?}"
+                    );
+                    number += 1;
+                    ledger.insert(Attachment { zone, zone_dirty: true, ..attachment(number) });
+                    switch.insert(zone, Zone::default());
+                    ledger.save(&path).unwrap();
+                }
+                Event::Detach(which) => {
+                    nth(&ledger, which).and_then(|key| ledger.detach(&key));
+                    ledger.save(&path).unwrap();
+                }
+                Event::Withdraw(which) => {
+                    nth(&ledger, which).and_then(|key| ledger.withdraw(&key));
+                    ledger.save(&path).unwrap();
+                }
+                Event::Pass { tables, flush } => {
+                    // As a pass does it: emptied, written down, and then the flows.
+                    for it in ledger.attachments_mut().filter(|it| it.zone_dirty && flush) {
+                        prop_assert!(!switch[&it.zone].named);
+                        it.zone_dirty = false;
+                        switch.insert(it.zone, Zone { used: true, ..Zone::default() });
+                    }
+                    ledger.save(&path).unwrap();
+                    if tables && ledger.attachments().all(|it| !it.zone_dirty) {
+                        let wanted: BTreeSet<CtZone> = ledger.attachments().map(|it| it.zone).collect();
+                        for (zone, it) in &mut switch {
+                            it.named = wanted.contains(zone);
+                            it.unnamed_since = (!it.named).then(|| it.unnamed_since.unwrap_or(now));
+                        }
+                        ledger.tables_written(now);
+                    }
+                    for zone in ledger.zones_to_empty(now).into_iter().filter(|_| flush) {
+                        let it = switch.get_mut(&zone).unwrap();
+                        prop_assert!(!it.named, "{zone:?} is emptied with flows that fill it again");
+                        it.emptied_after = it.unnamed_since.map(|since| now.duration_since(since));
+                        ledger.emptied(zone, now);
+                    }
+                }
+                Event::Wait => now += Duration::from_secs(3),
+                Event::Restart => ledger = Ledger::load(&path).unwrap().unwrap_or_default(),
+            }
+        }
+    }
 }

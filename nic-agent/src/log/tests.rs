@@ -114,7 +114,7 @@ fn reserved_names_are_renamed() {
 fn levels_change_under_way() {
     let (output, entries) = recorder();
     let (filter, handle) = reload::Layer::new(targets(&level("info")).unwrap());
-    let logging = Logging { levels: handle, _detached: None };
+    let logging = Logging { levels: handle, withheld: Withheld::default(), _detached: None };
     tracing::subscriber::with_default(tracing_subscriber::registry().with(filter).with(output), || {
         debug!("one");
         logging.set_level(&level("debug")).unwrap();
@@ -179,4 +179,24 @@ fn standard_error_has_text_or_json() {
     );
     assert_eq!(lines[0]["spans"][0]["generation"], 7);
     assert_eq!(lines[1]["message"], "from the log crate");
+}
+
+#[test]
+fn a_place_that_says_too_much_is_withheld_and_others_are_not() {
+    let (layer, entries) = recorder();
+    let withheld = Withheld::default();
+    let rate = crate::bucket::Rate { burst: 10, period: std::time::Duration::from_hours(1) };
+    let subscriber = tracing_subscriber::registry().with(Budget::of(rate, withheld.clone())).with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        for number in 0..25 {
+            info!(number, "claim believed");
+            debug!(number, "pass");
+        }
+        warn!("pass incomplete");
+    });
+    let entries = entries.lock().unwrap();
+    let said = |message: &str| entries.iter().filter(|it| it.message == message).count();
+    assert_eq!((said("claim believed"), said("pass"), said("pass incomplete")), (10, 25, 1));
+    let counted = |level| withheld.get_or_create(&crate::metrics::LevelLabel { level }).get();
+    assert_eq!((counted("info"), counted("warn")), (15, 0));
 }

@@ -82,6 +82,7 @@ fn view(snapshot: &Snapshot) -> Result<OvsView, ovsdb_session::RowError> {
             external_ids: row.external_ids,
             ofport_request: row.ofport_request,
             ofport: row.ofport,
+            ifindex: row.ifindex,
             error: row.error,
         };
         interfaces.insert(row.uuid, interface);

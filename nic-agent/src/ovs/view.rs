@@ -39,6 +39,8 @@ pub struct InterfaceView {
     pub ofport_request: Option<i64>,
     /// Given by ovs-vswitchd: `None` before it looked, `Some(-1)` when it failed.
     pub ofport: Option<i64>,
+    /// The kernel's number of the device that ovs-vswitchd has under this name.
+    pub ifindex: Option<i64>,
     /// Why ovs-vswitchd could not set the interface up.
     pub error: Option<String>,
 }

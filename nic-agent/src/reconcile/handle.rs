@@ -3,78 +3,54 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::intake::{Command, Requests, Ticket};
 use super::published::{Published, State};
 use crate::claim::{Attached, Attachments, Claim, Refusal, SandboxKey};
 use crate::cluster::lookup::Lookup;
+use crate::log::Throttle;
+use crate::metrics::Metrics;
 
 /// Left of the deadline for the answer, which names the stage that is missing: the server's own time-out knows none.
 const TO_ANSWER: Duration = Duration::from_secs(1);
 
-/// What the reconciler is asked to do. Each is answered after the pass that did it.
-#[derive(Debug)]
-pub enum Command {
-    Attach {
-        claim: Claim,
-        reply: oneshot::Sender<Result<Ticket, Refusal>>,
-    },
-    /// The Attach with this token gave up.
-    Withdraw {
-        key: SandboxKey,
-        token: u64,
-    },
-    Detach {
-        key: SandboxKey,
-        reply: oneshot::Sender<Result<bool, Refusal>>,
-    },
-}
-
-/// A believed claim, to be followed in what is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
-    pub token: u64,
-    /// Passes until then: what was published by them does not know of the claim.
-    pub passes: u64,
-}
-
 /// Cheap to clone; all of them lead to the one reconciler.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+    requests: Requests,
     published: watch::Receiver<Arc<Published>>,
     attach_timeout: Duration,
     lookup: Option<Lookup>,
+    throttle: Arc<Throttle>,
 }
 
 impl Handle {
-    pub(super) fn new(
-        commands: mpsc::UnboundedSender<Command>,
+    pub fn new(
+        requests: Requests,
         published: watch::Receiver<Arc<Published>>,
         attach_timeout: Duration,
         lookup: Option<Lookup>,
+        metrics: &Metrics,
     ) -> Self {
-        Self { commands, published, attach_timeout, lookup }
+        let throttle = Arc::new(Throttle::new(metrics.lines_withheld.clone()));
+        Self { requests, published, attach_timeout, lookup, throttle }
     }
 
     pub fn published(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
     }
 
-    fn send(&self, command: Command) -> Result<(), Refusal> {
-        self.commands.send(command).map_err(|_| stopping())
-    }
-
     /// Waits until the attachment is ready; `stage` holds what was missing last.
     async fn ready(
         &self,
         key: &SandboxKey,
-        ticket: Ticket,
+        ticket: &Ticket,
         stage: &mut String,
     ) -> Result<Arc<Attached>, Refusal> {
-        let Ticket { token, passes } = ticket;
+        let &Ticket { token, passes, .. } = ticket;
         let mut published = self.published.clone();
         loop {
             let (entry, known) = {
@@ -94,34 +70,9 @@ impl Handle {
                 }
                 Some(_) => {}
                 None if !known => {}
-                None => {
-                    return Err(Refusal::Internal(format!(
-                        "the attachment of sandbox {key} was taken back: detached, or its pod deleted"
-                    )));
-                }
+                None => return Err(Refusal::taken_back(key)),
             }
-            published.changed().await.map_err(|_| stopping())?;
-        }
-    }
-}
-
-fn stopping() -> Refusal {
-    Refusal::Internal("nic-agent is stopping".to_owned())
-}
-
-/// Withdraws a claim whose caller went away or whose deadline passed.
-struct Withdraw {
-    commands: mpsc::UnboundedSender<Command>,
-    key: SandboxKey,
-    token: u64,
-    armed: bool,
-}
-
-impl Drop for Withdraw {
-    fn drop(&mut self) {
-        if self.armed {
-            // A reconciler that is gone has nothing to withdraw.
-            let _ = self.commands.send(Command::Withdraw { key: self.key.clone(), token: self.token });
+            published.changed().await.map_err(|_| Refusal::stopping())?;
         }
     }
 }
@@ -132,31 +83,27 @@ impl Attachments for Handle {
         let key = claim.key.clone();
         if let Some(lookup) = &self.lookup {
             claim.pod = lookup.ensure(&claim.pod).await.inspect_err(|refusal| {
-                warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(), error = %refusal,
-                    "claim refused");
+                if let Some(withheld) = self.throttle.admit() {
+                    warn!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, reason = refusal.reason(),
+                        error = %refusal, withheld, "claim refused");
+                }
             })?;
         }
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Attach { claim, reply })?;
-        let ticket = answer.await.map_err(|_| stopping())??;
-        let mut withdraw =
-            Withdraw { commands: self.commands.clone(), key: key.clone(), token: ticket.token, armed: true };
+        self.requests.send(Command::Attach { claim, reply }).await?;
+        // Dropped with us, it withdraws the claim: our caller went away, or its deadline passed.
+        let ticket = answer.await.map_err(|_| Refusal::stopping())??;
         let mut stage = "not looked at yet".to_owned();
-        let outcome = tokio::time::timeout_at(deadline, self.ready(&key, ticket, &mut stage)).await;
-        match outcome {
-            Ok(Ok(attached)) => {
-                withdraw.armed = false;
-                Ok(Arc::unwrap_or_clone(attached))
-            }
-            Ok(Err(refusal)) => Err(refusal),
+        match tokio::time::timeout_at(deadline, self.ready(&key, &ticket, &mut stage)).await {
+            Ok(outcome) => outcome.map(Arc::unwrap_or_clone),
             Err(_) => Err(Refusal::NotReady { stage }),
         }
     }
 
     async fn detach(&self, key: SandboxKey) -> Result<bool, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Detach { key, reply })?;
-        answer.await.map_err(|_| stopping())?
+        self.requests.send(Command::Detach { key, reply }).await?;
+        answer.await.map_err(|_| Refusal::stopping())?
     }
 
     async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {

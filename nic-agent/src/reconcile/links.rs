@@ -3,12 +3,18 @@
 //! A representor that OVS does not have is a plain device of the NIC's own kernel, which would answer the server for the
 //! NIC's addresses. Closed means: down, a TC rule that drops whatever comes in, and no address. Either half is enough;
 //! both are there because OVS flushes TC rules when it takes a port, and anyone may set a link up.
+//!
+//! A representor that is made again (`sriov_numvfs`, or the driver) has its old name and another ifindex. Open vSwitch's
+//! database has a row of that name with all its numbers until ovs-vswitchd has looked, so the device itself is compared.
 
 use std::collections::BTreeSet;
 
 use offload::ids::{IfIndex, MacAddr, VfId};
 use offload::netlink::devlink::PortHandle;
 use serde::Serialize;
+
+use crate::config::DatapathType;
+use crate::ovs::view::{InterfaceView, OvsView};
 
 /// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub struct RepView {
     pub mtu: u32,
     /// Our TC rule that drops all is there.
     pub closed: bool,
+    /// It is a port of Open vSwitch's datapath in the kernel.
+    pub in_datapath: bool,
     pub offload: Offload,
     /// The function's MAC address, and where that is set; none where devlink does not know the port.
     pub function: Option<(PortHandle, MacAddr)>,
@@ -47,12 +55,33 @@ pub enum LinkStep {
     SetMac { port: PortHandle, name: String, mac: MacAddr },
 }
 
-/// What nobody holds, or nobody holds any longer.
-pub fn close(reps: &[RepView], held: &BTreeSet<VfId>) -> Vec<LinkStep> {
+/// What nobody holds, or nobody holds any longer; and of what is held, what Open vSwitch does not have.
+pub fn close(reps: &[RepView], held: &BTreeSet<VfId>, is_lost: impl Fn(&RepView) -> bool) -> Vec<LinkStep> {
     reps.iter()
-        .filter(|rep| !rep.vf.is_some_and(|vf| held.contains(&vf)) && (rep.up || !rep.closed))
+        .filter(|rep| !rep.vf.is_some_and(|vf| held.contains(&vf)) || is_lost(rep))
+        .filter(|rep| rep.up || !rep.closed)
         .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
         .collect()
+}
+
+fn is_this(rep: &RepView, row: Option<&InterfaceView>) -> bool {
+    row.and_then(|row| row.ifindex) == Some(i64::from(rep.ifindex.0))
+}
+
+/// Has Open vSwitch this very device, for all that kernel and database say?
+pub fn is_taken(rep: &RepView, ovs: &OvsView, datapath: DatapathType) -> bool {
+    let in_datapath = rep.in_datapath || datapath != DatapathType::System;
+    in_datapath && is_this(rep, ovs.interface(&rep.name))
+}
+
+/// Is it certain that Open vSwitch does not have it? A database that is behind the kernel, or that cannot be read, cuts
+/// nobody off.
+pub fn is_lost(rep: &RepView, ovs: Option<&OvsView>, datapath: DatapathType) -> bool {
+    match datapath {
+        DatapathType::System => !rep.in_datapath,
+        // Its ports are in no datapath of the kernel.
+        DatapathType::Netdev => ovs.is_some_and(|ovs| !is_this(rep, ovs.interface(&rep.name))),
+    }
 }
 
 /// A function that has another MAC address than it shall have. What the server may do with it by itself we do not see.
@@ -81,6 +110,7 @@ mod tests {
     use offload::netlink::devlink::DeviceHandle;
 
     use super::*;
+    use crate::ovs::view::{BridgeView, PortView};
 
     fn rep(index: u32, vf: Option<u16>, up: bool, closed: bool) -> RepView {
         RepView {
@@ -90,6 +120,7 @@ mod tests {
             up,
             mtu: 1500,
             closed,
+            in_datapath: true,
             offload: Offload::default(),
             function: None,
         }
@@ -120,7 +151,7 @@ mod tests {
             rep(5, Some(3), true, true),
         ];
         let held = BTreeSet::from([VfId { pf: 0, vf: 0 }, VfId { pf: 0, vf: 3 }]);
-        let closed: Vec<_> = close(&reps, &held)
+        let closed: Vec<_> = close(&reps, &held, |_| false)
             .into_iter()
             .map(|step| match step {
                 LinkStep::Close { ifindex, .. } => ifindex.0,
@@ -137,5 +168,50 @@ mod tests {
             ]
         );
         assert_eq!(open(&reps, &BTreeSet::from([VfId { pf: 1, vf: 0 }]), None), []);
+    }
+
+    /// The database as it stands: a row for `rep7`, which ovs-vswitchd last saw as the device of this number.
+    fn database(ifindex: Option<i64>) -> OvsView {
+        let row = InterfaceView { ofport: Some(1024), ifindex, ..InterfaceView::default() };
+        let port = PortView { interface: Some(row) };
+        let bridge = BridgeView { ports: [("rep7".to_owned(), port)].into(), ..BridgeView::default() };
+        OvsView { bridges: [("br-edge".to_owned(), bridge)].into(), ..OvsView::default() }
+    }
+
+    #[test]
+    fn a_representor_that_is_made_again_is_closed_until_ovs_has_the_new_one() {
+        use DatapathType::{Netdev, System};
+        let vf = VfId { pf: 0, vf: 0 };
+        let held = BTreeSet::from([vf]);
+        let old = RepView { name: "rep7".to_owned(), ..rep(7, Some(0), true, false) };
+        let stale = database(Some(7));
+        for datapath in [System, Netdev] {
+            let closed = |rep: &RepView, ovs: Option<&OvsView>| {
+                close(std::slice::from_ref(rep), &held, |rep| is_lost(rep, ovs, datapath)).len()
+            };
+            assert!(is_taken(&old, &stale, datapath));
+            assert_eq!(closed(&old, Some(&stale)), 0);
+            assert_eq!(closed(&old, None), 0, "who cannot be asked cuts nobody off");
+
+            // The same name and the same VF; up, as something on the NIC sets every link up.
+            let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old.clone() };
+            assert!(!is_taken(&new, &stale, datapath), "{datapath:?}");
+            assert_eq!(closed(&new, Some(&stale)), 1, "{datapath:?}");
+            let shut = RepView { up: false, closed: true, ..new.clone() };
+            assert_eq!(closed(&shut, Some(&stale)), 0, "done");
+
+            // ovs-vswitchd takes it, and with it our TC rule away.
+            let in_datapath = datapath == System;
+            let taken = RepView { up: false, in_datapath, ..new };
+            assert!(is_taken(&taken, &database(Some(8)), datapath));
+            assert_eq!(closed(&taken, Some(&database(Some(8)))), 0);
+            // Before it has written so, it is not opened.
+            for before in [Some(7), Some(0), None] {
+                assert!(!is_taken(&taken, &database(before), datapath));
+            }
+        }
+        // The row is the new one's already, the kernel's datapath does not have it.
+        let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old };
+        assert!(!is_taken(&new, &database(Some(8)), System) && is_lost(&new, None, System));
     }
 }

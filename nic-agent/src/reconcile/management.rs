@@ -26,7 +26,8 @@ impl Reconciler {
             Some(_) => {
                 if let Some(old) = self.ledger.withdraw(&key) {
                     info!(vf = %old.claim.vf, port = old.logical_port, "management port released");
-                    self.released(&key, old.zone);
+                    self.forget(&key, old.zone);
+                    self.save();
                 }
             }
             None => {}
@@ -39,7 +40,8 @@ impl Reconciler {
             return Err(format!("logical port {logical_port} is that of pod {}", holder.claim.pod));
         }
         let Some(zone) = self.ledger.free_zone(config.edge.ct_zones) else {
-            return Err(format!("no free conntrack zone: all {} are in use", config.edge.ct_zones.size()));
+            let size = config.edge.ct_zones.size();
+            return Err(format!("no free conntrack zone: all {size} are in use, or were a moment ago"));
         };
         info!(%vf, port = logical_port, "management port wanted");
         self.ledger.insert(management::attachment(vf, zone, logical_port));

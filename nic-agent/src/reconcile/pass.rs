@@ -17,7 +17,7 @@ use super::restore::Restore;
 use super::stage::{self, Facts, Plugging, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
-use crate::config::Config;
+use crate::config::{Config, DatapathType};
 use crate::edge;
 use crate::management;
 use crate::metrics::OutcomeLabel;
@@ -80,7 +80,8 @@ impl Reconciler {
         self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
-            let ready = with_boundary(self.ledger.attachments(), seen.reps.as_slice(), view);
+            let datapath = config.chassis.datapath_type;
+            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view, datapath);
             let steps = links::open(&seen.reps, &ready, config.edge.mtu);
             if !steps.is_empty() {
                 self.apply_links(steps, &mut outcome).await;
@@ -109,12 +110,14 @@ impl Reconciler {
         }
     }
 
-    /// Representors that no attachment holds reach nothing.
+    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither.
     async fn close_unheld(&mut self, outcome: &mut Outcome) {
         let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
         self.observe_kernel(outcome).await;
+        let (view, datapath) = (self.ovs.view().ok(), self.config.borrow().chassis.datapath_type);
         if let Ok(seen) = &self.seen {
-            let steps = links::close(&seen.reps, &held);
+            let is_lost = |rep: &RepView| links::is_lost(rep, view.as_ref(), datapath);
+            let steps = links::close(&seen.reps, &held, is_lost);
             self.apply_links(steps, outcome).await;
         }
     }
@@ -128,11 +131,15 @@ impl Reconciler {
             .filter(|a| admission::is_dead(a, &directory, config.served()))
             .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
             .collect();
+        let any = !dead.is_empty();
         for (key, pod) in dead {
             if let Some(attachment) = self.ledger.detach(&key) {
                 info!(%key, %pod, vf = %attachment.claim.vf, "pod is gone, VF taken back");
-                self.released(&key, attachment.zone);
+                self.forget(&key, attachment.zone);
             }
+        }
+        if any || self.unsaved {
+            self.save();
         }
     }
 
@@ -194,9 +201,7 @@ impl Reconciler {
                 learned = true;
             }
         }
-        if learned {
-            self.save();
-        }
+        self.unsaved |= learned;
         answers.into_iter().map(|(name, (state, _))| (name, state)).collect()
     }
 
@@ -212,9 +217,10 @@ impl Reconciler {
         if !view.is_some_and(|v| v.bridges.get(&bridge).is_some_and(|b| spec::is_ours(&b.external_ids))) {
             return Err(format!("bridge {bridge} is not there yet"));
         }
-        // A zone that had another pod before is emptied before its first flow.
-        let dirty: Vec<_> = self.ledger.attachments().filter(|a| a.zone_dirty).map(|a| a.zone).collect();
-        for zone in dirty {
+        // A zone that had another pod before is emptied before its first flow: the last time, after its quarantine.
+        let has_first = |a: &&Attachment| a.zone_dirty && a.binding.is_some();
+        let dirty: Vec<_> = self.ledger.attachments().filter(has_first).map(|a| a.zone).collect();
+        for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
                 outcome.failed("conntrack", &e);
                 return Err(e);
@@ -222,7 +228,9 @@ impl Reconciler {
             for attachment in self.ledger.attachments_mut().filter(|a| a.zone == zone) {
                 attachment.zone_dirty = false;
             }
-            self.flush.remove(&zone);
+        }
+        self.unsaved |= !dirty.is_empty();
+        if self.unsaved {
             self.save();
         }
         let wanted = self.to_audit(enforced);
@@ -240,6 +248,7 @@ impl Reconciler {
                     outcome.failed("policy", error);
                 }
                 self.in_tables(wanted);
+                self.ledger.tables_written(Instant::now());
                 Ok(())
             }
             Err(e) => {
@@ -312,11 +321,10 @@ impl Reconciler {
 
     /// Connections of pods that are gone.
     async fn flush_zones(&mut self, outcome: &mut Outcome) {
-        for zone in self.flush.clone() {
+        let now = Instant::now();
+        for zone in self.ledger.zones_to_empty(now) {
             match self.edge.flush_zone(zone).await {
-                Ok(()) => {
-                    self.flush.remove(&zone);
-                }
+                Ok(()) => self.ledger.emptied(zone, now),
                 Err(e) => outcome.failed("conntrack", e),
             }
         }
@@ -335,10 +343,12 @@ impl Reconciler {
         let restoring = self.edge.restore != Restore::Armed;
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
-            let seen = self.seen.as_ref().ok();
+            let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
+            let datapath = config.chassis.datapath_type;
             let port = ports.get(&attachment.logical_port).unwrap_or(&PortState::Asking);
             let facts = Facts {
-                representor: seen.and_then(|s| find(&s.reps, attachment.claim.vf)),
+                representor,
+                taken: representor.zip(view.ok()).is_some_and(|(it, ovs)| links::is_taken(it, ovs, datapath)),
                 ovs: view,
                 port,
                 conflicts,
@@ -352,7 +362,7 @@ impl Reconciler {
             }
             let state = match (missing, &attachment.binding) {
                 (None, Some(binding)) => {
-                    if self.established.insert(key.clone()) {
+                    if self.tickets.set_ready(key) {
                         info!(%key, pod = %attachment.claim.pod, port = attachment.logical_port, "attachment ready");
                     }
                     if let Some(waited) = self.waits.remove(key) {
@@ -366,7 +376,7 @@ impl Reconciler {
                     State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what))
                 }
             };
-            let token = self.tokens.get(key).copied().unwrap_or(0);
+            let token = self.tickets.token(key);
             let wiring = Wiring {
                 zone: attachment.zone,
                 logical_port: attachment.logical_port.clone(),
@@ -416,7 +426,7 @@ impl Reconciler {
         let attachments = self.ledger.pods().count();
         self.metrics.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
         let free = i64::from(self.config.borrow().edge.ct_zones.size());
-        let zones = self.ledger.attachments().count();
+        let zones = self.ledger.attachments().count() + self.ledger.quarantined();
         self.metrics.zones_free.set(free - i64::try_from(zones).unwrap_or(free));
         self.metrics.pending_steps.set(i64::try_from(outcome.steps).unwrap_or(i64::MAX));
         debug!(steps = outcome.steps, attachments, "pass");
@@ -429,11 +439,13 @@ fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {
     reps.iter().find(|rep| rep.vf == Some(vf))
 }
 
-/// VFs whose flows are in and whose two ports on `br-edge` have the numbers that the flows name.
+/// VFs whose flows are in, and whose two ports on `br-edge` have the numbers that the flows name and the devices that are
+/// there now.
 fn with_boundary<'a>(
     attachments: impl Iterator<Item = &'a Attachment>,
     reps: &[RepView],
     view: &OvsView,
+    datapath: DatapathType,
 ) -> BTreeSet<VfId> {
     let has = |name: &str, number: u32| {
         view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
@@ -443,7 +455,8 @@ fn with_boundary<'a>(
         .map(|a| a.claim.vf)
         .filter(|vf| {
             attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
-                find(reps, *vf).is_some_and(|rep| has(&rep.name, rep_port.get()))
+                find(reps, *vf)
+                    .is_some_and(|rep| has(&rep.name, rep_port.get()) && links::is_taken(rep, view, datapath))
                     && has(&attachment::edge_patch(*vf), patch_port.get())
             })
         })

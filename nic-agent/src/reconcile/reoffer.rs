@@ -6,9 +6,12 @@
 //! is on the processor. Flows that OVS has forgotten are made, and offered, anew with the next packet
 //! ([`crate::ovs::control::forget_flows`]); nothing else makes it do so that could not put back what a policy has just taken.
 //!
-//! That costs an upcall for each flow, so it is rare while it does not help: from [`FIRST`] on twice as long after each
-//! time, [`LONGEST`] at most. An eighth of that when there is room: the hardware takes a copy of what it had refused, or
-//! what is new was taken, and nothing that is new refused.
+//! That costs an upcall for each flow of all tenants, so it is rare while it does not help: from [`FIRST`] on twice as
+//! long after each time, [`LONGEST`] at most. An eighth of that when there is room: the hardware takes a copy of what it
+//! had refused, or what is new was taken, and nothing that is new refused.
+//!
+//! A tenant can fill the table and leave it again, as often as it likes. So calm makes the wait shorter only by half, and
+//! only when it lasts for [`LONGEST`]; and whatever the cause, and however much room there is, [`EVER`] bounds it all.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,9 +19,13 @@ use std::time::{Duration, Instant};
 use offload::flower::ChainIndex;
 use offload::ids::IfIndex;
 
+use crate::bucket::{Rate, TokenBucket};
+
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(10);
 const WITH_ROOM: u32 = 8;
+/// 22 times in any hour, 12 when it goes on.
+const EVER: Rate = Rate { burst: 10, period: Duration::from_mins(5) };
 
 /// A TC filter's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,17 +66,20 @@ impl Cause {
 #[derive(Debug)]
 pub struct Reoffer {
     wait: Duration,
-    /// Of the last time, or when there was first cause.
-    since: Option<Instant>,
-    /// Since when there is no cause.
+    /// Of the last time.
+    done: Option<Instant>,
+    /// Since when there is cause, but for moments without.
+    cause: Option<Instant>,
+    /// Since when there is none; it begins anew each time that it has made the wait shorter.
     calm: Option<Instant>,
     room: bool,
     before: Option<(Instant, Flows)>,
+    ever: Option<TokenBucket>,
 }
 
 impl Default for Reoffer {
     fn default() -> Self {
-        Self { wait: FIRST, since: None, calm: None, room: false, before: None }
+        Self { wait: FIRST, done: None, cause: None, calm: None, room: false, before: None, ever: None }
     }
 }
 
@@ -81,30 +91,37 @@ impl Reoffer {
             (false, _) => Cause::Lost,
             (true, false) => Cause::Refused,
             (true, true) => {
-                // Just after it was done there are hardly any flows, and so no cause.
-                let calm = *self.calm.get_or_insert(now);
-                if now.duration_since(calm) >= self.wait {
-                    (self.wait, self.since) = (FIRST, None);
-                }
+                self.be_calm(now);
                 return None;
             }
         };
         self.calm = None;
+        let lasts = now.duration_since(*self.cause.get_or_insert(now));
         let wait = if self.room || flows.room { (self.wait / WITH_ROOM).max(FIRST) } else { self.wait };
-        let is_due = match self.since {
-            Some(since) => now.duration_since(since) >= wait,
-            // A loss was watched for a while before it is called one.
-            None => cause == Cause::Lost,
-        };
+        // A loss was watched for a while before it is called one.
+        let is_due = (cause == Cause::Lost || lasts >= FIRST)
+            && self.done.is_none_or(|done| now.duration_since(done) >= wait)
+            && self.ever.get_or_insert_with(|| TokenBucket::new(EVER, now)).take(now);
         if !is_due {
-            self.since.get_or_insert(now);
             return None;
         }
-        self.since = Some(now);
+        self.done = Some(now);
         self.wait = (self.wait * 2).min(LONGEST);
         self.room = false;
         self.before = None;
         Some(cause)
+    }
+
+    /// Just after it was done there are hardly any flows, and so no cause.
+    fn be_calm(&mut self, now: Instant) {
+        let calm = now.duration_since(*self.calm.get_or_insert(now));
+        if calm >= FIRST {
+            self.cause = None;
+        }
+        if calm >= LONGEST {
+            self.wait = (self.wait / 2).max(FIRST);
+            self.calm = Some(now);
+        }
     }
 
     /// Over a while: where flows come and go, one that was taken says little.
@@ -122,6 +139,8 @@ impl Reoffer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ids(handles: std::ops::Range<u32>) -> BTreeSet<FilterId> {
@@ -191,12 +210,61 @@ mod tests {
     }
 
     #[test]
-    fn calm_forgets() {
+    fn calm_forgets_by_halves() {
         let (mut reoffer, began) = (Reoffer::default(), Instant::now());
-        assert_eq!(done(&mut reoffer, began, 80, |_| flows(5, 5, 0)), [10, 30, 70]);
-        let later = began + Duration::from_secs(80);
-        assert_eq!(done(&mut reoffer, later, 90, |_| flows(5, 0, 0)), [0; 0]);
-        let again = later + Duration::from_secs(90);
-        assert_eq!(done(&mut reoffer, again, 20, |_| flows(5, 5, 0)), [10]);
+        assert_eq!(done(&mut reoffer, began, 700, |_| flows(5, 5, 0)), [10, 30, 70, 150, 310, 630]);
+        // After one long calm it is 5 minutes, not 10 seconds, to the time after the next.
+        let later = began + Duration::from_secs(700);
+        assert_eq!(done(&mut reoffer, later, 700, |_| flows(5, 0, 0)), [0; 0]);
+        let again = later + Duration::from_secs(700);
+        assert_eq!(done(&mut reoffer, again, 1000, |_| flows(5, 5, 0)), [10, 610]);
+        // After more than an hour it is as it was at first.
+        let later = again + Duration::from_secs(1000);
+        assert_eq!(done(&mut reoffer, later, 4300, |_| flows(5, 0, 0)), [0; 0]);
+        let again = later + Duration::from_secs(4300);
+        assert_eq!(done(&mut reoffer, again, 100, |_| flows(5, 5, 0)), [10, 30, 70]);
+    }
+
+    /// As a tenant would do it that fills the table, waits until all are offered anew, and leaves it.
+    #[test]
+    fn pulses_are_no_fresh_starts() {
+        for calm in [11, 30, 100, 300] {
+            let (mut reoffer, began) = (Reoffer::default(), Instant::now());
+            let mut quiet_until = 0;
+            let mut times = Vec::new();
+            for second in 0..7200_u64 {
+                let flows = if second < quiet_until { flows(5, 0, 0) } else { flows(5, 5, 0) };
+                if reoffer.look(&flows, began + Duration::from_secs(second)).is_some() {
+                    times.push(second);
+                    quiet_until = second + calm;
+                }
+            }
+            let (first, second): (Vec<u64>, Vec<u64>) = times.iter().partition(|it| **it < 3600);
+            assert!(first.len() <= 10 && second.len() <= 6, "calm of {calm} s: {times:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever there is to see: no hour has more of it than [`EVER`] grants.
+        #[test]
+        fn an_hour_is_bounded(
+            phases in proptest::collection::vec((1..400_u64, 0..3_u32, 0..3_u32, any::<bool>()), 1..100)
+        ) {
+            let (mut reoffer, began) = (Reoffer::default(), Instant::now());
+            let (mut second, mut times) = (0, Vec::new());
+            for (seconds, refused, lost, room) in phases {
+                for _ in 0..seconds {
+                    let flows = Flows { room: room && refused > 0, ..flows(5, refused, lost) };
+                    if reoffer.look(&flows, began + Duration::from_secs(second)).is_some() {
+                        times.push(second);
+                    }
+                    second += 1;
+                }
+            }
+            for first in &times {
+                let in_hour = times.iter().filter(|it| (*first..first + 3600).contains(it)).count();
+                prop_assert!(in_hour <= 22, "{times:?}");
+            }
+        }
     }
 }

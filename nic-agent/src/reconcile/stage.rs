@@ -82,6 +82,8 @@ pub fn plugging(port: Option<&PortState>, plugged: bool, behind: bool) -> Pluggi
 /// All that an attachment's readiness depends on.
 pub struct Facts<'a> {
     pub representor: Option<&'a RepView>,
+    /// Open vSwitch has this very device.
+    pub taken: bool,
     /// Or why it cannot be read.
     pub ovs: Result<&'a OvsView, &'a str>,
     pub port: &'a PortState,
@@ -126,6 +128,10 @@ pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
     let (edge, int) = (attachment::edge_patch(vf), attachment::int_patch(vf));
     for name in [&representor.name, &edge, &int] {
         port(ovs, name).map_or(Ok(()), |stage| Err(us(stage)))?;
+    }
+    if !facts.taken {
+        let name = &representor.name;
+        return Err(us(format!("port {name} was made again, and ovs-vswitchd has not taken the new one")));
     }
     facts.flows.map_err(|why| us(format!("flows not installed: {why}")))?;
     facts.policy.map_err(|why| us(format!("policy not known: {why}")))?;

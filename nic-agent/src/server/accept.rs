@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::identity::HostIdentity;
+use crate::log::Throttle;
 use crate::metrics::Metrics;
 
 /// After an error of accept(2) itself, such as EMFILE.
@@ -68,6 +69,7 @@ impl Acceptor {
     ) {
         let mut handshakes = JoinSet::new();
         let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+        let throttle = Throttle::new(self.metrics.lines_withheld.clone());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -77,7 +79,9 @@ impl Acceptor {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+                    if let Some(withheld) = throttle.admit() {
+                        warn!(%error, withheld, "cannot accept a connection");
+                    }
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }

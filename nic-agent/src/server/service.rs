@@ -8,14 +8,16 @@ use std::time::Duration;
 use proto::v1;
 use proto::v1::nic_agent_server::NicAgent;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tracing::warn;
 
+use super::budget::{Budgets, Method};
 use super::identity::{HostIdentity, Peer};
 use super::shims::Shims;
-use super::throttle::Throttle;
 use super::{answer, deadline, form};
 use crate::claim::{Attachments, Refusal};
+use crate::log::Throttle;
 use crate::metrics::{Metrics, StageLabel};
 
 /// Reason of a client that is not the host that this NIC serves.
@@ -26,6 +28,7 @@ pub(super) struct Service<A> {
     identity: HostIdentity,
     shims: watch::Receiver<Shims>,
     attach_timeout: Duration,
+    budgets: Budgets,
     metrics: Metrics,
     throttle: Throttle,
 }
@@ -42,15 +45,17 @@ impl<A: Attachments> Service<A> {
         identity: HostIdentity,
         shims: watch::Receiver<Shims>,
         attach_timeout: Duration,
+        budgets: Budgets,
         metrics: Metrics,
     ) -> Self {
-        Self { attachments, identity, shims, attach_timeout, metrics, throttle: Throttle::new() }
+        let throttle = Throttle::new(metrics.lines_withheld.clone());
+        Self { attachments, identity, shims, attach_timeout, budgets, metrics, throttle }
     }
 
     /// Runs one request of the host that we serve and turns its result into the answer.
     async fn handle<Q, P, R, F>(
         &self,
-        method: &'static str,
+        method: Method,
         request: Request<Q>,
         work: F,
     ) -> Result<Response<P>, Status>
@@ -59,6 +64,7 @@ impl<A: Attachments> Service<A> {
         F: FnOnce(Q) -> R,
     {
         self.authorise(method, request.extensions().get())?;
+        let method = method.name();
         let limit = deadline::of(request.metadata(), self.attach_timeout);
         let work = work(request.into_inner());
         let late =
@@ -80,19 +86,22 @@ impl<A: Attachments> Service<A> {
         }
     }
 
-    fn authorise(&self, method: &'static str, peer: Option<&Peer>) -> Result<(), Status> {
+    /// Is it the host that we serve, by a key that may speak for it, and not too often?
+    fn authorise(&self, method: Method, peer: Option<&Peer>) -> Result<(), Status> {
         if let Some(peer) = peer.filter(|peer| peer.is_our_host) {
             let refused = self.shims.borrow().refuse(peer.key);
-            let Some((reason, why)) = refused else {
-                self.metrics.host_asked();
-                return Ok(());
-            };
-            self.metrics.request(method, reason);
-            if let Some(withheld) = self.throttle.admit() {
-                warn!(method, reason, address = %peer.address, error = why, withheld, "request refused");
+            if let Some((reason, why)) = refused {
+                return Err(self.refuse(method, peer, Code::PermissionDenied, reason, why));
             }
-            return Err(answer::status(Code::PermissionDenied, reason, why));
+            let now = Instant::now().into_std();
+            if let Err(why) = self.budgets.take(peer.key, method, now) {
+                let reason = proto::TOO_MANY_REQUESTS;
+                return Err(self.refuse(method, peer, Code::ResourceExhausted, reason, why));
+            }
+            self.metrics.host_asked();
+            return Ok(());
         }
+        let method = method.name();
         self.metrics.request(method, WRONG_IDENTITY);
         let names = peer.map(|peer| peer.names.join(", ")).unwrap_or_default();
         let address = peer.map(|peer| peer.address.to_string()).unwrap_or_default();
@@ -103,6 +112,15 @@ impl<A: Attachments> Service<A> {
         let message = format!("the client certificate names [{names}]; this NIC serves {wanted}");
         Err(answer::status(Code::PermissionDenied, WRONG_IDENTITY, message))
     }
+
+    fn refuse(&self, method: Method, peer: &Peer, code: Code, reason: &'static str, why: String) -> Status {
+        let method = method.name();
+        self.metrics.request(method, reason);
+        if let Some(withheld) = self.throttle.admit() {
+            warn!(method, reason, address = %peer.address, error = why, withheld, "request refused");
+        }
+        answer::status(code, reason, why)
+    }
 }
 
 #[tonic::async_trait]
@@ -111,9 +129,9 @@ impl<A: Attachments> NicAgent for Service<A> {
         &self,
         request: Request<v1::AttachRequest>,
     ) -> Result<Response<v1::AttachResponse>, Status> {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let answer = self
-            .handle("Attach", request, async |message| {
+            .handle(Method::Attach, request, async |message| {
                 let claim = form::claim(message)?;
                 self.attachments.attach(claim).await.map(answer::attached)
             })
@@ -129,7 +147,7 @@ impl<A: Attachments> NicAgent for Service<A> {
         &self,
         request: Request<v1::DetachRequest>,
     ) -> Result<Response<v1::DetachResponse>, Status> {
-        self.handle("Detach", request, async |message| {
+        self.handle(Method::Detach, request, async |message| {
             let key = form::sandbox(message.sandbox)?;
             self.attachments.detach(key).await.map(|existed| v1::DetachResponse { existed })
         })
@@ -137,7 +155,7 @@ impl<A: Attachments> NicAgent for Service<A> {
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
-        self.handle("Check", request, async |message| {
+        self.handle(Method::Check, request, async |message| {
             let key = form::sandbox(message.sandbox)?;
             let attached = self.attachments.check(key).await?;
             Ok(v1::CheckResponse { attachment: Some(answer::attached(attached)) })
@@ -146,7 +164,7 @@ impl<A: Attachments> NicAgent for Service<A> {
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        self.handle("List", request, async |_| {
+        self.handle(Method::List, request, async |_| {
             let items = self.attachments.list().await.into_iter().map(answer::item).collect();
             Ok(v1::ListResponse { items })
         })
@@ -157,7 +175,7 @@ impl<A: Attachments> NicAgent for Service<A> {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        self.handle("Status", request, async |_| {
+        self.handle(Method::Status, request, async |_| {
             let reason = self.attachments.status().await.err();
             let ready = reason.is_none();
             let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -171,6 +189,7 @@ impl<A: Attachments> NicAgent for Service<A> {
 mod tests {
     use super::*;
     use crate::claim::{Attached, Claim, SandboxKey};
+    use crate::server::Rates;
 
     /// Never done with anything.
     struct Never;
@@ -201,7 +220,9 @@ mod tests {
     async fn asked(timeout: Option<&str>, is_our_host: bool) -> (Duration, Code, String) {
         let identity = HostIdentity::new("server1").unwrap();
         let shims = watch::channel(Shims::default()).1;
-        let service = Service::new(Arc::new(Never), identity, shims, Duration::from_mins(1), Metrics::new());
+        let budgets = Budgets::new(Rates::default());
+        let service =
+            Service::new(Arc::new(Never), identity, shims, Duration::from_mins(1), budgets, Metrics::new());
         let sandbox = v1::Sandbox { id: "a".to_owned(), interface: "eth0".to_owned() };
         let mut request = Request::new(v1::DetachRequest { sandbox: Some(sandbox) });
         let address = "192.0.2.1:1".parse().unwrap();
@@ -209,7 +230,7 @@ mod tests {
         if let Some(timeout) = timeout {
             request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
         }
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let status = service.detach(request).await.unwrap_err();
         let reason = status.metadata().get(proto::REASON_KEY).unwrap().to_str().unwrap().to_owned();
         (started.elapsed(), status.code(), reason)

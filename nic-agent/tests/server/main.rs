@@ -10,4 +10,5 @@
 mod common;
 mod hostile;
 mod requests;
+mod starve;
 mod tls;

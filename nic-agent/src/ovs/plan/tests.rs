@@ -20,6 +20,7 @@ fn apply(view: &mut OvsView, step: &OvsStep, edge: &str) {
             external_ids: port.external_ids.clone(),
             ofport_request: port.ofport.map(|p| i64::from(p.get())),
             ofport: None,
+            ifindex: None,
             error: None,
         }),
     };
