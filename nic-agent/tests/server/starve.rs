@@ -11,7 +11,7 @@ use std::time::Duration;
 use nic_agent::admission::{self, Grounds};
 use nic_agent::claim::{Claim, Refusal};
 use nic_agent::config::ZoneRange;
-use nic_agent::directory::{Directory, PodRecord};
+use nic_agent::directory::{Directory, PodRecord, Served};
 use nic_agent::ledger::Ledger;
 use nic_agent::reconcile::batch;
 use nic_agent::reconcile::handle::Handle;
@@ -59,7 +59,7 @@ impl Loop {
                 let grounds = Grounds {
                     directory: &pods,
                     ledger,
-                    served: "server1",
+                    served: SERVED,
                     zones: ZoneRange::new(CtZone::new(61000).unwrap(), CtZone::new(61254).unwrap()).unwrap(),
                     budget: None,
                     management_port: None,
@@ -106,6 +106,8 @@ impl Loop {
     }
 }
 
+const SERVED: Served<'static> = Served { node: "server1", static_pods: false };
+
 fn pods() -> Directory {
     let pod = |of: u16| PodRecord {
         uid: format!("u{of}"),
@@ -114,6 +116,7 @@ fn pods() -> Directory {
         node: "server1".to_owned(),
         host_network: false,
         mirror: false,
+        static_uid: String::new(),
         phase: "Running".to_owned(),
     };
     Directory::Known(Arc::new((0..PODS).map(|it| (format!("u{it}"), pod(it))).collect()))
@@ -290,7 +293,7 @@ fn pods_of_the_test_are_admissible() {
         name: format!("web-{pod}"),
         uid: format!("u{pod}"),
     };
-    assert_eq!(pods().judge(&claim(PODS - 1), "server1"), Ok(()));
-    assert!(matches!(pods().judge(&claim(PODS), "server1"), Err(Refusal::UnknownPod { .. })));
+    assert_eq!(pods().judge(&claim(PODS - 1), SERVED), Ok(()));
+    assert!(matches!(pods().judge(&claim(PODS), SERVED), Err(Refusal::UnknownPod { .. })));
     assert!(nic_agent::attachment::of_ports(VfId { pf: 0, vf: PODS }).is_some());
 }
