@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  in the tables ─► Unproven ── proof ─► Unaudited ── an audit that began after it found nothing ─► Releasing
-//!                                            ▲                                 (nothing was cut: at once) │
+//!                                            ▲                                (nothing was cut: Settled) │
 //!                         something was found│                                                            ▼
 //!  Settled ◄─ another one found nothing ─ Confirming ◄─── Open vSwitch's queues were empty ──────────  Draining
 //!                                               (at once where nothing can have been answered)
@@ -10,7 +10,8 @@
 //!
 //! A packet of a connection that was cut may wait in Open vSwitch's queues, and passes when its turn comes: it was an
 //! established connection's when it was put there (`ovs::queues`). So after the cut, and after the hardware has let go,
-//! the queues have to have been empty; and what such a packet may have begun is looked for.
+//! the queues have to have been empty; and what such a packet may have begun is looked for. Where nothing was cut all
+//! that waits there was of connections that are allowed, or begins one, which the tables judge when its turn comes.
 //!
 //! An answer that was under way when its connection was cut may begin one of its own, the other way round, which policy
 //! mostly allows. So what was cut is remembered for a while, and its answers are cut as well. How often one comes says
@@ -136,6 +137,8 @@ struct Pod {
     /// Of those, and of what rules before cut, since the hardware was last seen to let go.
     unreleased: usize,
     last_cut: Option<Instant>,
+    /// Packets of what was cut, by whichever rules, may wait in Open vSwitch's queues.
+    is_queued: bool,
     /// What its answers look like.
     answers: BTreeMap<Tuple, Memory>,
     held: Option<Held>,
@@ -176,6 +179,8 @@ impl Book {
                     // The hardware forwards what was cut a moment ago, whatever came after.
                     unreleased: before.as_ref().map_or(0, |it| it.unreleased),
                     last_cut: before.as_ref().and_then(|it| it.last_cut),
+                    // What an agent before this one has cut we do not know.
+                    is_queued: before.as_ref().map_or(self.last_full.is_none(), |it| it.is_queued),
                     answers: before.map(|it| it.answers).unwrap_or_default(),
                     held: None,
                 },
@@ -237,9 +242,10 @@ impl Book {
             let after_proof = self.proof.version >= version && self.proof.at.is_some_and(|at| began >= at);
             let after_cut = pod.last_cut.is_none_or(|at| began >= at + UNDER_WAY);
             match pod.stage {
-                Stage::Unaudited if after_proof && after_cut => {
-                    pod.enter(if pod.unreleased == 0 { Stage::Draining } else { Stage::Releasing }, now);
+                Stage::Unaudited if after_proof && after_cut && pod.unreleased > 0 => {
+                    pod.enter(Stage::Releasing, now);
                 }
+                Stage::Unaudited if after_proof && after_cut => told.extend(pod.drain(now)),
                 // What the last packet of the queues has begun, or its answer.
                 Stage::Confirming if began >= pod.since + UNDER_WAY => told.extend(pod.settle(now)),
                 _ => {}
@@ -261,6 +267,7 @@ impl Book {
         pod.cut += cut.count();
         pod.unreleased += cut.count();
         pod.last_cut = Some(now);
+        pod.is_queued = true;
         let late = matches!(pod.stage, Stage::Settled) && !pod.is_open;
         if pod.stage > Stage::Unaudited && !pod.is_open {
             pod.held = None;
@@ -327,6 +334,15 @@ impl Pod {
     fn enter(&mut self, stage: Stage, now: Instant) {
         self.stage = stage;
         self.since = now;
+    }
+
+    /// The hardware has let go, or was not seen to.
+    fn drain(&mut self, now: Instant) -> Option<Told> {
+        if self.is_queued {
+            self.enter(Stage::Draining, now);
+            return None;
+        }
+        self.settle(now)
     }
 
     /// Tells so if anything was cut.

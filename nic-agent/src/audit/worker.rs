@@ -216,7 +216,8 @@ impl Worker {
             Release::Unproven { after: wanted.deleted.at.elapsed(), held: wanted.deleted.deleted }
         });
         self.hear_all_that_waits();
-        self.book.released(wanted, release, Instant::now());
+        let told = self.book.released(wanted, release, Instant::now());
+        self.tell(told, "");
     }
 
     fn drained(&mut self, wanted: &ToDrain) {

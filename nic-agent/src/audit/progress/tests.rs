@@ -107,6 +107,35 @@ fn settled_takes_the_proof_then_an_audit_that_began_after_it() {
 }
 
 #[test]
+fn where_nothing_was_cut_nothing_denied_waits_in_queues() {
+    let start = Instant::now();
+    let (mut book, mut zones, mut version) = book(start);
+    let mut at = start;
+    let mut tighten = |book: &mut Book, number| {
+        at += ms(1000);
+        zones::in_tables(&mut zones, vec![wanted(1, number)], &mut version);
+        book.follow(&zones, at);
+        book.prove(Proof { version, at: Some(at) }, at);
+        let look = clean(book, &zones, at + ms(1));
+        book.looked(look, at + ms(2));
+        at
+    };
+    // An agent before this one may have cut something.
+    let first = tighten(&mut book, 1);
+    assert_eq!(stage(&book), Stage::Draining);
+    drain(&mut book, first + ms(3));
+    assert_eq!(stage(&book), Stage::Settled);
+    let second = tighten(&mut book, 2);
+    assert_eq!((stage(&book), book.next_drain(second).is_none()), (Stage::Settled, true));
+    // What was cut while these rules were in the tables waits there still when others come.
+    book.heard([(zone(1), cut(0, 1))].into(), second + ms(10));
+    tighten(&mut book, 3);
+    let wanted = book.next_release().unwrap();
+    assert_eq!(book.released(&wanted, Release::Complete { after: ms(1) }, second + ms(1010)), []);
+    assert_eq!(stage(&book), Stage::Draining);
+}
+
+#[test]
 fn what_is_found_is_waited_out_and_released() {
     let start = Instant::now();
     let (mut book, zones, version) = book(start);

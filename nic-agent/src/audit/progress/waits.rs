@@ -46,7 +46,8 @@ impl Book {
         found
     }
 
-    pub fn released(&mut self, of: &ToRelease, release: Release, now: Instant) {
+    pub fn released(&mut self, of: &ToRelease, release: Release, now: Instant) -> Vec<Told> {
+        let mut told = Vec::new();
         for (zone, version) in &of.zones {
             let current = |pod: &&mut Pod| {
                 pod.version == *version && pod.last_cut.is_some_and(|at| at <= of.deleted.at)
@@ -63,9 +64,10 @@ impl Book {
                 Release::Unproven { held, .. } => Some(Held { entries: held, since: of.deleted.at }),
             };
             if pod.stage == Stage::Releasing {
-                pod.enter(Stage::Draining, now);
+                told.extend(pod.drain(now));
             }
         }
+        told
     }
 
     /// Everyone who waits for the queues to have been empty, from `now` on.
@@ -83,10 +85,12 @@ impl Book {
             let waits = |pod: &&mut Pod| {
                 pod.version == *version && pod.stage == Stage::Draining && pod.since <= of.from
             };
-            match self.pods.get_mut(zone).filter(waits) {
-                Some(pod) if pod.answers.is_empty() => told.extend(pod.settle(now)),
-                Some(pod) => pod.enter(Stage::Confirming, now),
-                None => {}
+            let Some(pod) = self.pods.get_mut(zone).filter(waits) else { continue };
+            pod.is_queued = false;
+            if pod.answers.is_empty() {
+                told.extend(pod.settle(now));
+            } else {
+                pod.enter(Stage::Confirming, now);
             }
         }
         told
