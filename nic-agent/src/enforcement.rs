@@ -11,7 +11,6 @@
 
 pub mod feed;
 pub mod kept;
-mod lines;
 pub mod source;
 
 use std::sync::Arc;

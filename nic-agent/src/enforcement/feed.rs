@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::lines::Lines;
 use super::{Disbelieved, Known};
+use crate::log::Throttle;
 use crate::metrics::Metrics;
 use crate::policy::{
     Change, Compiler, Disbelief, Held, ObjectKind, ObjectName, Report, Settings, Snapshot, Trust, Word,
@@ -25,7 +25,8 @@ pub struct Feed {
     known: Known,
     /// Disbeliefs that are in the log.
     told: BTreeSet<Disbelief>,
-    lines: Lines,
+    /// Whoever writes policies causes reports.
+    throttle: Throttle,
     metrics: Metrics,
 }
 
@@ -34,8 +35,9 @@ impl Feed {
     pub fn of_file(settings: Settings, metrics: Metrics) -> Self {
         let node = settings.node.clone();
         let compiler = Compiler::new(settings, Snapshot::default());
-        let lines = Lines::default();
-        Self { node, trust: None, compiler, known: Known::default(), told: BTreeSet::new(), lines, metrics }
+        let throttle = Throttle::new(metrics.lines_withheld.clone());
+        let (known, told) = (Known::default(), BTreeSet::new());
+        Self { node, trust: None, compiler, known, told, throttle, metrics }
     }
 
     /// Of a cluster, in which nodes write of their own pods.
@@ -119,12 +121,10 @@ impl Feed {
         }
         let told: HashSet<&String> = self.known.reports.iter().collect();
         for report in texts.iter().take(of_policies.len()).filter(|it| !told.contains(it)) {
-            if self.lines.take() {
-                warn!(report, "policy");
+            // All of them are in /policy.
+            if let Some(withheld) = self.throttle.admit() {
+                warn!(report, withheld, "policy");
             }
-        }
-        if let Some(untold) = self.lines.untold() {
-            warn!(untold, "policy: more reports than are logged, all of them are in /policy");
         }
         // Said once of a node, whichever pods it is that it lies about.
         let whys = disbelieved.iter().filter_map(|it| match it {
