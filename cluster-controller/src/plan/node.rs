@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use offload::ids::MacAddr;
 use ovsdb_session::Datum;
 
 use super::trust::Nic;
@@ -175,18 +176,11 @@ fn advertised(settings: &Settings, lrp: WantedRow) -> WantedRow {
     if routes.is_empty() { lrp } else { lrp.key("ipv6_ra_configs", "route_info", routes.join(",")) }
 }
 
-/// RFC 4291, appendix A.
-fn link_local(mac: &str) -> Option<Ipv6Addr> {
-    let octets: Result<Vec<u8>, _> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
-    let [a, b, c, d, e, f] = octets.ok()?.try_into().ok()?;
-    Some(Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]))
-}
-
 /// OVN answers from the `server_id` of DHCP, and from the link-local address of DHCPv6's (`northd.c`,
 /// `build_dhcpv6_options_flows()`).
 fn dhcp_servers(subnets: &Subnets, mac: &str) -> String {
     let v4 = subnets.v4.map(|(_, router)| IpAddr::V4(router));
-    let v6 = subnets.v6.and_then(|_| link_local(mac)).map(IpAddr::V6);
+    let v6 = subnets.v6.and_then(|_| mac.parse().ok()).map(|mac: MacAddr| IpAddr::V6(mac.link_local()));
     v4.into_iter().chain(v6).map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")
 }
 
