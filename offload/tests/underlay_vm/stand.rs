@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
 use nix::sched::{CloneFlags, setns};
 use offload::ids::{CtZone, IfIndex, MacAddr};
 use offload::netlink::link;
@@ -15,6 +16,8 @@ use crate::bench::{Bench, Nic, batch, output, run};
 
 pub const VLAN: u16 = 100;
 const ZONE: u16 = 62_000;
+/// Of all hosts, as they are told: whom a pod may ask for.
+const LINK: [Ipv6Net; 1] = [Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x50, 0, 0, 0, 0, 0, 0), 64)];
 const DEBUGFS: &str = "/sys/kernel/debug/simnic";
 
 pub fn zone() -> CtZone {
@@ -135,7 +138,7 @@ impl Stand {
         let ips: Vec<_> = (0..self.pods()).map(|pod| ([v4(pod)], [v6(pod)])).collect();
         let member = |(pod, policy): (usize, _)| {
             let (ipv4, ipv6) = &ips[pod];
-            Member { rep: self.reps[pod], mac: mac(pod), ipv4, ipv6, on_link: &[], policy }
+            Member { rep: self.reps[pod], mac: mac(pod), ipv4, ipv6, on_link: &LINK, policy }
         };
         let members = policies.iter().enumerate().map(member).collect();
         compile(&[Underlay { vlan: VLAN, zone: zone(), uplink: self.uplink, members }]).unwrap()
