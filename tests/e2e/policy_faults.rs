@@ -11,7 +11,7 @@ use tests::nic::{NICS, Nic};
 use tests::policy_lab::Kind::{Tcp, Udp};
 use tests::policy_lab::{PolicyLab, policy_of};
 use tests::traffic::{Client, Denied, Stream};
-use tests::{Capture, until};
+use tests::{Capture, patience, until};
 
 /// Served by every pod of the lab.
 const UDP: u16 = 53;
@@ -289,8 +289,8 @@ fn faults_of_the_nic_open_nothing() {
     let denied = {
         let receivers = [lab.pod(near), lab.pod(far)];
         [
-            Denied::start(&[lab.pod(other), lab.pod(distant)], &receivers, UDP, KNOCK),
-            Denied::start(&[lab.pod(client)], &receivers, CLOSED, KNOCK),
+            Denied::start(&[lab.pod(other), lab.pod(distant)], &receivers, UDP, patience(KNOCK)),
+            Denied::start(&[lab.pod(client)], &receivers, CLOSED, patience(KNOCK)),
         ]
     };
     for nic in NICS {

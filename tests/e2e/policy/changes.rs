@@ -9,7 +9,7 @@ use tests::netns;
 use tests::nic::{NICS, Nic};
 use tests::policy_lab::PolicyLab;
 use tests::traffic::{By, Client, Newcomers, Report, Stream};
-use tests::{Capture, Pod};
+use tests::{Capture, Pod, patience};
 
 use crate::cases::{app, policy};
 use crate::with;
@@ -17,9 +17,12 @@ use crate::with;
 /// Served by every pod of the lab.
 const UDP: u16 = 53;
 const TCP: u16 = 80;
-/// Of each connection that is kept busy; and between the connections that a pod begins to one address.
+/// Of each connection that is kept busy, on the reference machine; and between the connections that a pod begins to one
+/// address. What a slower machine's lab is to carry it gets in as much more time: else it drops some by itself.
 const OFTEN: Duration = Duration::from_millis(50);
 const KNOCK: Duration = Duration::from_millis(400);
+/// OVS, when it is busy, forgets flows of fewer than five packets a second (`min-revalidate-pps`).
+const SELDOM: Duration = Duration::from_millis(150);
 
 fn from_clients(scope: &Value) -> Value {
     policy("a", "web", &json!({"podSelector": app("web"), "ingress": [{"from": scope}]}))
@@ -34,10 +37,11 @@ pub struct Held {
 
 impl Held {
     pub fn start(from: &Pod, to: &[&str]) -> Self {
+        let often = patience(OFTEN).min(SELDOM);
         Self {
             name: from.name.clone(),
-            datagrams: to.iter().map(|it| Client::start(from, it, UDP, OFTEN)).collect(),
-            streams: to.iter().map(|it| Stream::start(from, it, TCP, OFTEN)).collect(),
+            datagrams: to.iter().map(|it| Client::start(from, it, UDP, often)).collect(),
+            streams: to.iter().map(|it| Stream::start(from, it, TCP, often)).collect(),
         }
     }
 
@@ -82,16 +86,17 @@ pub fn removed_and_restored(lab: &mut PolicyLab, open: &[Value]) {
     let addresses: Vec<&str> = to.iter().map(|it| it.1.as_str()).collect();
     let held = Held::start(lab.pod(client), &addresses);
     let mut knocking = Vec::new();
+    let knock = patience(KNOCK);
     for from in denied {
         for address in &addresses {
-            knocking.push(Newcomers::start(lab.pod(from), address, UDP, By::Udp, KNOCK));
-            knocking.push(Newcomers::start(lab.pod(from), address, TCP, By::Tcp, KNOCK));
+            knocking.push(Newcomers::start(lab.pod(from), address, UDP, By::Udp, knock));
+            knocking.push(Newcomers::start(lab.pod(from), address, TCP, By::Tcp, knock));
         }
     }
     let arrivals = |lab: &PolicyLab, what: &str, seconds: u64| {
         let receivers = [near, far].map(|it| lab.pod(it));
         let captures = watch(&receivers, &format!("{what} and {}", from(&denied.map(|it| lab.pod(it)))));
-        std::thread::sleep(Duration::from_secs(seconds));
+        std::thread::sleep(patience(Duration::from_secs(seconds)));
         seen(captures)
     };
     let arrived = arrivals(lab, "(tcp or udp)", 3);
@@ -151,7 +156,7 @@ pub fn tightened(lab: &mut PolicyLab, open: &[Value]) {
     let addresses: Vec<&str> = addresses.as_flattened().iter().map(String::as_str).collect();
     let cut = Held::start(lab.pod(client), &addresses);
     let kept = Held::start(lab.pod(other), &addresses);
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(patience(Duration::from_secs(4)));
     let in_hardware = |lab: &PolicyLab| {
         let of = |nic: Nic, ip: &str| carried(nic.0, ip);
         let sender = lab.pod(client);
@@ -179,7 +184,7 @@ pub fn tightened(lab: &mut PolicyLab, open: &[Value]) {
     assert!(left.is_empty(), "settled, and yet in the eSwitch: {left:#?}");
     let sender = lab.pod(client);
     let captures = watch(&[lab.pod(near), lab.pod(far)], &format!("(tcp or udp) and {}", from(&[sender])));
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(patience(Duration::from_secs(4)));
     let arrived = seen(captures);
     assert!(arrived.is_empty(), "after the policy has settled: {arrived:#?}");
     println!(
