@@ -211,7 +211,7 @@ fn is_a_client(pod: &Pod) {
     .ok();
     let hears =
         |flow: &String| flow.contains("nw_src=10.244.0.1") && flow.contains(&format!("nw_dst={}", pod.ip));
-    until("the pod hears its DHCP server", std::time::Duration::from_secs(60), || {
+    until("the pod hears its DHCP server", std::time::Duration::from_mins(1), || {
         if pod.nic().flows().iter().any(hears) { Ok(()) } else { Err("no such flow".to_owned()) }
     });
 }
