@@ -11,8 +11,8 @@ use tests::{Pod, patience, until};
 
 const FLIPS: usize = 8;
 const PORT: u16 = 7777;
-/// In one connection, on the reference machine; a slower one carries less in the same time. The pod on the other server gets less: each packet between servers is a lot of work for an emulated
-/// processor.
+/// In one connection, on the reference machine; a slower one carries less in the same time. The pod on the other server
+/// gets less: each packet between servers is a lot of work for an emulated processor.
 const NEAR: Duration = Duration::from_micros(2300);
 const FAR: Duration = Duration::from_millis(25);
 /// One new connection each.
