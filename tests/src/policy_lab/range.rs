@@ -1,5 +1,6 @@
 //! Pods that shoot at each other, and what became of it: the part that does not ask where the pods or the policies come from.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -129,6 +130,7 @@ impl Range {
         let mut volley = Volley::new(probes.len());
         let waves = probes.len().div_ceil(self.pace.wave);
         for wave in 0..waves {
+            volley.next_wave();
             let mut orders = vec![Vec::new(); self.members.len()];
             for (index, probe) in probes.iter().enumerate().skip(wave).step_by(waves) {
                 let source = self.source(*probe);
@@ -144,14 +146,14 @@ impl Range {
             volley.follow(&self.events, |volley| {
                 let silence = volley.last.elapsed();
                 let is_quiet = !is_last || !wanted.contains(&false) || silence >= quiet;
-                let patience = if is_last { patience } else { late };
-                volley.unsent == 0 && is_quiet && (volley.missing == 0 || silence >= patience)
+                let (missing, patience) =
+                    if is_last { (volley.missing, patience) } else { (volley.missing_of_wave, late) };
+                volley.unsent == 0 && is_quiet && (missing == 0 || silence >= patience)
             });
-            // Those that are denied would be sent again and again; those that are late go on.
-            if is_last || volley.missing == 0 {
-                for member in &self.members {
-                    member.station.order(Order::Cease);
-                }
+            // Those that are denied would be sent again and again, and make others late; those that are late go on.
+            let late = if is_last { HashSet::new() } else { volley.late() };
+            for member in &self.members {
+                member.station.order(Order::CeaseBut(late.clone()));
             }
         }
         volley.seen

@@ -1,5 +1,6 @@
 //! One thread in each pod: serves every port, and sends what it is told to.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::Sender;
@@ -45,8 +46,8 @@ pub(super) struct Shot {
 #[derive(Debug)]
 pub(super) enum Order {
     Fire(Vec<Shot>),
-    /// Ends what is under way: connections that are not yet there will not come, those that are, end.
-    Cease,
+    /// Ends what is under way, but for these: connections that are not yet there will not come, those that are, end.
+    CeaseBut(HashSet<Key>),
 }
 
 pub(super) struct Station {
@@ -134,20 +135,26 @@ async fn echo(socket: UdpSocket) {
 }
 
 async fn follow(mut orders: UnboundedReceiver<Order>, exchanges: usize, events: Sender<Event>) {
-    let mut under_way = JoinSet::new();
+    // Dropped, each ends.
+    let mut under_way: HashMap<Key, JoinSet<()>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Fire(shots) => {
                 for shot in shots {
                     let events = events.clone();
-                    under_way.spawn(async move {
+                    under_way.entry(shot.key).or_default().spawn(async move {
                         if let Err(error) = fire(shot, exchanges, &events).await {
                             let _ = events.send(Event::Broken(format!("{shot:?}: {error}")));
                         }
                     });
                 }
             }
-            Order::Cease => under_way.shutdown().await,
+            Order::CeaseBut(these) => {
+                for (_, mut task) in under_way.extract_if(|key, _| !these.contains(key)) {
+                    // Returns when its socket is closed: its port may be the next one's.
+                    task.shutdown().await;
+                }
+            }
         }
     }
 }
