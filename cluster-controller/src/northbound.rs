@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod batch;
+pub mod maps;
 pub mod observed;
 
 use std::collections::BTreeMap;

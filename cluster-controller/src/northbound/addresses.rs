@@ -10,12 +10,14 @@
 //! is, than the switch that was written since ([`super::SINCE`]): a NIC does not choose what its next pods get. And
 //! nothing that another port of the northbound has.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use ovsdb_session::{Atom, Datum, Row};
+use ovsdb_session::{Atom, Datum, Row, Uuid};
 
-use super::ADDRESSES;
+use super::observed::Observed;
+use super::{ADDRESSES, Table};
 
 /// Asks OVN.
 pub const DYNAMIC: &str = "dynamic";
@@ -42,6 +44,21 @@ pub fn fits(text: &str, subnets: &[IpNet]) -> bool {
     mac && ips.is_some_and(|ips| {
         ips.len() == subnets.len() && subnets.iter().all(|subnet| ips.iter().any(|ip| subnet.contains(ip)))
     })
+}
+
+/// Who has which MAC and which IP, ours and others'.
+pub fn taken(observed: &Observed) -> HashMap<String, BTreeSet<Uuid>> {
+    let mut taken: HashMap<String, BTreeSet<Uuid>> = HashMap::new();
+    for (uuid, row) in observed.snapshot().table(Table::LogicalSwitchPort.name()) {
+        let texts = ["addresses", "dynamic_addresses"].into_iter().filter_map(|column| row.get(column));
+        for text in texts.flat_map(Datum::atoms).filter_map(Atom::as_str) {
+            for part in text.split_whitespace() {
+                let ip = part.parse().map(|ip: IpAddr| ip.to_string());
+                taken.entry(ip.unwrap_or_else(|_| part.to_ascii_lowercase())).or_default().insert(uuid);
+            }
+        }
+    }
+    taken
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
-use super::addresses::{DYNAMIC, fits, given};
+use super::addresses::{DYNAMIC, fits, given, taken};
+use super::maps;
 use super::observed::{Observed, key_of};
 use super::{ADDRESSES, Had, Key, SINCE, Table, WantedRow};
 use crate::plan::Plan;
@@ -292,7 +293,7 @@ impl Builder<'_> {
         let none = BTreeMap::new();
         for column in table.columns().iter().filter(|column| !wanted.columns.contains_key(*column)) {
             let pairs = wanted.maps.get(column).unwrap_or(&none);
-            mutations.extend(map_mutations(table, column, row.get(column), pairs));
+            mutations.extend(maps::mutations(table, column, row.get(column), pairs));
         }
         for (column, atom) in members {
             if !row.get(column).is_some_and(|value| value.atoms().any(|member| member == atom)) {
@@ -353,53 +354,4 @@ impl Builder<'_> {
 fn since(row: &Row) -> Option<Timestamp> {
     let mark = row.get("external_ids")?.value_of(&Atom::from(SINCE))?;
     mark.as_str()?.parse().ok()
-}
-
-/// Who has which MAC and which IP, ours and others'.
-fn taken(observed: &Observed) -> HashMap<String, BTreeSet<Uuid>> {
-    let mut taken: HashMap<String, BTreeSet<Uuid>> = HashMap::new();
-    for (uuid, row) in observed.snapshot().table(Table::LogicalSwitchPort.name()) {
-        let texts = ["addresses", "dynamic_addresses"].into_iter().filter_map(|column| row.get(column));
-        for text in texts.flat_map(Datum::atoms).filter_map(Atom::as_str) {
-            for part in text.split_whitespace() {
-                let ip = part.parse().map(|ip: std::net::IpAddr| ip.to_string());
-                taken.entry(ip.unwrap_or_else(|_| part.to_ascii_lowercase())).or_default().insert(uuid);
-            }
-        }
-    }
-    taken
-}
-
-/// Our keys of a map, from what is there to what is wanted.
-fn map_mutations(
-    table: Table,
-    column: &'static str,
-    there: Option<&Datum>,
-    wanted: &BTreeMap<&'static str, String>,
-) -> Vec<Mutation> {
-    let there: BTreeMap<&str, &str> = there
-        .into_iter()
-        .flat_map(Datum::pairs)
-        .filter_map(|(key, value)| Some((key.as_str()?, value.as_str()?)))
-        .collect();
-    let stale = there
-        .iter()
-        .filter(|(key, value)| match wanted.get(*key) {
-            Some(wanted) => wanted.as_str() != **value,
-            None => table.owns_key(column, key),
-        })
-        .map(|(key, _)| *key);
-    let missing = wanted
-        .iter()
-        .filter(|(key, value)| there.get(*key) != Some(&value.as_str()))
-        .map(|(key, value)| (*key, value.as_str()));
-    let (stale, missing) = (Datum::set(stale), Datum::map(missing));
-    let mut mutations = Vec::new();
-    if !stale.is_empty() {
-        mutations.push(Mutation::delete(column, stale));
-    }
-    if !missing.is_empty() {
-        mutations.push(Mutation::insert(column, missing));
-    }
-    mutations
 }
