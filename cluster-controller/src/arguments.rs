@@ -13,7 +13,7 @@ use crate::app::Config;
 use crate::cluster::object::VfResources;
 use crate::lease::Timing;
 use crate::ranges::Allocation;
-use crate::settings::{Mtu, RouterAddress, Settings, prefix, resource};
+use crate::settings::{CoppRate, Mtu, RouterAddress, Settings, prefix, resource};
 
 /// Drawbridge's CMS for clusters that have no other: writes OVN's northbound from pods and Services.
 #[derive(Clone, Debug, Parser)]
@@ -53,6 +53,10 @@ pub struct Arguments {
     /// What servers are told for their management ports, 1280 to 9978. Geneve over IPv4 takes 58 bytes of the fabric's.
     #[arg(long, value_name = "BYTES", default_value = "1400")]
     pub mtu: Mtu,
+    /// How many packets a second of each protocol OVN's control plane takes from the pods of one NIC, 10 to 1000000; 0
+    /// leaves it unbounded.
+    #[arg(long, value_name = "PACKETS", default_value = "500")]
+    pub copp_rate: CoppRate,
     /// Beginning of the name of the resource by which a pod asks for a VF. May be given several times.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "drawbridge.dev/vf", value_parser = resource)]
     pub vf_resource: Vec<String>,
@@ -121,6 +125,7 @@ impl Arguments {
                     v4_length: self.node_cidr_mask_size_ipv4,
                     v6_length: self.node_cidr_mask_size_ipv6,
                 },
+                copp_rate: self.copp_rate,
             },
             resources: VfResources(self.vf_resource.clone()),
             northbound: Options { tls, ..Options::new(self.northbound.0.clone()) },
@@ -155,15 +160,18 @@ mod tests {
             "--service-cidr=10.96.0.0/12",
             "--router-address=last",
             "--mtu=8900",
+            "--copp-rate=0",
             "--vf-resource=example.org/a,example.org/b",
         ])
         .unwrap();
         assert_eq!(config.northbound.remotes.len(), 2);
         assert_eq!(config.settings.routes.len(), 3);
         assert_eq!(config.settings.router_address, RouterAddress::Last);
+        assert_eq!(config.settings.copp_rate.get(), None);
         assert_eq!(config.resources.0, ["example.org/a", "example.org/b"]);
         let other = parse(&["--northbound=tcp:10.0.0.1:6641"]).unwrap();
         assert_ne!(config.identity, other.identity);
+        assert_eq!(other.settings.copp_rate.get().map(u32::from), Some(500));
     }
 
     #[test]
@@ -174,6 +182,10 @@ mod tests {
             (vec!["--northbound=ssl:10.0.0.1:6641"], "--private-key"),
             (vec!["--northbound=tcp:h:1", "--certificate=c"], "--private-key"),
             (vec!["--northbound=tcp:h:1", "--mtu=100"], "1280"),
+            (
+                vec!["--northbound=tcp:h:1", "--copp-rate=5"],
+                "--copp-rate <PACKETS>': \"5\" is no rate: packets a second, from 10",
+            ),
             (vec!["--northbound=tcp:h:1", "--service-cidr=10.97.0.0/12"], "10.96.0.0/12"),
             (vec!["--northbound=tcp:h:1", "--vf-resource=vf"], "resource name"),
         ] {

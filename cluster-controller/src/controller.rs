@@ -49,6 +49,7 @@ pub struct Controller {
     wanted: watch::Sender<Arc<Wanted>>,
     /// The plan's, when `wanted` was made.
     published: Option<u64>,
+    lacks_copp: bool,
     /// Of each Node that there was at first: before that it would look as if none had a range, as after an update.
     decided: bool,
 }
@@ -80,6 +81,7 @@ impl Controller {
             cluster,
             wanted: watch::channel(Arc::new(Wanted::default())).0,
             published: None,
+            lacks_copp: false,
             decided: false,
         };
         (controller, receiver)
@@ -244,6 +246,7 @@ impl Controller {
         }
         self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
         self.reported = blocked;
+        self.report_copp();
         self.metrics.leading.set(self.leads_until().is_some().into());
         let snapshot = self.monitor.snapshot();
         self.metrics.northbound_connected.set((snapshot.synced && snapshot.connected).into());
@@ -252,5 +255,20 @@ impl Controller {
             self.metrics.rows.get_or_create(&TableLabel { table: table.name() }).set(count);
         }
         self.health.send_replace(Health { turned: Instant::now(), unready: self.unready() });
+    }
+
+    /// Once, and not for each row.
+    fn report_copp(&mut self) {
+        let lacks = self.core.observed().lacks_copp();
+        let wanted = self.core.plan().count(Table::Copp) > 0;
+        if lacks && wanted && !self.lacks_copp {
+            let missing = &*self.monitor.snapshot().missing;
+            warn!(
+                ?missing,
+                "OVN's schema lacks control plane protection: a pod's flood is not bounded; update OVN"
+            );
+        }
+        self.lacks_copp = lacks;
+        self.metrics.copp.set((wanted && !lacks).into());
     }
 }

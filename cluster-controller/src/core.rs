@@ -94,11 +94,17 @@ impl Core {
 
     /// Takes the northbound as it is now.
     pub fn observe(&mut self, snapshot: Snapshot) {
-        if snapshot.revision == self.observed.snapshot().revision {
+        let before = self.observed.snapshot();
+        let same_schema = snapshot.missing == before.missing;
+        if same_schema && snapshot.revision == before.revision {
             return;
         }
         let touched = self.observed.update(snapshot);
         self.dirty.extend(touched);
+        if !same_schema {
+            // The server has become another, as with OVN's update: what it could not hold it may hold now.
+            self.dirty.extend(self.plan.rows().map(|(key, _)| key.clone()));
+        }
         self.dirty.extend(std::mem::take(&mut self.blocked).into_keys());
     }
 

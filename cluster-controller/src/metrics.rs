@@ -36,6 +36,8 @@ pub struct Metrics {
     /// Operations of transactions that were done, fences apart.
     pub operations: Counter,
     pub rows: Family<TableLabel, Gauge>,
+    /// 1 while floods of pods are bounded in OVN.
+    pub copp: Gauge,
     /// Rows that cannot be as they shall be.
     pub blocked: Gauge,
     pub watch_failures: Family<KindLabel, Counter>,
@@ -62,6 +64,12 @@ impl Default for Metrics {
         );
         let rows = Family::default();
         registry.register("rows", "Rows that there shall be, by table", rows.clone());
+        let copp = Gauge::default();
+        registry.register(
+            "copp",
+            "1 where OVN bounds what pods ask of ovn-controller; 0 with --copp-rate=0, or if OVN's schema lacks it",
+            copp.clone(),
+        );
         let blocked = Gauge::default();
         registry.register("blocked_rows", "Rows that cannot be written; the log says why", blocked.clone());
         let watch_failures = Family::default();
@@ -73,6 +81,7 @@ impl Default for Metrics {
             transactions,
             operations,
             rows,
+            copp,
             blocked,
             watch_failures,
         }

@@ -6,6 +6,7 @@
 //! to one of our switches, or a key to its `other_config`, keeps it.
 
 pub mod addresses;
+pub mod band;
 pub mod batch;
 pub mod maps;
 pub mod observed;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::Datum;
+
+use band::Band;
 
 /// In `external_ids`: whose row it is.
 pub const OWNER: &str = "drawbridge.dev/owner";
@@ -30,6 +33,8 @@ pub const ADDRESSES: &str = "drawbridge.dev/addresses";
 pub const SINCE: &str = "drawbridge.dev/since";
 /// All of our keys in `external_ids` begin so.
 pub const PREFIX: &str = "drawbridge.dev/";
+/// The column by which a switch or router refers to its control plane protection.
+pub const COPP: &str = "copp";
 /// The load balancers' group.
 pub const GROUP_NAME: &str = "drawbridge.dev/cluster-controller";
 
@@ -37,6 +42,8 @@ pub const GROUP_NAME: &str = "drawbridge.dev/cluster-controller";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     LoadBalancerGroup,
+    Meter,
+    Copp,
     LogicalRouter,
     DhcpOptions,
     LogicalSwitch,
@@ -53,8 +60,10 @@ pub struct Slot {
 }
 
 impl Table {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::LoadBalancerGroup,
+        Self::Meter,
+        Self::Copp,
         Self::LogicalRouter,
         Self::DhcpOptions,
         Self::LogicalSwitch,
@@ -66,6 +75,8 @@ impl Table {
     pub const fn name(self) -> &'static str {
         match self {
             Self::LoadBalancerGroup => "Load_Balancer_Group",
+            Self::Meter => "Meter",
+            Self::Copp => "Copp",
             Self::LogicalRouter => "Logical_Router",
             Self::DhcpOptions => "DHCP_Options",
             Self::LogicalSwitch => "Logical_Switch",
@@ -84,11 +95,19 @@ impl Table {
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::LoadBalancerGroup => &["name", "load_balancer"],
-            Self::LogicalRouter => &["name", "ports", "external_ids"],
+            Self::Meter => &["name", "unit", "bands", "external_ids"],
+            Self::Copp => &["name", "meters", "external_ids"],
+            Self::LogicalRouter => &["name", "ports", COPP, "external_ids"],
             Self::DhcpOptions => &["cidr", "options", "external_ids"],
-            Self::LogicalSwitch => {
-                &["name", "ports", "load_balancer", "load_balancer_group", "other_config", "external_ids"]
-            }
+            Self::LogicalSwitch => &[
+                "name",
+                "ports",
+                "load_balancer",
+                "load_balancer_group",
+                COPP,
+                "other_config",
+                "external_ids",
+            ],
             Self::LogicalRouterPort => &["name", "mac", "networks", "ipv6_ra_configs", "external_ids"],
             Self::LogicalSwitchPort => &[
                 "name",
@@ -111,7 +130,19 @@ impl Table {
 
     /// Must names differ?
     pub const fn unique_names(self) -> bool {
-        matches!(self, Self::LoadBalancerGroup | Self::LogicalRouterPort | Self::LogicalSwitchPort)
+        matches!(
+            self,
+            Self::LoadBalancerGroup
+                | Self::Meter
+                | Self::Copp
+                | Self::LogicalRouterPort
+                | Self::LogicalSwitchPort
+        )
+    }
+
+    /// Is it there for control plane protection alone, which an older OVN's schema does not have?
+    pub const fn is_of_copp(self) -> bool {
+        matches!(self, Self::Meter | Self::Copp)
     }
 
     /// What hangs from its rows.
@@ -189,6 +220,8 @@ pub struct WantedRow {
     pub had: Option<Had>,
     /// Does the row say since when it is there ([`SINCE`])?
     pub dated: bool,
+    /// A Meter's.
+    pub band: Option<Band>,
     /// The row that it hangs from, and in which column.
     pub parent: Option<(Key, &'static str)>,
 }
@@ -239,6 +272,12 @@ impl WantedRow {
     #[must_use]
     pub const fn dated(mut self) -> Self {
         self.dated = true;
+        self
+    }
+
+    #[must_use]
+    pub const fn band(mut self, band: Band) -> Self {
+        self.band = Some(band);
         self
     }
 

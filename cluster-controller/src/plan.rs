@@ -6,13 +6,14 @@
 //!
 //! | object | rows |
 //! |---|---|
-//! | none | the router, the load balancers' group |
+//! | none | the router, the load balancers' group, the switches' and the router's Copp with its Meters |
 //! | Node whose NodeRange says what is confirmed | its switch, the router's port there, the switch's port to it |
 //! | NicNode with a management VF | that node's management port, and its DHCP options |
 //! | Pod with a VF | its port, once the node has a switch |
 //! | PodAttachment | what its pod's port had for an address, should the northbound no longer know; where its pod answers |
 //! | Service with its EndpointSlices | a load balancer for each protocol; with `internalTrafficPolicy: Local` for each node |
 
+mod copp;
 mod node;
 mod pod;
 mod service;
@@ -90,8 +91,15 @@ pub fn group_key() -> Key {
 impl Plan {
     pub fn new(settings: Settings) -> Self {
         let router = WantedRow::marked(&router_key()).column("name", "drawbridge");
+        let router = copp::bounded(&settings, router, copp::Of::Router);
         // A group has no place for marks: its name is one.
         let group = WantedRow::default().column("name", GROUP_NAME);
+        let mut rows = copp::rows(&settings);
+        rows.extend([(router_key(), router), (group_key(), group)]);
+        let mut counts = BTreeMap::new();
+        for key in rows.keys() {
+            *counts.entry(key.table).or_default() += 1;
+        }
         Self {
             settings,
             nodes: BTreeMap::new(),
@@ -110,9 +118,9 @@ impl Plan {
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
             slices_with: BTreeMap::new(),
-            rows: [(router_key(), router), (group_key(), group)].into(),
+            rows,
             made_of: BTreeMap::new(),
-            counts: [(Table::LogicalRouter, 1), (Table::LoadBalancerGroup, 1)].into(),
+            counts,
         }
     }
 

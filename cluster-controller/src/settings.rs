@@ -1,5 +1,6 @@
 //! What the plan is told from outside, checked.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -20,6 +21,8 @@ pub enum SettingError {
     RouterAddress(String),
     #[error("{0:?} is no MTU: a number from 1280, which IPv6 needs, to 9978")]
     Mtu(String),
+    #[error("{0:?} is no rate: packets a second, from 10 to 1000000, or 0 for no bound")]
+    CoppRate(String),
     #[error("{0:?} is no prefix such as 10.96.0.0/12")]
     Prefix(String),
     #[error("{text:?} has bits set after its length: is {meant} meant?")]
@@ -59,6 +62,25 @@ impl FromStr for Mtu {
     }
 }
 
+/// How many packets a second of one protocol `ovn-controller` takes from all pods of its NIC; `None` is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoppRate(Option<NonZeroU32>);
+
+impl CoppRate {
+    pub const fn get(self) -> Option<NonZeroU32> {
+        self.0
+    }
+}
+
+impl FromStr for CoppRate {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let rate = text.parse().ok().filter(|rate| matches!(rate, 0 | 10..=1_000_000));
+        rate.map(|rate| Self(NonZeroU32::new(rate))).ok_or_else(|| SettingError::CoppRate(text.to_owned()))
+    }
+}
+
 /// A prefix without host bits.
 pub fn prefix(text: &str) -> Result<IpNet, SettingError> {
     let prefix: IpNet = text.parse().map_err(|_| SettingError::Prefix(text.to_owned()))?;
@@ -91,6 +113,8 @@ pub struct Settings {
     pub routes: Vec<IpNet>,
     /// Which ranges nodes may have.
     pub allocation: Allocation,
+    /// What one node's pods may ask of their NIC's `ovn-controller`.
+    pub copp_rate: CoppRate,
 }
 
 #[cfg(test)]
@@ -105,6 +129,19 @@ mod tests {
             [("1279", false), ("1280", true), ("9978", true), ("9979", false), ("x", false), ("-1", false)]
         {
             assert_eq!(text.parse::<Mtu>().is_ok(), taken, "{text}");
+        }
+        for (text, taken) in [
+            ("0", Some(None)),
+            ("1", None),
+            ("9", None),
+            ("10", Some(NonZeroU32::new(10))),
+            ("1000000", Some(NonZeroU32::new(1_000_000))),
+            ("1000001", None),
+            ("-1", None),
+            ("", None),
+            ("500pps", None),
+        ] {
+            assert_eq!(text.parse().ok().map(CoppRate::get), taken, "{text}");
         }
         assert_eq!(prefix("10.96.0.0/12"), Ok("10.96.0.0/12".parse().unwrap()));
         let refused = prefix("10.97.0.0/12").unwrap_err();

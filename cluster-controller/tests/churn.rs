@@ -115,7 +115,7 @@ async fn killed_at_random_during_churn_and_wiped_once() {
     becomes(&observer, &wanted, "after churn").await;
     wipe(&observer).await;
     becomes(&observer, &wanted, "after another wipe").await;
-    assert_eq!(running.metrics.blocked.get(), 0);
+    assert_eq!((running.metrics.blocked.get(), running.metrics.copp.get()), (0, 1));
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 
 #[path = "../../nic-agent/ovsdb/tests/session/common/mod.rs"]
 mod common;
+#[path = "northbound/copp.rs"]
+mod copp;
 mod northbound_common;
 
 use std::collections::BTreeSet;
@@ -58,6 +60,9 @@ async fn foreign_rows(session: &Session) {
                 .set("vips", Datum::map([("1.2.3.4:5", "")]))
                 .into(),
             Op::insert("Load_Balancer_Group").set("name", "theirs").into(),
+            Op::insert("Copp").set("name", "theirs").set("meters", Datum::map([("reject", "theirs")])).into(),
+            Op::insert("Meter_Band").named(&named("b")).set("action", "drop").set("rate", 25_u32).into(),
+            Op::insert("Meter").set("name", "theirs").set("unit", "pktps").set("bands", named("b")).into(),
             Op::insert("DHCP_Options")
                 .set("cidr", "10.244.0.0/24")
                 .set("external_ids", Datum::map([(OWNER, "somebody else")]))
@@ -71,7 +76,7 @@ async fn foreign_rows(session: &Session) {
 async fn damage(session: &Session, dice: &mut Dice) {
     let ours = || Condition::includes("external_ids", Datum::map([(OWNER, OWNER_VALUE)]));
     let everything = Condition::Constant(true);
-    let op: Op = match dice.below(8) {
+    let op: Op = match dice.below(13) {
         0 => Op::update("Logical_Switch_Port").when(ours()).set("addresses", "unknown").into(),
         1 => Op::mutate("Logical_Switch")
             .when(ours())
@@ -85,6 +90,11 @@ async fn damage(session: &Session, dice: &mut Dice) {
             .into(),
         5 => Op::delete("Logical_Router").when(ours()).into(),
         6 => Op::update("Logical_Switch").when(ours()).set("ports", Datum::empty_set()).into(),
+        7 => Op::update("Meter_Band").when(ours()).set("rate", 1_u32).into(),
+        8 => Op::update("Copp").when(ours()).set("meters", Datum::map::<&str, &str>([])).into(),
+        9 => Op::delete("Meter").when(ours()).into(),
+        10 => Op::delete("Copp").when(ours()).into(),
+        11 => Op::update("Logical_Switch").when(ours()).set("copp", Datum::empty_set()).into(),
         _ => Op::delete("NB_Global").when(everything).into(),
     };
     transact(session, [op]).await;

@@ -73,6 +73,7 @@ impl Bench {
                     ["10.244.0.0/16", "fd00:10:244::/48"].map(|it| it.parse().unwrap()).to_vec(),
                     vec!["10.96.0.0/16".parse().unwrap()],
                 ),
+                copp_rate: "500".parse().unwrap(),
             },
             resources: VfResources(vec!["drawbridge.dev/vf".to_owned()]),
             northbound: options(self.northbound.unix()),

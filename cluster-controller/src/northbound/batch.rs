@@ -13,9 +13,10 @@ use k8s_openapi::jiff::Timestamp;
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
 use super::addresses::{DYNAMIC, fits, given, taken};
+use super::band::{self, Band};
 use super::maps;
 use super::observed::{Observed, key_of};
-use super::{ADDRESSES, Had, Key, SINCE, Table, WantedRow};
+use super::{ADDRESSES, COPP, Had, Key, SINCE, Table, WantedRow};
 use crate::plan::Plan;
 
 /// Why a row cannot be as it shall be, for now.
@@ -152,6 +153,9 @@ impl Builder<'_> {
     }
 
     fn ensure(&mut self, key: &Key, wanted: &WantedRow) -> Result<(), Blocked> {
+        if key.table.is_of_copp() && self.observed.lacks_copp() {
+            return Ok(());
+        }
         let mut rows = self.observed.of(key);
         let kept = rows.next();
         let spare: Vec<Uuid> = rows.collect();
@@ -171,13 +175,12 @@ impl Builder<'_> {
         // Everything that it refers to, before anything is written.
         let parent = wanted.parent.as_ref().map(|(key, column)| Ok((self.find(key)?, key.table, *column)));
         let parent: Option<(Target, Table, &'static str)> = parent.transpose()?;
-        let targets = |references: &BTreeMap<&'static str, Key>| {
-            references
-                .iter()
-                .map(|(column, key)| Ok((*column, self.find(key)?.atom())))
-                .collect::<Result<BTreeMap<&'static str, Atom>, Blocked>>()
-        };
-        let (references, members) = (targets(&wanted.references)?, targets(&wanted.members)?);
+        let (mut references, unbounded) = self.references(wanted)?;
+        let members = wanted.members.iter().map(|(column, key)| Ok((*column, self.find(key)?.atom())));
+        let members = members.collect::<Result<BTreeMap<&'static str, Atom>, Blocked>>()?;
+        if let Some(band) = wanted.band {
+            references.insert("bands", self.band(key, band, row));
+        }
         for uuid in spare {
             self.remove(key.table, uuid)?;
         }
@@ -191,7 +194,38 @@ impl Builder<'_> {
         if let Some((holder, table, column)) = parent {
             self.hang(key.table, &target, table, holder, column);
         }
-        Ok(())
+        unbounded.map_or(Ok(()), Err)
+    }
+
+    /// The rows that it refers to, and why one of them is left out: a switch without bounds is better than none.
+    fn references(
+        &self,
+        wanted: &WantedRow,
+    ) -> Result<(BTreeMap<&'static str, Atom>, Option<Blocked>), Blocked> {
+        let mut references = BTreeMap::new();
+        let mut left_out = None;
+        for (column, key) in &wanted.references {
+            match self.find(key) {
+                _ if *column == COPP && self.observed.lacks_copp() => {}
+                Ok(target) => drop(references.insert(*column, target.atom())),
+                Err(blocked) if *column == COPP => left_out = Some(blocked),
+                Err(blocked) => return Err(blocked),
+            }
+        }
+        Ok((references, left_out))
+    }
+
+    /// The Meter's band if it is as it shall be, or a new one.
+    fn band(&mut self, meter: &Key, band: Band, row: Option<&Row>) -> Atom {
+        let there = row.and_then(|row| row.get("bands")).and_then(Datum::as_atom);
+        if let Some(Atom::Uuid(uuid)) = there
+            && self.observed.snapshot().get(band::TABLE, *uuid).is_some_and(|row| band.is(row))
+        {
+            return Atom::Uuid(*uuid);
+        }
+        let name = NamedUuid::new(&format!("{}/{}", band::TABLE, meter.id));
+        self.ops.push(band.insert().named(&name).into());
+        Atom::NamedUuid(name)
     }
 
     /// Where names must differ: nobody else has it, or only a row of ours that goes anyway.

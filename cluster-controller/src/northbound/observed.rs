@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ovsdb_session::rows::northbound::NbGlobal;
 use ovsdb_session::{Atom, Datum, MonitorTable, Row, Snapshot, Uuid};
 
-use super::{GROUP_NAME, KEY, Key, OWNER, OWNER_VALUE, Table};
+use super::{COPP, GROUP_NAME, KEY, Key, OWNER, OWNER_VALUE, Table, band};
 
 /// The tables that a replica must hold.
 pub fn monitored() -> Vec<MonitorTable> {
@@ -17,7 +17,7 @@ pub fn monitored() -> Vec<MonitorTable> {
         columns: table.columns().iter().map(|column| (*column).to_owned()).collect(),
         conditions: ovsdb_session::Rows::All,
     });
-    tables.chain([MonitorTable::of::<NbGlobal>()]).collect()
+    tables.chain([band::monitored(), MonitorTable::of::<NbGlobal>()]).collect()
 }
 
 /// The rows, ours by their keys.
@@ -57,6 +57,12 @@ impl Observed {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         let mut touched = BTreeSet::new();
         for change in &changes {
+            if &*change.table == band::TABLE {
+                // Whose it is or was: few enough to look at them all.
+                let meters = self.keys.range(Key::new(Table::Meter, "")..).map(|(key, _)| key);
+                touched.extend(meters.take_while(|key| key.table == Table::Meter).cloned());
+                continue;
+            }
             let Some(table) = Table::of(&change.table) else { continue };
             let (old, new) = (change.old.as_deref(), change.new.as_deref());
             let (old_key, new_key) =
@@ -108,6 +114,14 @@ impl Observed {
     /// The replica itself.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// Can the server not hold all that control plane protection takes?
+    pub fn lacks_copp(&self) -> bool {
+        self.snapshot.missing.iter().any(|missing| {
+            let (table, column) = missing.split_once('.').unwrap_or((missing, ""));
+            column == COPP || table == band::TABLE || Table::of(table).is_some_and(Table::is_of_copp)
+        })
     }
 
     /// Rows that bear this key. More than one only if somebody has copied our mark: the first counts.

@@ -7,7 +7,7 @@ use offload::ids::MacAddr;
 use ovsdb_session::Datum;
 
 use super::trust::Nic;
-use super::{Rows, group_key, router_key};
+use super::{Rows, copp, group_key, router_key};
 use crate::northbound::{Key, Table, WantedRow};
 use crate::settings::{RouterAddress, Settings};
 
@@ -127,6 +127,7 @@ pub(super) fn rows(settings: &Settings, name: &str, ranges: &[IpNet], nic: Optio
         .column("name", name)
         .member("load_balancer_group", group_key())
         .dated();
+    switch = copp::bounded(settings, switch, copp::Of::Switches);
     let mut networks = Vec::new();
     if let Some((subnet, router)) = subnets.v4 {
         switch = switch.key("other_config", "subnet", subnet.to_string());

@@ -9,7 +9,7 @@ use cluster_controller::cluster::{
 };
 use cluster_controller::core::{Applied, Core, fenced};
 use cluster_controller::northbound::observed::{key_of, monitored};
-use cluster_controller::northbound::{SINCE, Table};
+use cluster_controller::northbound::{OWNER, SINCE, Table, band};
 use cluster_controller::ranges::Allocation;
 use cluster_controller::settings::{RouterAddress, Settings};
 use drawbridge_api::{NodeRange, NodeRangeSpec, NodeRangeStatus};
@@ -26,6 +26,7 @@ pub fn settings() -> Settings {
             ["10.244.0.0/16", "fd00:10:244::/48"].map(|r| r.parse().unwrap()).to_vec(),
             vec!["10.96.0.0/12".parse().unwrap()],
         ),
+        copp_rate: "500".parse().unwrap(),
     }
 }
 
@@ -223,9 +224,13 @@ pub struct Hand {
 
 impl Hand {
     pub async fn new(session: Session, token: &str) -> Self {
+        Self::with(settings(), session, token).await
+    }
+
+    pub async fn with(settings: Settings, session: Session, token: &str) -> Self {
         let monitor = session.monitor(DATABASE, monitored());
         let snapshot = monitor.synced_to(0).await.unwrap();
-        let mut core = Core::new(settings());
+        let mut core = Core::new(settings);
         core.observe(snapshot);
         Self { core, session, monitor, token: token.to_owned() }
     }
@@ -266,9 +271,17 @@ impl Hand {
 
 /// The northbound, with names for uuids. Ours by their keys; the others whole, for what must not change.
 pub async fn dump(session: &Session, ours: bool) -> Vec<String> {
-    let selects = Table::ALL.into_iter().map(|table| Op::select(table.name()).into()).collect();
+    let tables = Table::ALL.into_iter().map(Table::name).chain([band::TABLE]);
+    let selects = tables.map(|table| Op::select(table).into()).collect();
     let results = session.transact(DATABASE, selects).await.unwrap();
     let mut names: BTreeMap<Uuid, String> = BTreeMap::new();
+    for row in results[Table::ALL.len()].rows() {
+        let field = |column: &str| row.field::<i64>(column).unwrap();
+        let owner = row.get("external_ids").and_then(|marks| marks.value_of(&Atom::from(OWNER)));
+        let whose = owner.and_then(Atom::as_str).unwrap_or("foreign");
+        let band = format!("{whose} band {} {}", field("rate"), field("burst_size"));
+        names.insert(row.field("_uuid").unwrap(), band);
+    }
     let mut rows: Vec<(Table, &Row)> = Vec::new();
     for (table, result) in Table::ALL.into_iter().zip(&results) {
         for row in result.rows() {
@@ -317,6 +330,8 @@ pub async fn wipe(session: &Session) {
         "Logical_Router",
         "Load_Balancer",
         "Load_Balancer_Group",
+        "Copp",
+        "Meter",
         "DHCP_Options",
         "NB_Global",
     ];

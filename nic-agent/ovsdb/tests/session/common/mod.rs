@@ -53,7 +53,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A database of `schema` (`vswitch` or `ovn-sb`), served on a Unix socket and whatever `args` say.
+    /// A database of `schema` (`vswitch`, `ovn-sb`, or a file's path), served on a Unix socket and whatever `args` say.
     pub fn start(schema: &str, args: &[String]) -> Self {
         let mut server = Self::prepare(args);
         server.create(schema);
@@ -146,6 +146,9 @@ impl Drop for Server {
 }
 
 pub fn schema_file(schema: &str) -> PathBuf {
+    if Path::new(schema).is_absolute() {
+        return schema.into();
+    }
     let file = format!("tests/schema/{schema}.ovsschema");
     let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(&file);
     // cluster-controller's tests have this module, too, but not the schemas.
