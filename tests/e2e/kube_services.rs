@@ -2,6 +2,8 @@
 //! balancers by cluster-controller. Every answer names the pod that gave it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "kube_services/bounds.rs"]
+mod bounds;
 #[path = "kube_services/herald.rs"]
 mod herald;
 #[path = "kube_services/removal.rs"]
@@ -90,6 +92,7 @@ fn whoever_is_behind_a_service_answers() {
     let heralds: Vec<Herald> =
         PODS.iter().map(|(name, _, port)| Herald::start(&scene.pods[name], name, *port)).collect();
 
+    bounds::run();
     table::run(&scene);
     println!("the table is through after {:.0} s", began.elapsed().as_secs_f64());
     removal::run(&api, &scene);
