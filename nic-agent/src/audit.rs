@@ -21,6 +21,7 @@
 
 mod drain;
 mod listener;
+mod loads;
 mod look;
 mod progress;
 mod proof;
@@ -40,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::news;
 use crate::ovs::control::Switch;
 
+pub use loads::{Load, Loads};
 pub use progress::{Held, PodProgress, Stage};
 pub use zones::{Wanted, ZoneRules, Zones};
 
@@ -55,6 +57,9 @@ pub struct Auditor {
     publish: watch::Sender<Arc<Zones>>,
     names: watch::Sender<Marks>,
     progress: watch::Receiver<Arc<Progress>>,
+    /// How many connections a pod may have.
+    limit: watch::Sender<u32>,
+    loads: watch::Receiver<Loads>,
 }
 
 impl Auditor {
@@ -68,6 +73,8 @@ impl Auditor {
         let (publish, zones) = watch::channel(Arc::default());
         let (report, progress) = watch::channel(Arc::default());
         let (names, marks) = watch::channel(Marks::default());
+        let (limit, limits) = watch::channel(u32::MAX);
+        let (tell_loads, loads) = watch::channel(Loads::default());
         let worker = async move {
             let (found, from_listener) = mpsc::channel(listener::WAITING);
             let (prove, to_prove) = watch::channel(0);
@@ -76,12 +83,13 @@ impl Auditor {
             // A thread of its own: the socket blocks.
             std::thread::spawn(move || listener.run());
             let prover = tokio::spawn(proof::run(switch.clone(), to_prove, proven, cancel.clone()));
-            let inputs = worker::Inputs { zones, marks, proofs, heard: from_listener };
-            worker::Worker::new(inputs, switch, prove, report, metrics).run(cancel).await;
+            let inputs = worker::Inputs { zones, marks, proofs, heard: from_listener, limits };
+            let outputs = worker::Outputs { prove, report, loads: tell_loads };
+            worker::Worker::new(inputs, outputs, switch, metrics).run(cancel).await;
             // It ends with the same token.
             let _ = prover.await;
         };
-        (Self { zones: Zones::new(), version: 0, publish, names, progress }, worker)
+        (Self { zones: Zones::new(), version: 0, publish, names, progress, limit, loads }, worker)
     }
 
     /// These rules are on their way into the tables: until [`Self::in_tables`] says that they are there, a packet may meet
@@ -122,8 +130,21 @@ impl Auditor {
         progress.get(key).filter(|it| it.version == rules.version).cloned()
     }
 
-    /// Resolves when there is other progress.
+    /// A pod may have so many connections.
+    pub fn limit(&self, connections: u32) {
+        self.limit.send_if_modified(|limit| std::mem::replace(limit, connections) != connections);
+    }
+
+    /// Of a zone; `None`: nobody has looked yet.
+    pub fn load(&self, zone: CtZone) -> Option<Load> {
+        self.loads.borrow().of(zone)
+    }
+
+    /// Resolves when there is other progress, or a pod has as many connections as it may, or no longer.
     pub async fn changed(&mut self) {
-        news::changed(&mut self.progress).await;
+        tokio::select! {
+            () = news::changed(&mut self.progress) => {}
+            () = news::changed(&mut self.loads) => {}
+        }
     }
 }

@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -142,6 +144,10 @@ pub struct Edge {
     pub mtu: Option<u32>,
     /// How many attachments there may be; only a NicNode says it.
     pub vf_budget: Option<u32>,
+    /// Connections that an attachment may have at a time.
+    pub pod_connections: u32,
+    /// Connections that may begin in a second, of an attachment, in each direction.
+    pub pod_connection_rate: NonZeroU32,
     /// May the server's static pods hold a VF? Only a NicNode says it.
     pub static_pods: bool,
     /// The server's own VF, which is no pod's; only a NicNode names it.
@@ -152,6 +158,10 @@ impl Edge {
     /// mlx5 restores a zone from eight bits, so an eSwitch has 255 of them at a time
     /// (drivers/net/ethernet/mellanox/mlx5/core/en/tc_ct.c, `ESW_ZONE_ID_BITS`).
     pub const MAX_ZONES: u32 = 255;
+    /// The least that IPv6 may have (RFC 8200, section 5), and the largest that a ConnectX takes.
+    pub const MTU: RangeInclusive<u32> = 1280..=9978;
+    pub const POD_CONNECTIONS: RangeInclusive<u32> = 64..=4_000_000;
+    pub const POD_CONNECTION_RATE: RangeInclusive<u32> = 10..=1_000_000;
 }
 
 /// Which of the NIC's devices is the eSwitch; what is not given is found.

@@ -3,22 +3,23 @@
 
 mod tables;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use offload::ids::CtZone;
-use offload::openflow::{Flow, InstalledFlow, diff};
+use offload::ids::{CtZone, OfPort};
+use offload::openflow::{Flow, InstalledFlow, InstalledMeter, Meter, MeterStats, diff, meter};
 use offload::policy::PodPolicy;
 use offload::ruleset::RuleSetId;
 use tracing::{debug, info};
 
 use crate::marks::Marks;
 use crate::metrics::Metrics;
-use crate::openflow::Session;
+use crate::openflow::{self, Session};
 use crate::reconcile::restore::Restore;
 pub use tables::Pod;
-use tables::Tables;
+use tables::{Content, Tables};
 
 const CONNECT: Duration = Duration::from_secs(2);
 /// A bridge of our own that someone else wrote to is set right within this time. In between, what was written last is
@@ -34,13 +35,34 @@ pub struct Synced {
     pub too_large: Vec<String>,
 }
 
+/// What this session wrote last.
+struct Written {
+    flows: Vec<Flow>,
+    meters: Vec<Meter>,
+    /// When it last looked at what there is.
+    looked: Instant,
+}
+
+impl Written {
+    fn as_installed(&self) -> (Vec<InstalledFlow>, Vec<InstalledMeter>) {
+        let meter = |meter: &Meter| InstalledMeter { id: meter.id, meter: Some(*meter) };
+        (
+            self.flows.iter().cloned().map(InstalledFlow::fresh).collect(),
+            self.meters.iter().map(meter).collect(),
+        )
+    }
+}
+
 pub struct Edge {
     bridge: String,
     socket: PathBuf,
     session: Option<Session>,
     tables: Tables,
-    /// What this session wrote last, and when it last looked at what there is.
-    written: Option<(Vec<Flow>, Instant)>,
+    written: Option<Written>,
+    /// By the meters, at the last look.
+    counted: Vec<MeterStats>,
+    /// Why there are no meters: for as long as this process runs, as a datapath does not learn it.
+    unmetered: Option<String>,
     /// Whether OVS, as of this session, still waits for its flows.
     pub restore: Restore,
     metrics: Metrics,
@@ -55,6 +77,8 @@ impl Edge {
             session: None,
             tables: Tables::default(),
             written: None,
+            counted: Vec::new(),
+            unmetered: None,
             restore: Restore::default(),
             metrics,
         }
@@ -96,11 +120,17 @@ impl Edge {
         self.tables.ids(policy)
     }
 
-    /// Brings the bridge to just these pods' flows. A rule leaves its mark in the connections that it admits.
-    pub async fn sync(&mut self, pods: Vec<Pod<'_>>, marks: &Marks) -> Result<Synced, String> {
-        let (wanted, too_large) = self.tables.flows(&pods, marks);
+    /// Brings the bridge to just these pods' flows. A rule leaves its mark in the connections that it admits; `rate` of
+    /// them may begin in a second, of each pod in each direction.
+    pub async fn sync(
+        &mut self,
+        pods: Vec<Pod<'_>>,
+        marks: &Marks,
+        rate: NonZeroU32,
+    ) -> Result<Synced, String> {
+        let wanted = self.tables.content(&pods, marks, Some(rate).filter(|_| self.unmetered.is_none()));
         match self.try_sync(wanted).await {
-            Ok(changes) => Ok(Synced { changes, too_large }),
+            Ok(synced) => Ok(synced),
             Err(e) => {
                 // A session that failed once may hold half of an answer: the next pass makes a new one.
                 self.drop_session();
@@ -109,30 +139,55 @@ impl Edge {
         }
     }
 
-    async fn try_sync(&mut self, wanted: Vec<Flow>) -> Result<usize, String> {
+    async fn try_sync(&mut self, wanted: Content) -> Result<Synced, String> {
         self.session().await?;
         let Some(session) = &self.session else { return Err("no session".to_owned()) };
-        let installed = match &self.written {
-            Some((flows, looked)) if looked.elapsed() < LOOK_AGAIN => {
-                if *flows == wanted {
-                    return Ok(0);
-                }
-                flows.iter().cloned().map(InstalledFlow::fresh).collect()
+        let Content { flows, meters, too_large } = wanted;
+        let is_current = |it: &&Written| it.looked.elapsed() < LOOK_AGAIN;
+        let (there, looked) = match self.written.as_ref().filter(is_current) {
+            Some(it) if it.flows == flows && it.meters == meters => {
+                return Ok(Synced { changes: 0, too_large });
             }
-            _ => session.dump_flows().await.map_err(|e| e.to_string())?,
+            Some(it) => (it.as_installed(), it.looked),
+            None => {
+                let look =
+                    async || Ok::<_, openflow::Error>((session.dump_flows().await?, session.meters().await?));
+                self.counted = session.meter_stats().await.unwrap_or_default();
+                (look().await.map_err(|e| e.to_string())?, Instant::now())
+            }
         };
-        let looked = match &self.written {
-            Some((_, looked)) if looked.elapsed() < LOOK_AGAIN => *looked,
-            _ => Instant::now(),
-        };
-        let changes = diff(&wanted, &installed);
+        let (installed, installed_meters) = there;
+        let (before, after) = meter::diff(&meters, &installed_meters);
+        if let Err(e) = session.change_meters(&before).await {
+            // A datapath without meters keeps no pod from its network.
+            if let openflow::Error::Refused { .. } = e {
+                self.unmetered = Some(e.to_string());
+            }
+            return Err(e.to_string());
+        }
+        let changes = diff(&flows, &installed);
         if !changes.is_empty() {
             debug!(changes = changes.len(), installed = installed.len(), "changing flows");
             session.apply(&changes).await.map_err(|e| e.to_string())?;
-            info!(changes = changes.len(), flows = wanted.len(), "flows changed");
+            info!(changes = changes.len(), flows = flows.len(), "flows changed");
         }
-        self.written = Some((wanted, looked));
-        Ok(changes.len())
+        session.change_meters(&after).await.map_err(|e| e.to_string())?;
+        self.written = Some(Written { flows, meters, looked });
+        Ok(Synced { changes: changes.len() + before.len() + after.len(), too_large })
+    }
+
+    /// Connections that were too many for a second, of those that entered at these ports, since their meters were made.
+    pub fn refused(&self, ports: [OfPort; 2]) -> u64 {
+        let of = |it: &&MeterStats| ports.iter().any(|port| port.get() == it.id);
+        self.counted.iter().filter(of).map(|it| it.dropped).sum()
+    }
+
+    /// For users: why the rate of new connections is not limited, if so.
+    pub fn trouble(&self) -> Option<String> {
+        let why = self.unmetered.as_ref()?;
+        Some(format!(
+            "new connections of pods are not limited by their rate, as Open vSwitch takes no meters: {why}"
+        ))
     }
 
     /// Forgets the zone's connections, in the kernel and so in the eSwitch.

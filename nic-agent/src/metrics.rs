@@ -117,6 +117,8 @@ pub struct Metrics {
     pub watch_events: Family<KindLabel, Counter>,
     /// Tries to watch that failed, by cause.
     pub watch_failures: Family<CauseLabel, Counter>,
+    /// Attachments that have met their limit of connections.
+    pub limited_pods: Gauge,
     /// TC filters of OVS's ports: in `hardware`; `refused` by it, or `lost`, although it could run them.
     pub filters: Family<OutcomeLabel, Gauge>,
     /// How often the hardware was asked whether it takes now a filter that it has refused: `taken`, `refused`.
@@ -199,6 +201,11 @@ impl Metrics {
             "Watches on the Kubernetes API that failed, by cause",
             Family::default(),
         );
+        let limited_pods = all.add(
+            "limited_pods",
+            "Pods that have, or had within the last five minutes, as many connections as they may",
+            Gauge::default(),
+        );
         let filters =
             all.add("filters", "TC filters of Open vSwitch's ports, by where they are", Family::default());
         let asked_anew = all.add(
@@ -242,6 +249,7 @@ impl Metrics {
             pods_compiled,
             watch_events,
             watch_failures,
+            limited_pods,
             filters,
             asked_anew,
             reoffers,

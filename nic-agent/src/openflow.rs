@@ -20,7 +20,8 @@ use std::time::Duration;
 use offload::ids::CtZone;
 use offload::openflow::errors::SwitchError;
 use offload::openflow::{
-    CtFlush, DecodeError, EncodeError, Features, FlowMod, InstalledFlow, Message, PortDesc, Xid,
+    CtFlush, DecodeError, EncodeError, Features, FlowMod, InstalledFlow, InstalledMeter, Message, MeterMod,
+    MeterStats, PortDesc, Xid,
 };
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -102,36 +103,73 @@ impl Session {
 
     /// All flows of all tables.
     pub async fn dump_flows(&self) -> Result<Vec<InstalledFlow>, Error> {
+        self.all("the dump of flows", &Message::FlowStatsRequest, |answer| match answer {
+            Message::FlowStatsReply { flows, more } => Ok((flows, more)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    pub async fn ports(&self) -> Result<Vec<PortDesc>, Error> {
+        self.all("the list of ports", &Message::PortDescRequest, |answer| match answer {
+            Message::PortDescReply { ports, more } => Ok((ports, more)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    pub async fn meters(&self) -> Result<Vec<InstalledMeter>, Error> {
+        self.all("the list of meters", &Message::MeterDescRequest, |answer| match answer {
+            Message::MeterDescReply { meters, more } => Ok((meters, more)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// What all meters have counted.
+    pub async fn meter_stats(&self) -> Result<Vec<MeterStats>, Error> {
+        self.all("the meters' counters", &Message::MeterStatsRequest, |answer| match answer {
+            Message::MeterStatsReply { stats, more } => Ok((stats, more)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    /// An answer in parts, put together. `part` says whether there are more.
+    async fn all<T>(
+        &self,
+        what: &'static str,
+        question: &Message,
+        part: impl Fn(Message) -> Result<(Vec<T>, bool), Message>,
+    ) -> Result<Vec<T>, Error> {
         let mut exchange = self.exchange.lock().await;
-        let xid = exchange.ask("the dump of flows", &Message::FlowStatsRequest)?;
+        let xid = exchange.ask(what, question)?;
         let mut all = Vec::new();
         loop {
-            match exchange.answer("the dump of flows", xid).await? {
-                Message::FlowStatsReply { mut flows, more } => {
-                    all.append(&mut flows);
-                    if !more {
-                        return Ok(all);
-                    }
-                }
-                other => return Err(exchange::unexpected("the dump of flows", &other)),
+            let (mut some, more) = part(exchange.answer(what, xid).await?)
+                .map_err(|other| exchange::unexpected(what, &other))?;
+            all.append(&mut some);
+            if !more {
+                return Ok(all);
             }
         }
     }
 
-    pub async fn ports(&self) -> Result<Vec<PortDesc>, Error> {
+    /// Meters are in no bundle: each of these by itself, in their order. Of several that are refused the first is told.
+    pub async fn change_meters(&self, changes: &[MeterMod]) -> Result<(), Error> {
+        let what = "a change of meters";
+        if changes.is_empty() {
+            return Ok(());
+        }
         let mut exchange = self.exchange.lock().await;
-        let xid = exchange.ask("the list of ports", &Message::PortDescRequest)?;
-        let mut all = Vec::new();
-        loop {
-            match exchange.answer("the list of ports", xid).await? {
-                Message::PortDescReply { mut ports, more } => {
-                    all.append(&mut ports);
-                    if !more {
-                        return Ok(all);
-                    }
-                }
-                other => return Err(exchange::unexpected("the list of ports", &other)),
-            }
+        let mut asked = Vec::new();
+        for change in changes {
+            asked.push(exchange.ask(what, &Message::MeterMod(*change))?);
+        }
+        let errors = exchange.barrier(what).await?;
+        match errors.into_iter().find(|(refused, _)| asked.contains(refused)) {
+            Some((_, reason)) => Err(Error::Refused { what, reason }),
+            None => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@
 //! closing comes first. Stopping changes nothing.
 
 pub mod batch;
+pub mod connections;
 mod enforce;
 pub mod handle;
 pub mod intake;
@@ -60,6 +61,7 @@ use crate::profile;
 use crate::service_manager::Heartbeat;
 use crate::southbound::link::SouthboundLink;
 use batch::Left;
+use connections::ConnectionLimits;
 use handle::Handle;
 use intake::{Intake, Tickets};
 use published::Published;
@@ -115,6 +117,7 @@ pub struct Reconciler {
     /// What the kernel last showed.
     seen: Result<Seen, String>,
     reoffer: Reoffer,
+    connections: ConnectionLimits,
     /// Errors of the last pass, each logged once while it lasts.
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
@@ -191,6 +194,7 @@ impl Reconciler {
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
+            connections: ConnectionLimits::default(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };

@@ -18,7 +18,7 @@ use openflow::interpret::{Conntrack, Switch};
 use openflow::{CtFlags, diff};
 use openflow_support::trace::{traced, words};
 use openflow_support::{BRIDGE, PrivateSwitch};
-use policy::{Action, Direction, Packet, PodPolicy, Rule, State, verdict};
+use policy::{Action, Direction, Packet, PodPolicy, Rule, RuleMark, State, verdict};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use world::{Conversation, Dice, PODS, World, any_world, frame, mark_of};
@@ -49,9 +49,9 @@ struct Case {
     by_conjunction: bool,
 }
 
-/// What may be said of the connection that this packet begins, if it may: the mark of the rule that admits it, as OVS
-/// writes it, or none. Where several admit it, that of any.
-fn marks(policy: &PodPolicy, direction: Direction, packet: &Packet) -> BTreeSet<Vec<String>> {
+/// What may be said of the connection that this packet begins, if it may: the mark of the rule that admits it, or that
+/// none did, and that it was committed. Where several admit it, the mark of any.
+fn marks(policy: &PodPolicy, direction: Direction, packet: &Packet) -> BTreeSet<Vec<u32>> {
     let peer = if direction == Direction::Egress { packet.dst } else { packet.src };
     let admits = |rule: &&Rule| {
         rule.action == Action::Allow
@@ -59,11 +59,14 @@ fn marks(policy: &PodPolicy, direction: Direction, packet: &Packet) -> BTreeSet<
             && rule.traffic.covers(packet.transport, peer.is_ipv6())
     };
     let decision = verdict(policy, direction, packet, State::New);
-    let Some(by) = decision.by.filter(|_| decision.allowed) else { return BTreeSet::from([Vec::new()]) };
+    if !decision.allowed {
+        return BTreeSet::from([Vec::new()]);
+    }
+    let committed = |mark: Option<RuleMark>| vec![RuleMark::COMMITTED | mark.map_or(0, RuleMark::get)];
+    let Some(by) = decision.by else { return BTreeSet::from([committed(None)]) };
     let tiers = policy.rules(direction).tiers.iter();
     let others = tiers.flat_map(|tier| tier.rules.iter().filter(admits).map(|rule| rule.origin));
-    let written = |mark: policy::RuleMark| format!("{:#x}/0xffffff", mark.get());
-    others.chain([by]).map(|origin| mark_of(origin).map(written).into_iter().collect()).collect()
+    others.chain([by]).map(|origin| committed(mark_of(origin))).collect()
 }
 
 /// Of many random packets every one that a conjunction decides, in the interpreter, and 40 of the others.
@@ -104,7 +107,7 @@ async fn open_vswitch_decides_as_the_evaluator_does() {
             let seen = traced(&ovs, case.enters, &frame(packet, case.eth_src), CtFlags::TRK | CtFlags::NEW);
             let possible = marks(&world.policy(*pod), *direction, packet);
             assert!(possible.contains(&seen.marks), "{:?}, not one of {possible:?}", seen.marks);
-            marked += seen.marks.len();
+            marked += seen.marks.iter().filter(|mark| *mark & RuleMark::MASK != 0).count();
             assert_eq!(seen.ports, case.expected, "{direction:?} of pod {pod}, {packet:?} in {world:#?}");
             by_conjunction += u32::from(case.by_conjunction);
             if case.expected.is_empty() { dropped += 1 } else { passed += 1 }

@@ -3,6 +3,7 @@
 
 mod openflow_support;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use offload::boundary::{self, Boundary};
 use offload::ids::{CtZone, MacAddr, OfPort};
 use offload::openflow::{
     Action, ArpMatch, Commit, Cookie, Ct, CtExec, CtFlags, CtFlush, CtTuple, CtZoneSource, Flow, FlowMod,
-    FragMatch, Icmp6Match, IcmpMatch, InstalledFlow, Ipv4Match, Ipv6Match, L4Match, Masked, Match, Nat,
-    NatRange, Payload, Port, Ports, Reg, RegSlice, SetField, TCP_ACK, TCP_SYN, TableId, VlanMatch, diff,
+    FragMatch, Icmp6Match, IcmpMatch, InstalledFlow, InstalledMeter, Ipv4Match, Ipv6Match, L4Match, Masked,
+    Match, Meter, MeterMod, MeterStats, Nat, NatRange, Payload, Port, Ports, Reg, RegSlice, SetField,
+    TCP_ACK, TCP_SYN, TableId, VlanMatch, diff,
 };
 use offload::ruleset::RuleSetId;
 use openflow_support::PrivateSwitch;
@@ -44,6 +46,8 @@ fn pods(count: u8) -> Vec<Boundary> {
             .collect(),
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
+        rate: None,
+        full: false,
         cookie: Cookie(n.into()),
     };
     (1..=count).map(pod).collect()
@@ -180,6 +184,16 @@ fn one_of_each() -> Vec<Flow> {
             vec![CtExec::Nat(Nat::Source(nat4)), mark],
         )],
         vec![ct(Commit::Force, CtZoneSource::Reg(slice), Some(TableId(31)), vec![CtExec::SetMark(7.into())])],
+        vec![ct(
+            Commit::Yes,
+            CtZoneSource::Fixed(5),
+            None,
+            vec![
+                CtExec::CopyToMark(RegSlice { reg: Reg::R5, offset: 0, bits: 24 }),
+                CtExec::SetMark(Masked::new(1 << 24, 1 << 24)),
+                CtExec::CopyToMark(slice),
+            ],
+        )],
         vec![ct(Commit::No, CtZoneSource::Fixed(5), Some(TableId(30)), vec![CtExec::Nat(Nat::Restore)])],
         vec![Action::CtClear, Action::Resubmit(TableId(31)), Action::Goto(TableId(40))],
         vec![
@@ -451,4 +465,47 @@ async fn a_bridge_without_openflow_15_says_so() {
     switch.vsctl(&["set", "bridge", "br-edge", "protocols=OpenFlow10,OpenFlow13"].map(str::to_owned));
     let error = Session::connect(&switch.management(), DEADLINE).await.unwrap_err();
     assert!(matches!(error, Error::Version { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn meters_are_made_changed_counted_and_deleted() {
+    let switch = PrivateSwitch::start(2);
+    let session = session(&switch).await;
+    let meter = |id, rate| Meter { id, rate, burst: 2 * rate };
+    let there = async || {
+        session.meters().await.unwrap().into_iter().map(|it| it.meter.unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert!(there().await.is_empty());
+    session.change_meters(&[MeterMod::Add(meter(1024, 50)), MeterMod::Add(meter(1025, 60))]).await.unwrap();
+    session.change_meters(&[MeterMod::Modify(meter(1025, 70))]).await.unwrap();
+    assert_eq!(there().await, BTreeSet::from([meter(1024, 50), meter(1025, 70)]));
+    let seen = switch.ofctl(&["dump-meters"]);
+    assert!(seen.contains("meter=1025 pktps burst stats bands="), "{seen}");
+    assert!(seen.contains("rate=70 burst_size=140"), "{seen}");
+    // Another's, of another kind, is shown and can be replaced.
+    switch.ofctl(&["add-meter", "meter=7,kbps,bands=type=drop,rate=5"]);
+    let all = session.meters().await.unwrap();
+    assert!(all.contains(&InstalledMeter { id: 7, meter: None }), "{all:?}");
+    session.change_meters(&[MeterMod::Modify(meter(7, 5)), MeterMod::Delete(7)]).await.unwrap();
+
+    // A flow through it; without it there is no such flow.
+    let flow = |id| Flow {
+        table: TableId(9),
+        priority: 3,
+        cookie: Cookie(1),
+        matches: Match::any(),
+        actions: vec![Action::Meter(id), Action::Output(Port::InPort)],
+    };
+    session.apply(&[FlowMod::Add(flow(1025))]).await.unwrap();
+    assert_same(&only_flows(session.dump_flows().await.unwrap()), &[flow(1025)]);
+    let refused = session.apply(&[FlowMod::Add(flow(9))]).await.unwrap_err();
+    assert!(refused.to_string().contains("meter"), "{refused}");
+    let mut stats = session.meter_stats().await.unwrap();
+    stats.sort_unstable_by_key(|it| it.id);
+    assert_eq!(stats, [1024, 1025].map(|id| MeterStats { id, packets: 0, dropped: 0 }));
+    session.change_meters(&[MeterMod::Delete(1025)]).await.unwrap();
+    assert_same(&only_flows(session.dump_flows().await.unwrap()), &[]);
+    let refused = session.change_meters(&[MeterMod::Modify(meter(1025, 1))]).await.unwrap_err();
+    assert!(matches!(&refused, Error::Refused { .. }), "{refused}");
+    session.close().await;
 }

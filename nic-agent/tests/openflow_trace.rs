@@ -45,6 +45,8 @@ fn pods() -> [Boundary; 2] {
         dhcp_servers: if n == 1 { vec![v4(8).into(), v6(8).into()] } else { Vec::new() },
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
+        rate: None,
+        full: false,
         cookie: Cookie(n.into()),
     })
 }

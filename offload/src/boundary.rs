@@ -11,6 +11,7 @@
 //! | 4 | what the pod sends, tracked | known connections pass; else on to 5 |
 //! | 5 | what else the pod sends | new connections as the rule set says |
 //! | 9, 10 | what the pod is sent | the same |
+//! | 12 | what 5 and 10 allow | the first packet of a connection commits it, if the pod may have one more; out |
 //!
 //! All pods share the tables from 4 on. Table 0 leaves in registers the port that lies ahead ([`AHEAD`]) and the
 //! [`ZONE`]; tables 4 and 9 add [`RULE_SET`], whether the pod is [`RULED`], and [`TIER`], where the rules begin. What the
@@ -24,8 +25,17 @@
 //!
 //! A rule leaves its [`RuleMark`] in the connections that it admits. Nothing here ever matches it, for the same reason:
 //! what a connection was admitted by is said for people and for who judges connections anew, and decides nothing. (OVS
-//! matches on `ct_mark` only where a flow does; to set some of its bits in a commit does not count, `xlate.c`,
-//! `compose_conntrack_action()`.)
+//! matches on `ct_mark` only where a flow does; what a commit writes does not count, `xlate.c`,
+//! `compose_conntrack_action()`.) What 12 asks for is one bit, and only of what is still `+new`.
+//!
+//! A pod's share of what begins: table 12 has for each pod and direction a flow that commits, behind the pod's meter for
+//! that direction ([`Boundary::meters`]), or, of a pod that has as many connections as it may ([`Boundary::full`]), one that
+//! drops. What is sent on a connection that was committed before and that nobody has answered is `+new` still; it is told by
+//! [`RuleMark::COMMITTED`], needs no commit, and counts for nothing. Denied packets never get here: who floods a pod with
+//! those takes nothing of its share. The kernel's own limit of a zone's connections (`CT_Zone.limit`) is of no use: it
+//! holds where Open vSwitch's kernel datapath commits, and these flows are in TC, whose `act_ct` does not look at it. To
+//! keep them out of TC, by a field that TC lacks, was tried: a packet that has left TC once meets no flow in TC any more,
+//! so those of OVN behind it cost an upcall each.
 //!
 //! What stays outside of conntrack: ARP, neighbour discovery, MLD, and DHCP where it is allowed. Conntrack calls ND and
 //! MLD invalid, whichever way they go (`nf_conntrack_proto_icmpv6.c`), so a message of these that found its way into
@@ -39,13 +49,14 @@
 //! Every flow of table 0 asks for frames without a VLAN tag: a match on IP would otherwise also match inside of a tag.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ids::{CtZone, MacAddr, OfPort};
 use crate::openflow::{
     Action, Cookie, Ct, CtExec, CtFlags, CtZoneSource, Flow, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match,
-    L4Match, Masked, Match, Reg, RegSlice, SetField, TCP_SYN, TableId,
+    L4Match, Masked, Match, Meter, Reg, RegSlice, SetField, TCP_SYN, TableId,
 };
 use crate::policy::RuleMark;
 use crate::ruleset::RuleSetId;
@@ -72,6 +83,8 @@ pub const ANNOUNCED: TableId = TableId(7);
 pub const TO_POD: TableId = TableId(9);
 /// What may reach a pod.
 pub const INGRESS: TableId = TableId(10);
+/// What is allowed and not established.
+pub const COMMIT: TableId = TableId(12);
 
 /// Id of the set of rules that the packet is held against. Zero: no policy, every new connection is allowed.
 pub const RULE_SET: Reg = Reg::R0;
@@ -83,6 +96,8 @@ pub const ZONE: Reg = Reg::R2;
 pub const TIER: Reg = Reg::R3;
 /// 1: the pod has a policy, in whichever direction.
 pub const RULED: Reg = Reg::R4;
+/// The [`RuleMark`] of the rule that has allowed the packet; 0: none has one.
+pub const ADMITTED_BY: Reg = Reg::R5;
 
 /// Priorities in tables 4 and 9.
 const ESTABLISHED: u16 = 60_000;
@@ -92,6 +107,10 @@ const JUDGE: u16 = 100;
 const MIDSTREAM: u16 = 55_000;
 pub const RELATED: u16 = 50_000;
 pub const UNRULED: u16 = 100;
+
+/// Priorities in table 12.
+const COMMITTED: u16 = 200;
+const FRESH: u16 = 100;
 
 /// Priorities in table 0, and in those of discovery.
 const SPECIAL: u16 = 300;
@@ -133,6 +152,10 @@ pub struct Boundary {
     /// What it may start, and what may reach it. Flows of these sets must be there, or nothing new passes.
     pub egress: RuleSetId,
     pub ingress: RuleSetId,
+    /// How many connections a second may begin, in each direction. `None`: as many as come.
+    pub rate: Option<NonZeroU32>,
+    /// It has as many connections as it may: no other begins, in either direction.
+    pub full: bool,
     /// Names the attachment on its flows.
     pub cookie: Cookie,
 }
@@ -148,8 +171,16 @@ impl Boundary {
         if !flows.is_empty() {
             flows.push(self.judge(FROM_POD, self.rep, EGRESS, self.egress));
             flows.push(self.judge(TO_POD, self.patch, INGRESS, self.ingress));
+            flows.extend([self.rep, self.patch].into_iter().flat_map(|entered| self.commit(entered)));
         }
         flows
+    }
+
+    /// The meters that its flows name: of what it begins, and of what is begun with it. Their numbers are those of the ports
+    /// that it enters by. They stay, with what they have counted, while the pod is [`Self::full`].
+    pub fn meters(&self) -> Vec<Meter> {
+        let Some(rate) = self.rate.map(NonZeroU32::get) else { return Vec::new() };
+        [self.rep, self.patch].map(|port| Meter { id: port.get(), rate, burst: rate }).to_vec()
     }
 
     /// The pod's own IPv4 addresses.
@@ -214,6 +245,30 @@ impl Boundary {
     }
 }
 
+impl Boundary {
+    /// The first packet of a connection that is allowed.
+    fn commit(&self, entered: OfPort) -> [Flow; 2] {
+        let by = CtExec::CopyToMark(RegSlice { reg: ADMITTED_BY, offset: 0, bits: RuleMark::BITS });
+        let exec = vec![by, CtExec::SetMark(committed())];
+        let commit = Ct { exec, ..Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE))) };
+        let metered = self.rate.map(|_| Action::Meter(entered.get()));
+        let actions: Vec<Action> = if self.full {
+            Vec::new()
+        } else {
+            metered.into_iter().chain([Action::Ct(commit), pass()]).collect()
+        };
+        // OVS takes a commit only in a flow that says which version of IP it is for.
+        let any = Match::any().in_port(entered);
+        [any.clone().ipv4(Ipv4Match::default()), any.ipv6(Ipv6Match::default())].map(|matches| Flow {
+            table: COMMIT,
+            priority: FRESH,
+            cookie: self.cookie,
+            matches,
+            actions: actions.clone(),
+        })
+    }
+}
+
 /// Prefixes of which none holds another, the link-local one among them.
 pub(crate) fn link_ipv6(given: impl Iterator<Item = Ipv6Net>) -> Vec<Ipv6Net> {
     let groups = discovery::GROUPS;
@@ -255,14 +310,20 @@ pub fn common_flows(cookie: Cookie) -> Vec<Flow> {
     for table in [EGRESS, INGRESS] {
         flows.extend(unknown_flows(table, cookie));
     }
+    let known = Match { ct_mark: committed(), ..Match::any() };
+    flows.push(Flow { table: COMMIT, priority: COMMITTED, cookie, matches: known, actions: vec![pass()] });
     flows
 }
 
 /// What is done to a new connection that is allowed, and by which rule.
 pub(crate) fn allow(by: Option<RuleMark>) -> Vec<Action> {
-    let mut commit = Ct::commit(CtZoneSource::Reg(RegSlice::low16(ZONE)));
-    commit.exec.extend(by.map(|mark| CtExec::SetMark(Masked::new(mark.get(), RuleMark::MASK))));
-    vec![Action::Ct(commit), pass()]
+    let mark = by.map_or(0, RuleMark::get);
+    vec![Action::Set(SetField::Reg(ADMITTED_BY, mark.into())), Action::Resubmit(COMMIT)]
+}
+
+/// What a boundary has committed.
+fn committed() -> Masked<u32> {
+    Masked::new(RuleMark::COMMITTED, RuleMark::COMMITTED)
 }
 
 fn pass() -> Action {
@@ -292,9 +353,7 @@ fn unknown_flows(table: TableId, cookie: Cookie) -> Vec<Flow> {
         let l4 = L4Match::Icmp(Icmp6Match::kind(kind));
         flows.push(flow(RELATED, related().ipv6(Ipv6Match { l4, ..Ipv6Match::default() }), vec![pass()]));
     }
-    // OVS takes a commit only in a flow that says which version of IP it is for.
-    flows.push(flow(UNRULED, new().ipv4(Ipv4Match::default()), allow(None)));
-    flows.push(flow(UNRULED, new().ipv6(Ipv6Match::default()), allow(None)));
+    flows.push(flow(UNRULED, new(), allow(None)));
     flows
 }
 

@@ -17,6 +17,7 @@ pub mod flow;
 pub mod interpret;
 pub mod matches;
 pub mod message;
+pub mod meter;
 mod oxm;
 pub mod wire;
 
@@ -28,5 +29,6 @@ pub use matches::{
     OtherEtherType, OtherIcmp6Type, OtherProto, Payload, Ports, TCP_ACK, TCP_SYN, VlanMatch,
 };
 pub use message::{BundleStep, CtFlush, CtTuple, Features, Message, PortDesc, Xid};
+pub use meter::{InstalledMeter, Meter, MeterMod, MeterStats};
 pub use oxm::Oxm;
 pub use wire::{DecodeError, EncodeError};

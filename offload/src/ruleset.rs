@@ -122,10 +122,9 @@ impl Place<'_> {
         let (action, origin) = stage.otherwise;
         let verdict = self.verdict(action);
         let cookie = Cookie(origin.0);
-        for matches in verdict.matches(self.base()) {
-            let actions = self.actions(verdict, (self.marks)(origin));
-            flows.push(Flow { table: table(self.direction), priority: OTHERWISE, cookie, matches, actions });
-        }
+        let actions = self.actions(verdict, (self.marks)(origin));
+        let (table, matches) = (table(self.direction), self.base());
+        flows.push(Flow { table, priority: OTHERWISE, cookie, matches, actions });
         Ok(())
     }
 

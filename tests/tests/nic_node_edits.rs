@@ -48,10 +48,25 @@ fn good() -> Value {
 /// server refuses.
 fn edit(dice: &mut Dice) -> (&'static str, Value) {
     let range = |first: i64, last: i64| json!({"first": first, "last": last});
-    let places: [(&str, Vec<Value>); 13] = [
+    let places: [(&str, Vec<Value>); 14] = [
         (
             "/mtu",
             vec![json!(1280), json!(9000), json!(9978), json!(1279), json!(-1), json!("1400"), json!(1e9)],
+        ),
+        (
+            "/podLimits",
+            vec![
+                json!({"connections": 64}),
+                json!({"newConnectionsPerSecond": 10}),
+                json!({"newConnectionsPerSecond": 9}),
+                json!({"newConnectionsPerSecond": 1_000_001}),
+                json!({"connections": 4_000_000}),
+                json!({"connections": 63}),
+                json!({"connections": 4_000_001}),
+                json!({"connections": -1}),
+                json!({}),
+                json!(5),
+            ],
         ),
         ("/vfBudget", vec![json!(0), json!(8), json!(1024), json!(1025), json!(true)]),
         (
@@ -142,7 +157,7 @@ fn edit(dice: &mut Dice) -> (&'static str, Value) {
 
 /// A merge patch to just this spec, whatever is there.
 fn back_to(mut spec: Value) -> Value {
-    for gone in ["vfBudget", "hostIdentity", "managementPort", "podZones"] {
+    for gone in ["vfBudget", "podLimits", "hostIdentity", "managementPort", "podZones"] {
         spec[gone] = Value::Null;
     }
     for gone in ["ctZoneRange", "bridgeMappings", "transportZones"] {
@@ -203,6 +218,8 @@ fn says_what_it_was_told(config: &Config, spec: &Value) -> bool {
     let encap: Vec<String> = chassis.ovn_encap_ip.iter().map(ToString::to_string).collect();
     spec["node"] == config.node.name
         && spec["mtu"].as_u64() == config.edge.mtu.map(u64::from)
+        && spec["podLimits"]["connections"].as_u64().unwrap_or(32_768)
+            == u64::from(config.edge.pod_connections)
         && spec["vfBudget"].as_u64() == config.edge.vf_budget.map(u64::from)
         && texts(&spec["ovn"]["transportZones"]) == chassis.ovn_transport_zones
         && texts(&spec["ovn"]["encapsulation"]["addresses"]) == encap

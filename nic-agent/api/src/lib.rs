@@ -18,13 +18,13 @@ mod pod_attachment;
 pub use condition::{Condition, ConditionStatus};
 pub use nic_node::{
     Address, AddressType, BridgeMapping, Encapsulation, EncapsulationType, HardwareOffload, NicNode,
-    NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, Profile, ProfileKind, Shim, StaticPods, TcPolicy,
-    Versions, Vf, VfCount, ZoneRange, conditions,
+    NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, PodLimits, Profile, ProfileKind, Shim, StaticPods,
+    TcPolicy, Versions, Vf, VfCount, ZoneRange, conditions,
 };
 pub use node_range::{NodeRange, NodeRangeSpec, NodeRangeStatus, range_conditions};
 pub use pod_attachment::{
-    AttachmentOffload, PodAttachment, PodAttachmentSpec, PodAttachmentStatus, PodReference, RuleSets,
-    SoftwareRule, attachment_conditions,
+    AttachmentOffload, Connections, PodAttachment, PodAttachmentSpec, PodAttachmentStatus, PodReference,
+    RuleSets, SoftwareRule, attachment_conditions,
 };
 
 /// `group/version` of every object here.

@@ -79,6 +79,9 @@ pub struct NicNodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1024))]
     pub vf_budget: Option<u32>,
+    /// What each pod may take of the NIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_limits: Option<PodLimits>,
     /// The pods' MTU. Absent: it stays as it is. Geneve over IPv4 takes 58 bytes of the fabric's, over IPv6 78.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1280, max = 9978))]
@@ -100,6 +103,22 @@ pub enum StaticPods {
     #[default]
     Refused,
     Allowed,
+}
+
+/// Of each attachment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodLimits {
+    /// Connections that conntrack holds of it at a time, those that it began and those that it was begun with. Who has as
+    /// many begins no other. Absent: as the file on the NIC says, 32768 if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 4_000_000))]
+    pub connections: Option<u32>,
+    /// Connections that may begin in a second, by it and with it each. More are dropped. Absent: as the file on the NIC
+    /// says, 4000 if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 1_000_000))]
+    pub new_connections_per_second: Option<u32>,
 }
 
 /// The server's `host-shim`.

@@ -14,6 +14,8 @@ pub mod attachment_conditions {
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
     /// Every TC rule on its representor runs in hardware.
     pub const OFFLOADED: &str = "Offloaded";
+    /// It has, or had a few minutes ago, as many connections as it may: new ones are dropped.
+    pub const CONNECTIONS_LIMITED: &str = "ConnectionsLimited";
 }
 
 /// Written by the agent of the pod's node, owned by the pod; named `POD-INTERFACE`, or `POD-` and a hash where that could
@@ -42,6 +44,7 @@ pub mod attachment_conditions {
     printcolumn = r#"{"name": "Port", "type": "string", "jsonPath": ".status.logicalPort", "priority": 1}"#,
     printcolumn = r#"{"name": "MAC", "type": "string", "jsonPath": ".status.mac", "priority": 1}"#,
     printcolumn = r#"{"name": "Zone", "type": "integer", "jsonPath": ".status.conntrackZone", "priority": 1}"#,
+    printcolumn = r#"{"name": "Connections", "type": "integer", "jsonPath": ".status.connections.used", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -83,6 +86,8 @@ pub struct PodAttachmentStatus {
     pub rule_sets: RuleSets,
     #[serde(default)]
     pub offload: AttachmentOffload,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -93,6 +98,19 @@ pub struct PodAttachmentStatus {
 pub struct RuleSets {
     pub egress: u32,
     pub ingress: u32,
+}
+
+/// What conntrack holds of the attachment, and what did not get so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    /// `spec.podLimits.connections` of the NicNode.
+    pub limit: u32,
+    /// At the last look, up to a minute ago.
+    pub used: u32,
+    /// First packets that were dropped as `newConnectionsPerSecond` had begun before, since the agent or Open vSwitch started.
+    #[serde(default)]
+    pub refused_by_rate: u64,
 }
 
 /// Of the TC rules on the representor.

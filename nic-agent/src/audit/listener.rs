@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offload::ids::CtZone;
 use offload::netlink;
 use offload::netlink::conntrack::{Conntrack, Entry, NewConnection, NewConnections};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,6 +22,8 @@ use crate::config::ZoneRange;
 pub const WAITING: usize = 256;
 /// How often it looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// What begins is told together, so that a flood does not have the worker turn with each connection.
+const TOGETHER: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that are read before what is denied of them is deleted.
 const BATCH: usize = 256;
@@ -29,6 +32,8 @@ const BATCH: usize = 256;
 pub enum Heard {
     /// Cut already, by zone.
     Cut(BTreeMap<CtZone, Cut>),
+    /// So many have begun, by zone.
+    Began(BTreeMap<CtZone, u32>),
     /// Events were lost, or could not be had.
     Lost,
 }
@@ -68,6 +73,7 @@ impl Listener {
     fn listen(&self) -> netlink::Result<()> {
         let mut socket = NewConnections::open(self.range.first()..=self.range.last())?;
         let mut conntrack = Conntrack::open()?;
+        let (mut began, mut told) = (BTreeMap::new(), Instant::now());
         info!(zones = %self.range, "listening for new connections");
         while !self.ends() {
             let mut events = socket.wait(PATIENCE)?;
@@ -82,6 +88,16 @@ impl Listener {
                 return Ok(());
             }
             let zones = self.zones.borrow().clone();
+            count(&events, &mut began);
+            if !began.is_empty() && told.elapsed() >= TOGETHER {
+                told = Instant::now();
+                // While the worker is busy they wait here: that must not keep what is denied.
+                match self.found.try_send(Heard::Began(std::mem::take(&mut began))) {
+                    Err(TrySendError::Full(Heard::Began(untold))) => began = untold,
+                    Err(TrySendError::Closed(_)) => return Ok(()),
+                    Ok(()) | Err(TrySendError::Full(_)) => {}
+                }
+            }
             let denied: Vec<Entry> = events
                 .into_iter()
                 .filter_map(|event| match event {
@@ -110,5 +126,14 @@ impl Listener {
             deleted?;
         }
         Ok(())
+    }
+}
+
+fn count(events: &[NewConnection], began: &mut BTreeMap<CtZone, u32>) {
+    for event in events {
+        if let NewConnection::Began(Entry { zone: Some(zone), .. }) = event {
+            let count = began.entry(*zone).or_default();
+            *count = count.saturating_add(1);
+        }
     }
 }

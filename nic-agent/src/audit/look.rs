@@ -82,8 +82,8 @@ pub struct Look {
     pub is_full: bool,
     /// The zones that were looked at, and the version of the rules that they were held against.
     pub zones: BTreeMap<CtZone, u64>,
-    /// Entries that were judged.
-    pub judged: usize,
+    /// Entries that were judged, of each of these zones.
+    pub connections: BTreeMap<CtZone, u32>,
     /// Zones in which something was found.
     pub cut: BTreeMap<CtZone, Cut>,
     /// Why not all of it could be deleted.
@@ -107,11 +107,13 @@ pub fn look(
     };
     let looked_at: BTreeMap<CtZone, u64> =
         zones.iter().filter(|(zone, _)| in_scope(zone)).map(|(zone, rules)| (*zone, rules.version)).collect();
-    let mut judged = 0;
+    let mut connections: BTreeMap<CtZone, u32> = looked_at.keys().map(|zone| (*zone, 0)).collect();
     let mut judge = |entry: Entry| {
         let zone = entry.zone.filter(|zone| looked_at.contains_key(zone))?;
         let rules = zones.get(&zone)?;
-        judged += 1;
+        if let Some(count) = connections.get_mut(&zone) {
+            *count = count.saturating_add(1);
+        }
         let is_answer = || answers.get(&zone).is_some_and(|cut| cut::is_answer(cut, &entry.orig));
         let is_denied = rules.denies(&entry.orig);
         (is_denied || is_answer()).then_some((zone, entry, !is_denied))
@@ -143,7 +145,7 @@ pub fn look(
         }
     }
     let is_full = *scope == Scope::All;
-    Ok(Look { began, took: began.elapsed(), is_full, zones: looked_at, judged, cut, refused })
+    Ok(Look { began, took: began.elapsed(), is_full, zones: looked_at, connections, cut, refused })
 }
 
 fn is_doomed_still(zones: &Zones, newest: &Zones, zone: CtZone, entry: &Entry, is_answer: bool) -> bool {

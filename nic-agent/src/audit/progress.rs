@@ -27,6 +27,7 @@ use offload::ids::CtZone;
 use offload::netlink::conntrack::SWEEP;
 use offload::tuple::Tuple;
 
+use super::loads::Loads;
 use super::look::{Answers, Cut, Look, Scope};
 use super::proof::Proof;
 use super::zones::Zones;
@@ -36,6 +37,8 @@ pub use waits::{ToDrain, ToRelease};
 
 /// From the end of a complete audit to the next one. "At most 5 s", with room for a machine that is busy.
 pub const EVERY: Duration = Duration::from_secs(4);
+/// Between two complete audits where nothing can be denied: for how many connections there are.
+const COUNT_AGAIN: Duration = Duration::from_mins(1);
 /// Between two looks at a pod that waits for Open vSwitch's proof.
 const UNPROVEN: Duration = Duration::from_millis(500);
 /// For an answer to arrive that was under way, where nothing is queued any more.
@@ -155,12 +158,42 @@ pub struct Book {
     is_full_wanted: bool,
     /// Those whose hardware was not seen to let go are to be asked for again.
     is_held_due: bool,
+    loads: Loads,
+    /// Connections that a pod may have, once that is known.
+    limit: Option<u32>,
 }
 
 impl Book {
+    /// A pod may have so many connections.
+    pub fn set_limit(&mut self, connections: u32) {
+        self.limit = Some(connections);
+        // Those that were full may have room, and others none.
+        self.is_full_wanted = true;
+    }
+
+    pub fn began(&mut self, began: BTreeMap<CtZone, u32>) {
+        for (zone, connections) in began.into_iter().filter(|(zone, _)| self.pods.contains_key(zone)) {
+            self.loads.began(zone, connections);
+        }
+    }
+
+    /// A look begins.
+    pub fn look(&mut self) {
+        self.loads.look();
+    }
+
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(u32::MAX)
+    }
+
+    pub const fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
     /// These are in the tables.
     pub fn follow(&mut self, zones: &Zones, now: Instant) {
         self.pods.retain(|zone, _| zones.contains_key(zone));
+        self.loads.follow(|zone| zones.contains_key(zone));
         for (zone, rules) in zones {
             let before = self.pods.remove(zone).filter(|pod| pod.key == rules.key);
             let pod = match before {
@@ -227,7 +260,11 @@ impl Book {
             self.is_full_wanted = false;
             self.is_held_due = true;
         }
-        let Look { began, zones, mut cut, .. } = look;
+        let Look { began, zones, mut cut, connections, .. } = look;
+        let limit = self.limit();
+        for (zone, connections) in connections.into_iter().filter(|(zone, _)| self.pods.contains_key(zone)) {
+            self.loads.counted(zone, connections, limit);
+        }
         let mut told = Vec::new();
         for (zone, version) in zones {
             let found = cut.remove(&zone).map(|cut| self.found(zone, cut, now));
@@ -276,10 +313,18 @@ impl Book {
         Some(Told::Found { pod: pod.name.clone(), late, cut })
     }
 
-    /// What is to be looked at next, and when. `None`: nothing that could be denied.
+    /// What is to be looked at next, and when. `None`: there is no pod.
     pub fn due(&self, now: Instant) -> Option<(Instant, Scope)> {
         let judged = || self.pods.iter().filter(|(_, pod)| !pod.is_open || !pod.answers.is_empty());
-        judged().next()?;
+        let doubtful: BTreeSet<CtZone> = self.loads.doubtful(self.limit()).collect();
+        let is_urgent = self.is_full_wanted || !doubtful.is_empty() || self.loads.any_full();
+        if judged().next().is_none() && !is_urgent {
+            let count = || (self.last_full.map_or(now, |end| end + COUNT_AGAIN), Scope::All);
+            return (!self.pods.is_empty()).then(count);
+        }
+        if self.pods.is_empty() {
+            return None;
+        }
         let not_before = |pause: Duration| self.last.map_or(now, |(end, took)| end + pause.max(took * DUTY));
         let full = match self.last_full {
             // Never later than if nothing had been missed.
@@ -297,8 +342,9 @@ impl Book {
             Stage::Confirming => Some(not_before(Duration::ZERO).max(pod.since + UNDER_WAY)),
             Stage::Releasing | Stage::Draining | Stage::Settled => None,
         };
+        let doubtful = doubtful.into_iter().map(|zone| (zone, not_before(Duration::ZERO)));
         let waiting: Vec<(CtZone, Instant)> =
-            judged().filter_map(|(zone, pod)| Some((*zone, at(pod)?))).collect();
+            judged().filter_map(|(zone, pod)| Some((*zone, at(pod)?))).chain(doubtful).collect();
         let next = waiting.iter().map(|(_, at)| *at).fold(full, Instant::min);
         // Those that are due a moment later come along.
         let zones: BTreeSet<CtZone> =

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::Progress;
 use super::drain;
 use super::listener::{self, Heard};
+use super::loads::Loads;
 use super::look::{Cut, look};
 use super::progress::{Book, PodProgress, ToDrain, ToRelease, Told};
 use super::proof::Proof;
@@ -36,6 +37,15 @@ pub struct Inputs {
     pub marks: watch::Receiver<Marks>,
     pub proofs: watch::Receiver<Proof>,
     pub heard: mpsc::Receiver<Heard>,
+    /// Connections that a pod may have.
+    pub limits: watch::Receiver<u32>,
+}
+
+/// What it tells.
+pub struct Outputs {
+    pub prove: watch::Sender<u64>,
+    pub report: watch::Sender<Arc<Progress>>,
+    pub loads: watch::Sender<Loads>,
 }
 
 pub struct Worker {
@@ -45,6 +55,8 @@ pub struct Worker {
     proofs: watch::Receiver<Proof>,
     heard: mpsc::Receiver<Heard>,
     report: watch::Sender<Arc<Progress>>,
+    limits: watch::Receiver<u32>,
+    loads: watch::Sender<Loads>,
     metrics: Metrics,
     book: Book,
     switch: Switch,
@@ -58,14 +70,9 @@ pub struct Worker {
 type Released = (ToRelease, Result<Release, String>);
 
 impl Worker {
-    pub fn new(
-        inputs: Inputs,
-        switch: Switch,
-        prove: watch::Sender<u64>,
-        report: watch::Sender<Arc<Progress>>,
-        metrics: Metrics,
-    ) -> Self {
-        let Inputs { zones, marks, proofs, heard } = inputs;
+    pub fn new(inputs: Inputs, outputs: Outputs, switch: Switch, metrics: Metrics) -> Self {
+        let Inputs { zones, marks, proofs, heard, limits } = inputs;
+        let Outputs { prove, report, loads } = outputs;
         Self {
             zones,
             marks,
@@ -73,6 +80,8 @@ impl Worker {
             proofs,
             heard,
             report,
+            limits,
+            loads,
             metrics,
             book: Book::default(),
             switch,
@@ -114,6 +123,10 @@ impl Worker {
                     let proof = self.proofs.borrow_and_update().clone();
                     self.book.prove(proof, Instant::now());
                 }
+                () = news::changed(&mut self.limits) => {
+                    let limit = *self.limits.borrow_and_update();
+                    self.book.set_limit(limit);
+                }
                 Some(done) = releases.join_next() => match done {
                     Ok((wanted, release)) => self.released(&wanted, release),
                     Err(error) => warn!(%error, "waiting for the hardware ended"),
@@ -152,6 +165,7 @@ impl Worker {
                 self.metrics.conntrack_events_lost.inc();
                 self.book.want_all();
             }
+            Heard::Began(began) => self.book.began(began),
             Heard::Cut(cut) => {
                 let told = self.book.heard(cut, Instant::now());
                 self.tell(told, "event");
@@ -163,10 +177,10 @@ impl Worker {
     fn hear_what_waits(&mut self) -> Vec<Heard> {
         let waiting: Vec<Heard> =
             std::iter::from_fn(|| self.heard.try_recv().ok()).take(listener::WAITING).collect();
-        let (cut, lost): (Vec<Heard>, Vec<Heard>) =
-            waiting.into_iter().partition(|heard| matches!(heard, Heard::Cut(_)));
-        for cut in cut {
-            self.hear(cut);
+        let (lost, heard): (Vec<Heard>, Vec<Heard>) =
+            waiting.into_iter().partition(|heard| matches!(heard, Heard::Lost));
+        for heard in heard {
+            self.hear(heard);
         }
         lost
     }
@@ -180,6 +194,7 @@ impl Worker {
         }
         let (zones, answers) = (self.zones.borrow().clone(), self.book.answers(now));
         let newest = self.zones.clone();
+        self.book.look();
         let audit =
             tokio::task::spawn_blocking(move || look(&zones, || newest.borrow().clone(), &scope, &answers));
         match audit.await.map_err(|e| e.to_string()).and_then(|look| look.map_err(|e| e.to_string())) {
@@ -189,8 +204,9 @@ impl Worker {
                 }
                 self.failing = look.refused.is_some();
                 self.metrics.audit_seconds.observe(look.took.as_secs_f64());
-                self.metrics.audited.set(i64::try_from(look.judged).unwrap_or(i64::MAX));
-                debug!(full = look.is_full, judged = look.judged, took_ms = look.took.as_millis(), "audit");
+                let judged: u64 = look.connections.values().copied().map(u64::from).sum();
+                self.metrics.audited.set(i64::try_from(judged).unwrap_or(i64::MAX));
+                debug!(full = look.is_full, judged, took_ms = look.took.as_millis(), "audit");
                 // What the listener has cut meanwhile, the audit did not find. Where events were lost, they may have been
                 // lost behind its back: that asks for another one.
                 let lost = self.hear_what_waits();
@@ -300,6 +316,14 @@ impl Worker {
     }
 
     fn publish(&mut self) {
+        let loads = self.book.loads();
+        self.loads.send_if_modified(|before| {
+            let is_news = !before.are_as_full(loads);
+            if *before != *loads {
+                before.clone_from(loads);
+            }
+            is_news
+        });
         let progress: Progress = self.book.progress().collect();
         let may_wait = self.published.elapsed() < COUNT_EVERY;
         let is_news = self.report.send_if_modified(|before| {

@@ -12,8 +12,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use drawbridge_api::{
-    AttachmentOffload, Condition, ConditionStatus, PodAttachment, PodAttachmentSpec, PodAttachmentStatus,
-    PodReference, RuleSets, SoftwareRule, Vf, attachment_conditions as kinds,
+    AttachmentOffload, Condition, ConditionStatus, Connections, PodAttachment, PodAttachmentSpec,
+    PodAttachmentStatus, PodReference, RuleSets, SoftwareRule, Vf, attachment_conditions as kinds,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use ring::digest;
@@ -25,6 +25,8 @@ use crate::reconcile::published::{Entry, PodStatus, Published, State};
 mod write;
 pub use write::{Inputs, run};
 
+/// Fewer connections than this are as good as none.
+const FEW_CONNECTIONS: u32 = 256;
 /// Rules in software that a status lists; they are counted all the same.
 const LISTED: usize = 8;
 /// Figures change with the traffic, and what is written of one pod is read by every NIC of the cluster. So an object is
@@ -62,13 +64,18 @@ impl News {
         if is_off(&old) != is_off(&new) || (!has_rules(&old) && has_rules(&new)) {
             return Self::First;
         }
+        let used =
+            |status: &PodAttachmentStatus| status.connections.map_or(0, |it| it.used / FEW_CONNECTIONS);
+        let is_far = |a: u32, b: u32| a.max(b) > a.min(b).max(1).saturating_mul(2);
+        if is_far(used(before), used(after)) {
+            return Self::Other;
+        }
         if !has_rules(&new) {
             return Self::Nothing;
         }
         let reasons = |status: &PodAttachmentStatus| -> BTreeSet<String> {
             status.offload.in_software.iter().map(|rule| rule.reason.clone()).collect()
         };
-        let is_far = |a: u32, b: u32| a.max(b) > a.min(b).max(1).saturating_mul(2);
         let (was, is) = (&before.offload, &after.offload);
         let is_other = old != new
             || reasons(before) != reasons(after)
@@ -211,6 +218,8 @@ fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAtt
     let (hardware, software) = (count(offload.hardware), count(offload.software.len()));
     let reasons = offload.software.iter().map(|rule| rule.why.clone());
     let offloaded = status_of(kinds::OFFLOADED, hw_offload, (hardware.into(), software.into()), reasons);
+    let connections = policy.and_then(|it| it.connections);
+    let limited = connections.map(|it| limited(it.limited, it.limit));
     PodAttachmentStatus {
         representor: wiring.representor.clone(),
         logical_port: Some(wiring.logical_port.clone()),
@@ -230,7 +239,26 @@ fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAtt
                 .map(|rule| SoftwareRule { rule: shortened(&rule.filter), reason: shortened(&rule.why) })
                 .collect(),
         },
-        conditions: vec![bound, enforced(policy, claim), offloaded],
+        connections: connections.map(|it| Connections {
+            limit: it.limit,
+            used: it.used,
+            refused_by_rate: it.refused_by_rate,
+        }),
+        conditions: [bound, enforced(policy, claim), offloaded].into_iter().chain(limited).collect(),
+    }
+}
+
+fn limited(is_limited: bool, limit: u32) -> Condition {
+    let of =
+        |status, reason: &str, what: &str| Condition::new(kinds::CONNECTIONS_LIMITED, status, reason, what);
+    if is_limited {
+        let what = format!(
+            "in the last five minutes it had {limit} connections, as many as it may (spec.podLimits.connections of the \
+             NicNode): no other begins"
+        );
+        of(ConditionStatus::True, "AtLimit", &what)
+    } else {
+        of(ConditionStatus::False, "BelowLimit", &format!("it may have {limit} connections"))
     }
 }
 
@@ -323,7 +351,11 @@ fn stamped(
 }
 
 fn without_figures(status: &PodAttachmentStatus, before: &PodAttachmentStatus) -> PodAttachmentStatus {
-    let mut status = PodAttachmentStatus { offload: before.offload.clone(), ..status.clone() };
+    let mut status = PodAttachmentStatus {
+        offload: before.offload.clone(),
+        connections: before.connections,
+        ..status.clone()
+    };
     if let Some(old) = before.conditions.iter().find(|it| it.kind == kinds::OFFLOADED) {
         for new in status.conditions.iter_mut().filter(|it| it.kind == kinds::OFFLOADED) {
             new.clone_from(old);

@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
 use drawbridge_api::{self as api, NicNodeSpec};
 use offload::ids::{CtZone, VfId};
@@ -18,9 +20,6 @@ use crate::config::value::{certificate_name, identifier, interface_name, remote,
 use crate::config::{
     BridgeMapping, Config, Edge, EncapType, Problem, ProfileKind, Remote, TcPolicy, ZoneRange,
 };
-
-/// The least that IPv6 may have (RFC 8200, section 5), and the largest that a ConnectX takes.
-const MTU: std::ops::RangeInclusive<u32> = 1280..=9978;
 
 #[derive(Default)]
 struct Problems(Vec<Problem>);
@@ -98,17 +97,32 @@ pub fn configure(
     };
     zones(&mut config, spec, &mut problems);
     config.edge.vf_budget = spec.vf_budget;
-    config.edge.static_pods = spec.static_pods == api::StaticPods::Allowed;
-    config.edge.management_port = spec.management_port.map(|it| VfId { pf: it.pf, vf: it.vf });
-    if let Some(mtu) = spec.mtu {
-        if MTU.contains(&mtu) {
-            config.edge.mtu = Some(mtu);
-        } else {
-            let remedy = format!("write a whole number from {} to {}", MTU.start(), MTU.end());
-            problems.add("spec.mtu", mtu, remedy);
+    if let Some(connections) = spec.pod_limits.and_then(|it| it.connections) {
+        let checked = within(connections, &Edge::POD_CONNECTIONS);
+        if let Some(connections) = problems.take("spec.podLimits.connections", connections, checked) {
+            config.edge.pod_connections = connections;
         }
     }
+    if let Some(rate) = spec.pod_limits.and_then(|it| it.new_connections_per_second) {
+        let checked = within(rate, &Edge::POD_CONNECTION_RATE);
+        let rate = problems.take("spec.podLimits.newConnectionsPerSecond", rate, checked);
+        if let Some(rate) = rate.and_then(NonZeroU32::new) {
+            config.edge.pod_connection_rate = rate;
+        }
+    }
+    config.edge.static_pods = spec.static_pods == api::StaticPods::Allowed;
+    config.edge.management_port = spec.management_port.map(|it| VfId { pf: it.pf, vf: it.vf });
+    if let Some(mtu) = spec.mtu
+        && let Some(mtu) = problems.take("spec.mtu", mtu, within(mtu, &Edge::MTU))
+    {
+        config.edge.mtu = Some(mtu);
+    }
     if problems.0.is_empty() { Ok(config) } else { Err(problems.0) }
+}
+
+fn within(number: u32, range: &RangeInclusive<u32>) -> Result<u32, String> {
+    let remedy = || format!("write a whole number from {} to {}", range.start(), range.end());
+    Some(number).filter(|it| range.contains(it)).ok_or_else(remedy)
 }
 
 fn profile(config: &mut Config, spec: &api::Profile, problems: &mut Problems) {

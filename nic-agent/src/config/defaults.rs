@@ -18,6 +18,12 @@ pub(super) const TC_POLICY: &str = "none";
 pub(super) const DATAPATH_TYPE: &str = "system";
 pub(super) const EDGE_BRIDGE: &str = "br-edge";
 pub(super) const EDGE_ZONES: &str = "61000-61254";
+/// More than an ingress gateway of some hundred requests a second has, most of them waiting for their end; an eighth of
+/// what the kernel tracks on a machine of 16 GB (`nf_conntrack_max`).
+pub(super) const POD_CONNECTIONS: u32 = 32_768;
+/// Several times what one server begins or takes without keeping connections; some of what the Arm cores of a NIC can set
+/// up in software.
+pub(super) const POD_CONNECTION_RATE: u32 = 4_000;
 pub(super) const PROFILE_KIND: &str = "plain";
 pub(super) const TEMPLATE: &str = "{namespace}_{name}";
 pub(super) const DHCP: bool = false;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -25,8 +26,6 @@ use crate::policy::Budget;
 /// Below the 120 seconds that kubelet gives the runtime for a request, so that our answer arrives first.
 const ATTACH_TIMEOUT: RangeInclusive<u64> = 5..=110;
 const MAX_CONNECTIONS: RangeInclusive<u32> = 1..=1024;
-/// From the least that IPv6 may have (RFC 8200, section 5) to the largest that a ConnectX takes.
-const MTU: RangeInclusive<u32> = 1280..=9978;
 
 pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
@@ -218,13 +217,20 @@ fn edge(s: &mut Section<'_>, chassis: Option<&Chassis>) -> Option<Edge> {
     });
     let mtu = s.value("mtu", 0, |v| match v.as_integer() {
         Some(0) => Ok(None),
-        _ => number(v, &MTU).map(Some).map_err(|remedy| format!("{remedy}, or 0 to leave it as it is")),
+        _ => number(v, &Edge::MTU).map(Some).map_err(|remedy| format!("{remedy}, or 0 to leave it as it is")),
+    });
+    let connections =
+        s.value("pod-connections", defaults::POD_CONNECTIONS, |v| number(v, &Edge::POD_CONNECTIONS));
+    let rate = s.value("pod-connection-rate", defaults::POD_CONNECTION_RATE, |v| {
+        number(v, &Edge::POD_CONNECTION_RATE).map(|rate| NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN))
     });
     Some(Edge {
         bridge: bridge?,
         ct_zones: ct_zones?,
         mtu: mtu?,
         vf_budget: None,
+        pod_connections: connections?,
+        pod_connection_rate: rate?,
         static_pods: false,
         management_port: None,
     })

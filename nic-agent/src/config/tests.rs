@@ -161,6 +161,8 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
             "edge.ct-zones",
             text(&[&ranges[..], &["61000-61255", "59999-60000", "1-1", "59000-59100"]].concat()),
         ),
+        ("edge.pod-connections", number(&[-1, 0, 63, 4_000_001])),
+        ("edge.pod-connection-rate", number(&[-1, 0, 9, 1_000_001])),
         ("edge.mtu", number(&[-1, 1, 1279, 9979, i64::MAX])),
         ("eswitch.device", text(&["pci", "pci/", "/0000:03:00.0", "pci/a/b", "pci/a b"])),
         ("eswitch.controller", number(&[-1, 256])),

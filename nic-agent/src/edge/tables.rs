@@ -4,11 +4,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use offload::boundary::{self, Boundary};
-use offload::openflow::{Cookie, Flow};
+use offload::openflow::{Cookie, Flow, Meter};
 use offload::policy::{Direction, PodPolicy, RuleMark, Rules};
 use offload::ruleset::{self, RuleSetId, RuleSets, TooLarge};
 
@@ -25,6 +26,17 @@ pub struct Pod<'a> {
     pub policy: Arc<PodPolicy>,
     /// Where its neighbours and gateways are.
     pub on_link: Vec<IpNet>,
+    /// It has as many connections as it may.
+    pub full: bool,
+}
+
+/// What there shall be on the bridge.
+#[derive(Debug, Default)]
+pub struct Content {
+    pub flows: Vec<Flow>,
+    pub meters: Vec<Meter>,
+    /// Policies that do not fit.
+    pub too_large: Vec<String>,
 }
 
 /// Both directions of a policy, each to be shared by itself.
@@ -88,15 +100,15 @@ impl Compiled {
 }
 
 impl Tables {
-    /// The flows, and what did not fit.
-    pub fn flows(&mut self, pods: &[Pod<'_>], marks: &Marks) -> (Vec<Flow>, Vec<String>) {
+    /// `rate`: how many connections a second may begin, of each pod in each direction.
+    pub fn content(&mut self, pods: &[Pod<'_>], marks: &Marks, rate: Option<NonZeroU32>) -> Content {
         let same_marks = self.marks.is_same(marks);
         self.halves = self.split(pods);
         self.sets =
             self.sets.update(self.halves.values().flat_map(|it| [it.egress.clone(), it.ingress.clone()]));
         let mut too_large = Vec::new();
         let mut compiled = BTreeMap::new();
-        let mut flows = boundary::common_flows(Cookie(COOKIE));
+        let (mut flows, mut meters) = (boundary::common_flows(Cookie(COOKIE)), Vec::new());
         for pod in pods {
             let attachment = pod.attachment;
             let (Some(binding), Some((rep, patch))) =
@@ -136,14 +148,17 @@ impl Tables {
                 dhcp_servers: if binding.dhcp { binding.dhcp_servers.clone() } else { Vec::new() },
                 egress,
                 ingress,
+                rate,
+                full: pod.full,
                 cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),
             };
             flows.extend(boundary.flows());
+            meters.extend(boundary.meters());
         }
         flows.extend(compiled.values().flat_map(|it| it.flows.iter().cloned()));
         self.compiled = compiled;
         self.marks = marks.clone();
-        (flows, too_large)
+        Content { flows, meters, too_large }
     }
 
     /// Egress and ingress of a policy that is in the tables.

@@ -145,6 +145,7 @@ impl Reconciler {
                 unsettled: Unsettled::of(progress.as_ref()),
                 held: progress.and_then(|it| it.held).map(HeldStatus::from),
                 offload: rep.map(|rep| rep.offload.clone()).unwrap_or_default(),
+                connections: self.connections_of(attachment),
             })
         };
         let (mut reports, disbelieved, rules) = match &*self.policies.borrow() {
@@ -155,6 +156,7 @@ impl Reconciler {
             Policies::Unknown { why } => (vec![why.clone()], Arc::default(), Origins::default()),
         };
         reports.extend(self.marks.trouble());
+        reports.extend(self.edge.trouble());
         let from_outside = self.seen.as_ref().map(|seen| seen.shared.clone()).unwrap_or_default();
         let pods = self.ledger.pods().filter_map(pod).collect();
         let (source, marks) = (self.source_in_tables.clone(), self.marks.current().clone());

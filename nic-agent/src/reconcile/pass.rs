@@ -233,15 +233,17 @@ impl Reconciler {
         if self.unsaved {
             self.save();
         }
+        self.look_at_connections(config);
         let wanted = self.to_audit(enforced);
         let pods = self.ledger.attachments().filter_map(|attachment| {
             let policy = enforced.get(&attachment.claim.key)?.policy();
             let on_link = attachment.binding.as_ref().map(|it| profile::on_link(&config.profile, it));
-            Some(edge::Pod { attachment, policy, on_link: on_link.unwrap_or_default() })
+            let full = self.is_full(attachment.zone);
+            Some(edge::Pod { attachment, policy, on_link: on_link.unwrap_or_default(), full })
         });
         let pods = pods.collect();
         self.auditor.coming(&wanted);
-        match self.edge.sync(pods, self.marks.current()).await {
+        match self.edge.sync(pods, self.marks.current(), config.edge.pod_connection_rate).await {
             Ok(synced) => {
                 outcome.steps += synced.changes;
                 for error in synced.too_large {

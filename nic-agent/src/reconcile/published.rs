@@ -14,6 +14,7 @@ use crate::claim::{Attached, Claim, SandboxKey};
 use crate::enforcement::Disbelieved;
 use crate::marks::Marks;
 use crate::policy::Origins;
+use crate::reconcile::connections::Connections;
 
 /// A snapshot, replaced after every pass.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +113,9 @@ pub struct PodStatus {
     pub held: Option<HeldStatus>,
     /// Of the flows that enter at the pod's representor.
     pub offload: Offload,
+    /// `None`: the kernel has not been asked yet, or does not limit them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
 }
 
 /// Why a pod is not settled.

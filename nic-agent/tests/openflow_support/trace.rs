@@ -74,8 +74,8 @@ pub fn words(in_port: OfPort, frame: &Frame) -> String {
 pub struct Traced {
     /// To these ports it would send it.
     pub ports: BTreeSet<u32>,
-    /// Bits that it would leave in `ct_mark`, and their mask: in the datapath's own words.
-    pub marks: Vec<String>,
+    /// What it would leave in `ct_mark`.
+    pub marks: Vec<u32>,
 }
 
 /// What OVS would do with the frame, if conntrack called it what our model of conntrack calls it.
@@ -88,7 +88,9 @@ pub fn traced(switch: &PrivateSwitch, in_port: OfPort, frame: &Frame, state: CtF
         line.strip_prefix("output:").or_else(|| line.strip_prefix("-> output port is "))?.parse().ok()
     };
     let actions = trace.lines().filter_map(|line| line.strip_prefix("Datapath actions: "));
+    // "…=0x5/0xff": a commit of a new connection, whose other bits are zero.
     let marks =
-        actions.flat_map(|it| it.split("mark=").skip(1).map(|it| it.split([',', ')']).next().unwrap()));
-    Traced { ports: trace.lines().filter_map(number).collect(), marks: marks.map(str::to_owned).collect() }
+        actions.flat_map(|it| it.split(",mark=").skip(1).map(|it| it.split([',', ')', '/']).next().unwrap()));
+    let marks = marks.map(|it| u32::from_str_radix(it.trim_start_matches("0x"), 16).unwrap());
+    Traced { ports: trace.lines().filter_map(number).collect(), marks: marks.collect() }
 }

@@ -55,6 +55,8 @@ fn pods() -> Vec<Boundary> {
         dhcp_servers: if dhcp { servers.to_vec() } else { Vec::new() },
         egress: RuleSetId::NONE,
         ingress: RuleSetId::NONE,
+        rate: None,
+        full: false,
         cookie: Cookie(n.into()),
     };
     vec![
@@ -599,4 +601,44 @@ fn what_known_connections_meet_does_not_depend_on_the_rules() {
     };
     assert_eq!(met(&pod), met(&ruled));
     assert_ne!(pod.flows(), ruled.flows());
+}
+
+#[test]
+fn a_pod_without_room_begins_nothing_and_what_stands_goes_on() {
+    let rate = NonZeroU32::new(50);
+    let with = |full| pods().into_iter().map(|pod| Boundary { rate, full, ..pod }).collect::<Vec<_>>();
+    let (free, full) = (with(false), with(true));
+    let udp = |src, dst, l4| Body::Ipv4(Ip { src, dst, ttl: 64, piece: Piece::Whole, l4 });
+    let udp = |src, dst, ports: (u16, u16)| udp(src, dst, L4::Udp { src: ports.0, dst: ports.1 });
+    let out = |ports| frame(mac(1), udp(v4(1), v4(9), ports));
+    let into = |ports| frame(mac(9), udp(v4(9), v4(1), ports));
+    let (rep, patch) = (free[0].rep, free[0].patch);
+    let mut switch = Switch::new(all_flows(&free));
+    for (port, it) in [(rep, out((1000, 1))), (patch, into((2000, 2)))] {
+        assert_eq!(switch.receive(port, it).unwrap().len(), 1);
+        let commit = switch.met.last().unwrap();
+        assert_eq!((commit.table, &commit.actions[0]), (COMMIT, &Action::Meter(port.get())), "{commit}");
+    }
+    switch.flows = all_flows(&full);
+    // Nobody has answered these: they are new still, and known.
+    for (port, it) in [(rep, out((1000, 1))), (patch, into((2000, 2)))] {
+        assert_eq!(switch.receive(port, it).unwrap().len(), 1);
+        let met = switch.met.last().unwrap();
+        assert_eq!((met.table, met.priority), (COMMIT, COMMITTED), "{met}");
+    }
+    for (port, it) in [(rep, out((1001, 1))), (patch, into((2001, 2)))] {
+        assert_eq!(switch.receive(port, it).unwrap(), []);
+    }
+    // Established ones do not get so far.
+    assert_eq!(switch.receive(patch, into((1, 1000))).unwrap().len(), 1);
+    assert_eq!(switch.met.last().unwrap().table, TO_POD);
+    let meters = |pods: &[Boundary]| pods.iter().flat_map(Boundary::meters).collect::<Vec<_>>();
+    assert_eq!(meters(&free), meters(&full), "they have counted what was refused");
+    let named = |flow: &Flow| match flow.actions[..] {
+        [Action::Meter(id), ..] => Some(id),
+        _ => None,
+    };
+    let named: BTreeSet<u32> = all_flows(&free).iter().filter_map(named).collect();
+    assert_eq!(named, meters(&free).iter().map(|it| it.id).collect());
+    assert_eq!((named.len(), meters(&pods()).len()), (8, 0));
 }

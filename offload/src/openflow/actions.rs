@@ -28,6 +28,8 @@ pub enum Action {
         clause: u8,
         clauses: u8,
     },
+    /// Through this meter of the bridge, which drops what is too much.
+    Meter(u32),
     /// Does nothing. OVS rounds the length up: 6 bytes, 14, 22 and so on come back as they went.
     Note(Vec<u8>),
     /// An action or instruction that this program does not write: a foreign flow's. Whole, as it stands on the wire.
@@ -151,6 +153,8 @@ impl From<CtZone> for CtZoneSource {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CtExec {
     SetMark(Masked<u32>),
+    /// These bits of a register into as many of the mark's lowest ones.
+    CopyToMark(RegSlice),
     Nat(Nat),
     Other(Vec<u8>),
 }

@@ -302,6 +302,7 @@ impl Display for Action {
             Self::Set(set) => set.fmt(f),
             Self::Ct(ct) => ct.fmt(f),
             Self::CtClear => f.write_str("ct_clear"),
+            Self::Meter(meter) => write!(f, "meter:{meter}"),
             Self::Resubmit(table) => write!(f, "resubmit(,{table})"),
             Self::Goto(table) => write!(f, "goto_table:{table}"),
             Self::Conjunction { id, clause, clauses } => write!(f, "conjunction({id},{clause}/{clauses})"),
@@ -351,6 +352,10 @@ impl Display for Ct {
         for item in &self.exec {
             match item {
                 CtExec::SetMark(mark) => exec.push(format!("set_field:{}->ct_mark", masked_hex(*mark))),
+                CtExec::CopyToMark(slice) => {
+                    let last = slice.bits.saturating_sub(1);
+                    exec.push(format!("move:{slice}->NXM_NX_CT_MARK[0..{last}]"));
+                }
                 CtExec::Nat(nat) => parts.push(nat.to_string()),
                 CtExec::Other(bytes) => exec.push(format!("action(0x{})", hex(bytes))),
             }

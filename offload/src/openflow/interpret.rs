@@ -8,7 +8,7 @@
 //! Source: `ovs-fields(7)`, `ovs-actions(7)`; `classifier_lookup__()` for conjunctions.
 
 use super::actions::{Action, Commit, Ct, CtExec, CtZoneSource, Foreign, Port, RegSlice, SetField};
-use super::fields::{CtFlags, Reg, TableId};
+use super::fields::{CtFlags, Masked, Reg, TableId};
 use super::flow::Flow;
 use crate::ids::OfPort;
 
@@ -95,6 +95,8 @@ impl Switch {
                         *slot = value.write_to(*slot);
                     }
                 }
+                // There is no time here, in which too much could come.
+                Action::Meter(_) | Action::Note(_) => {}
                 Action::Set(SetField::EthSrc(mac)) => packet.frame.eth_src = mac,
                 Action::Set(SetField::EthDst(mac)) => packet.frame.eth_dst = mac,
                 Action::Ct(ct) => self.conntrack(&ct, packet, sent, depth)?,
@@ -104,7 +106,6 @@ impl Switch {
                 Action::Resubmit(next) | Action::Goto(next) => {
                     self.run(next, packet, sent, depth.saturating_add(1))?;
                 }
-                Action::Note(_) => {}
                 action @ (Action::Set(SetField::Other(_))
                 | Action::Other(Foreign::Action(_) | Foreign::Instruction(_))
                 | Action::Conjunction { .. }) => return Err(Unsupported(format!("action {action}"))),
@@ -135,6 +136,10 @@ impl Switch {
         for exec in &ct.exec {
             match exec {
                 CtExec::SetMark(value) => mark = value.write_to(mark),
+                CtExec::CopyToMark(slice) => {
+                    let low = RegSlice { offset: 0, ..*slice }.read(u32::MAX);
+                    mark = Masked::new(packet.read(*slice), low).write_to(mark);
+                }
                 other => return Err(Unsupported(format!("in ct: {other:?}"))),
             }
         }

@@ -5,10 +5,12 @@ use std::fmt;
 
 use super::errors::SwitchError;
 use super::flow::{FlowMod, InstalledFlow};
+use super::meter::{InstalledMeter, MeterMod, MeterStats};
 use super::wire::{DecodeError, EncodeError, Put, Reader, length16};
 
 mod ct_flush;
 mod flow_mod;
+mod meter;
 mod stats;
 
 pub use ct_flush::{CtFlush, CtTuple};
@@ -50,6 +52,19 @@ pub enum Message {
     PortDescRequest,
     PortDescReply {
         ports: Vec<PortDesc>,
+        more: bool,
+    },
+    MeterMod(MeterMod),
+    /// All meters, as they are configured.
+    MeterDescRequest,
+    MeterDescReply {
+        meters: Vec<InstalledMeter>,
+        more: bool,
+    },
+    /// The counters of all meters.
+    MeterStatsRequest,
+    MeterStatsReply {
+        stats: Vec<MeterStats>,
         more: bool,
     },
     BundleControl {
@@ -113,10 +128,13 @@ const MULTIPART_REQUEST: u8 = 18;
 const MULTIPART_REPLY: u8 = 19;
 const BARRIER_REQUEST: u8 = 20;
 const BARRIER_REPLY: u8 = 21;
+const METER_MOD: u8 = 29;
 const BUNDLE_CONTROL: u8 = 33;
 const BUNDLE_ADD: u8 = 34;
 
 const MULTIPART_FLOW_DESC: u16 = 1;
+const MULTIPART_METER_STATS: u16 = 9;
+const MULTIPART_METER_DESC: u16 = 10;
 const MULTIPART_PORT_DESC: u16 = 13;
 const MULTIPART_MORE: u16 = 1;
 
@@ -209,6 +227,34 @@ impl Message {
                 }
                 MULTIPART_REPLY
             }
+            Self::MeterMod(change) => {
+                meter::put_change(*change, body);
+                METER_MOD
+            }
+            Self::MeterDescRequest => {
+                put_multipart(MULTIPART_METER_DESC, false, body);
+                meter::put_request(body);
+                MULTIPART_REQUEST
+            }
+            Self::MeterDescReply { meters, more } => {
+                put_multipart(MULTIPART_METER_DESC, *more, body);
+                for it in meters {
+                    meter::put_installed(*it, body);
+                }
+                MULTIPART_REPLY
+            }
+            Self::MeterStatsRequest => {
+                put_multipart(MULTIPART_METER_STATS, false, body);
+                meter::put_request(body);
+                MULTIPART_REQUEST
+            }
+            Self::MeterStatsReply { stats, more } => {
+                put_multipart(MULTIPART_METER_STATS, *more, body);
+                for it in stats {
+                    meter::put_stats(*it, body);
+                }
+                MULTIPART_REPLY
+            }
             Self::BundleControl { bundle, step } => {
                 body.put_u32(*bundle);
                 body.put_u16(step.number());
@@ -274,6 +320,8 @@ impl Message {
             MULTIPART_REQUEST => match take_multipart(&mut body)? {
                 (MULTIPART_FLOW_DESC, _) if stats::is_request_for_all(body) => Self::FlowStatsRequest,
                 (MULTIPART_PORT_DESC, _) => Self::PortDescRequest,
+                (MULTIPART_METER_DESC, _) => Self::MeterDescRequest,
+                (MULTIPART_METER_STATS, _) => Self::MeterStatsRequest,
                 _ => other(),
             },
             MULTIPART_REPLY => match take_multipart(&mut body)? {
@@ -283,8 +331,15 @@ impl Message {
                 (MULTIPART_PORT_DESC, more) => {
                     Self::PortDescReply { ports: take_all(body, stats::take_port)?, more }
                 }
+                (MULTIPART_METER_DESC, more) => {
+                    Self::MeterDescReply { meters: take_all(body, meter::take_installed)?, more }
+                }
+                (MULTIPART_METER_STATS, more) => {
+                    Self::MeterStatsReply { stats: take_all(body, meter::take_stats)?, more }
+                }
                 _ => other(),
             },
+            METER_MOD => meter::take_change(body)?.map_or_else(other, Self::MeterMod),
             BUNDLE_CONTROL => {
                 let bundle = body.u32()?;
                 BundleStep::from_number(body.u16()?)

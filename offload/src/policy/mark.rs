@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-/// Bits 0 to 23 of a connection's `ct_mark`; the others are not ours to read or write. "No rule" is no such number: 0
+/// Bits 0 to 23 of a connection's `ct_mark`. "No rule" is no such number: 0
 /// says that none had a say (the pod has no policy), that none is known, or that the connection is older than marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
@@ -18,7 +18,10 @@ pub struct NoRuleMark(u32);
 
 impl RuleMark {
     /// The bits of `ct_mark` that say which rule it was.
-    pub const MASK: u32 = 0x00ff_ffff;
+    pub const BITS: u8 = 24;
+    pub const MASK: u32 = (1 << Self::BITS) - 1;
+    /// The bit of `ct_mark` that every connection has that a boundary committed, whichever rule it was and if none was.
+    pub const COMMITTED: u32 = 1 << Self::BITS;
     pub const FIRST: Self = Self(NonZeroU32::MIN);
     pub const MAX: Self = Self(NonZeroU32::MIN.saturating_add(Self::MASK - 1));
 

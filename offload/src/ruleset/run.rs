@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::family::{Family, V4, V6, l4_matches};
 use super::stages::Stage;
 use super::{Place, table};
-use crate::openflow::{Action, Cookie, Flow, Ipv4Match, Ipv6Match, L4Match, Masked, Match};
+use crate::openflow::{Action, Cookie, Flow, L4Match, Masked, Match};
 use crate::policy::{self, Rule, RuleMark};
 
 /// A flow holds at most some 4000 of them: 16 bytes each, in a message of 64 KiB.
@@ -20,18 +20,6 @@ pub enum Verdict {
     Deny,
     /// On to the next stage.
     Pass,
-}
-
-impl Verdict {
-    /// What matches all. OVS takes a commit only in a flow that says which version of IP it is for.
-    pub fn matches(self, base: Match) -> Vec<Match> {
-        match self {
-            Self::Allow | Self::Through => {
-                vec![base.clone().ipv4(Ipv4Match::default()), base.ipv6(Ipv6Match::default())]
-            }
-            Self::Deny | Self::Pass => vec![base],
-        }
-    }
 }
 
 /// Rules with one action. Which of them a packet meets does not matter.

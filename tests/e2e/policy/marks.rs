@@ -26,7 +26,9 @@ fn entries(nic: Nic, zone: u64, from: &str) -> Vec<(String, u16, u32)> {
         .map(|line| {
             let protocol = line.split(',').next().unwrap().to_owned();
             let port = u16::try_from(field(line, "dport=").unwrap()).unwrap();
-            (protocol, port, field(line, "mark=").unwrap_or(0))
+            let mark = field(line, "mark=").unwrap_or(0);
+            assert_eq!(mark >> 24, 1, "committed by a boundary: {line}");
+            (protocol, port, mark & 0x00ff_ffff)
         })
         .collect()
 }

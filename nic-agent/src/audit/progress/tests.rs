@@ -61,7 +61,15 @@ fn clean(book: &Book, zones: &Zones, began: Instant) -> Look {
         .map(|(zone, rules)| (*zone, rules.version))
         .collect();
     let took = Duration::from_millis(1);
-    Look { began, took, is_full: scope == Scope::All, zones, judged: 0, cut: BTreeMap::new(), refused: None }
+    Look {
+        began,
+        took,
+        is_full: scope == Scope::All,
+        zones,
+        connections: BTreeMap::new(),
+        cut: BTreeMap::new(),
+        refused: None,
+    }
 }
 
 fn cut(version: u64, denied: usize) -> Cut {
@@ -290,14 +298,42 @@ fn lost_events_do_not_make_audits_rarer_where_each_takes_long() {
 }
 
 #[test]
-fn nothing_to_deny_is_not_looked_at() {
+fn where_nothing_can_be_denied_connections_are_counted_now_and_then() {
     let start = Instant::now();
     let (mut zones, mut version) = (Zones::new(), 0);
     let open = Wanted { policy: std::sync::Arc::default(), ..wanted(1, 0) };
     zones::in_tables(&mut zones, vec![open], &mut version);
     let mut book = Book::default();
     book.follow(&zones, start);
-    assert_eq!((stage(&book), book.due(start), book.unproven()), (Stage::Settled, None, None));
+    assert_eq!((stage(&book), book.unproven()), (Stage::Settled, None));
+    let counted = |connections: u32, at: Instant| Look {
+        began: at,
+        took: ms(1),
+        is_full: true,
+        zones: BTreeMap::from([(zone(1), version)]),
+        connections: BTreeMap::from([(zone(1), connections)]),
+        cut: BTreeMap::new(),
+        refused: None,
+    };
+    assert_eq!(book.due(start), Some((start, Scope::All)));
+    book.looked(counted(5, start), start);
+    assert_eq!(book.due(start), Some((start + COUNT_AGAIN, Scope::All)));
+    // Another limit, which it may have met.
+    book.set_limit(100);
+    assert!(book.due(start).unwrap().0 < start + ms(10));
+    book.looked(counted(5, start), start);
+    // As many may be there as it may have: at once, and in this zone alone.
+    book.began(BTreeMap::from([(zone(1), 95), (zone(2), 1000)]));
+    let (at, scope) = book.due(start).unwrap();
+    assert!(at < start + ms(10) && scope == Scope::Zones([zone(1)].into()), "{scope:?}");
+    book.look();
+    book.looked(Look { is_full: false, ..counted(100, start) }, start);
+    assert!(book.loads().of(zone(1)).unwrap().full);
+    // Is there room again?
+    assert_eq!(book.due(start), Some((start + EVERY, Scope::All)));
+    book.looked(counted(50, start + EVERY), start + EVERY);
+    assert_eq!(book.due(start), Some((start + EVERY + COUNT_AGAIN, Scope::All)));
+    assert_eq!(Book::default().due(start), None);
 }
 
 #[test]
@@ -523,7 +559,8 @@ impl World {
             let zones = zones.filter(|(zone, _)| in_scope(zone.get())).collect();
             self.now += ms(1);
             let is_full = scope == Scope::All;
-            let look = Look { began, took: ms(1), is_full, zones, judged: 0, cut, refused: None };
+            let look =
+                Look { began, took: ms(1), is_full, zones, connections: BTreeMap::new(), cut, refused: None };
             self.book.looked(look, self.now);
             while let Some(wanted) = self.book.next_release() {
                 self.book.released(&wanted, Release::Complete { after: ms(1) }, self.now);

@@ -6,6 +6,7 @@ use offload::ids::{CtZone, VfId};
 use super::*;
 use crate::attachment::Binding;
 use crate::claim::{Attached, PodRef, SandboxKey};
+use crate::reconcile::connections::Connections as Shares;
 use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::Wiring;
 
@@ -63,6 +64,7 @@ fn published(entries: Vec<Entry>, offload: &Offload) -> Published {
             unsettled: None,
             held: None,
             offload: offload.clone(),
+            connections: None,
         });
         published.attachments.insert(entry.claim.key.clone(), entry);
     }
@@ -195,6 +197,33 @@ fn figures_wait() {
     let refused = offload(4, &["no SCTP"]);
     assert!(is_written(&refused, &offload(4, &["table full"]), later));
     assert!(!is_written(&refused, &offload(5, &["no SCTP"]), later), "another rule for the same reason");
+}
+
+#[test]
+fn connections_are_a_figure_and_their_limit_is_news() {
+    let of = |used: u32, limited| {
+        let mut published = published(vec![entry(claim("a", "eth0", 1), true)], &offload(4, &[]));
+        let refused_by_rate = used.into();
+        published.policy.pods[0].connections = Some(Shares { limit: 1000, used, limited, refused_by_rate });
+        published
+    };
+    let wanted = |published: &Published| wanted(published, "server1", true, &Taken::new([1; 16]));
+    let is_written = |before: &Published, now: &Published, age| {
+        !plan(&wanted(now), &wanted(before), "server1", "t", |_| Some(age)).is_empty()
+    };
+    let later = FIGURES * 2;
+    assert!(!is_written(&of(5, false), &of(500, false), FIGURES / 2));
+    assert!(!is_written(&of(5, false), &of(255, false), later), "as good as none");
+    assert!(
+        is_written(&of(5, false), &of(900, false), later)
+            && is_written(&of(900, false), &of(5, false), later)
+    );
+    assert!(!is_written(&of(600, false), &of(900, false), later));
+    assert!(is_written(&of(5, false), &of(1000, true), Duration::ZERO));
+    let status = wanted(&of(1000, true)).into_values().next().unwrap().status.unwrap();
+    assert_eq!(status.connections, Some(Connections { limit: 1000, used: 1000, refused_by_rate: 1000 }));
+    let limited = status.conditions.into_iter().find(|it| it.kind == kinds::CONNECTIONS_LIMITED).unwrap();
+    assert_eq!((limited.status, limited.reason.as_str()), (ConditionStatus::True, "AtLimit"));
 }
 
 /// docs/performance.md has its figures: `cargo test -p nic-agent --lib what_traffic_costs -- --nocapture`.

@@ -47,6 +47,7 @@ fn published(whys: &[&str]) -> Published {
         unsettled: None,
         held: None,
         offload: Offload { hardware: 1, software: whys.iter().map(software).collect() },
+        connections: None,
     };
     let mut published = Published::default();
     published.policy.pods = vec![pod];

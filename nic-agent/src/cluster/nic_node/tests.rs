@@ -67,6 +67,7 @@ fn all_of_a_spec_arrives() {
     all["mtu"] = json!(9000);
     all["staticPods"] = json!("Allowed");
     all["vfBudget"] = json!(3);
+    all["podLimits"] = json!({"connections": 5000, "newConnectionsPerSecond": 70});
     all["managementPort"] = json!({ "pf": 0, "vf": 7 });
     all["hostIdentity"] = json!("server1.example.org");
     all["shim"] = json!({ "keyPins": ["ab".repeat(32)] });
@@ -76,6 +77,7 @@ fn all_of_a_spec_arrives() {
     assert_eq!((chassis.ovn_transport_zones.len(), chassis.ct_zone_range.to_string().as_str()), (2, "1-100"));
     assert_eq!((chassis.hw_offload, chassis.tc_policy.as_str()), (false, "skip_sw"));
     assert_eq!((config.edge.mtu, config.edge.vf_budget), (Some(9000), Some(3)));
+    assert_eq!((config.edge.pod_connections, config.edge.pod_connection_rate.get()), (5000, 70));
     assert!(config.edge.static_pods);
     assert_eq!(config.edge.ct_zones.to_string(), "101-110");
     assert_eq!(config.edge.management_port.map(|it| it.to_string()).as_deref(), Some("pf0vf7"));

@@ -25,6 +25,7 @@ fn pod(name: &str, offload: Offload) -> PodStatus {
         unsettled: None,
         held: None,
         offload,
+        connections: None,
     }
 }
 

@@ -10,6 +10,8 @@ const INSTRUCTION_APPLY: u16 = 4;
 
 const OUTPUT: u16 = 0;
 const SET_FIELD: u16 = 25;
+const COPY_FIELD: u16 = 28;
+const METER: u16 = 29;
 const EXPERIMENTER: u16 = 0xffff;
 const NICIRA: u32 = 0x0000_2320;
 
@@ -67,6 +69,10 @@ fn put_action(action: &Action, out: &mut Vec<u8>) -> Result<(), EncodeError> {
             return out.put_tlv("output", OUTPUT, &body, Pad::Counted);
         }
         Action::Set(set) => return put_set_field(&set.oxm(), out),
+        Action::Meter(meter) => {
+            body.put_u32(*meter);
+            return out.put_tlv("meter", METER, &body, Pad::Counted);
+        }
         Action::Other(Foreign::Action(bytes) | Foreign::Instruction(bytes)) => {
             out.put(bytes);
             return Ok(());
@@ -145,6 +151,7 @@ fn put_ct(ct: &Ct, body: &mut Vec<u8>) -> Result<(), EncodeError> {
     for exec in &ct.exec {
         match exec {
             CtExec::SetMark(mark) => put_set_field(&Oxm::masked(CT_MARK, *mark), body)?,
+            CtExec::CopyToMark(slice) => put_copy_to_mark(*slice, body)?,
             CtExec::Nat(translation) => {
                 let mut inner = Vec::new();
                 nicira(&mut inner, NX_NAT);
@@ -155,6 +162,27 @@ fn put_ct(ct: &Ct, body: &mut Vec<u8>) -> Result<(), EncodeError> {
         }
     }
     Ok(())
+}
+
+/// `struct ofp15_action_copy_field`, with the headers of both fields behind it.
+fn put_copy_to_mark(slice: RegSlice, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    ofs_nbits(slice)?;
+    let mut body = Vec::new();
+    body.put_u16(slice.bits.into());
+    body.put_u16(slice.offset.into());
+    body.put_u16(0); // the mark's lowest bits
+    body.put_zeroes(2);
+    body.put_u32(reg_field(slice.reg).header(false, 4));
+    body.put_u32(CT_MARK.header(false, 4));
+    out.put_tlv("copy_field", COPY_FIELD, &body, Pad::Counted)
+}
+
+fn take_copy_to_mark(mut body: Reader<'_>) -> Result<Option<RegSlice>, DecodeError> {
+    let (bits, offset, to) = (body.u16()?, body.u16()?, body.u16()?);
+    body.skip(2)?;
+    let (from, mark) = (body.u32()?, body.u32()?);
+    let fits = to == 0 && mark == CT_MARK.header(false, 4) && (1..=32).contains(&bits) && offset < 32;
+    Ok(if fits { slice(from, offset << 6 | (bits - 1)) } else { None })
 }
 
 impl SetField {
@@ -212,6 +240,7 @@ fn take_action(reader: &mut Reader<'_>) -> Result<Action, DecodeError> {
     let known = match kind {
         OUTPUT => take_output(body)?,
         SET_FIELD => Some(Action::Set(SetField::from_oxm(take_set_field(body)?))),
+        METER => Some(Action::Meter(take_meter(body)?)),
         EXPERIMENTER => take_nicira(body)?,
         _ => None,
     };
@@ -222,6 +251,10 @@ fn take_output(mut body: Reader<'_>) -> Result<Option<Action>, DecodeError> {
     let port = Port::from_number(body.u32()?);
     // To the controller, how much of the packet matters, and we never send any.
     Ok(if port == Port::Controller { None } else { Some(Action::Output(port)) })
+}
+
+fn take_meter(mut body: Reader<'_>) -> Result<u32, DecodeError> {
+    body.u32()
 }
 
 fn take_set_field(mut body: Reader<'_>) -> Result<Oxm, DecodeError> {
@@ -298,6 +331,7 @@ fn take_exec(reader: &mut Reader<'_>) -> Result<CtExec, DecodeError> {
             let oxm = take_set_field(body)?;
             if oxm.field == CT_MARK { oxm.as_masked().map(CtExec::SetMark) } else { None }
         }
+        COPY_FIELD => take_copy_to_mark(body)?.map(CtExec::CopyToMark),
         EXPERIMENTER => {
             if body.u32()? == NICIRA && body.u16()? == NX_NAT {
                 nat::take(&mut body)?.map(CtExec::Nat)

@@ -56,6 +56,8 @@ impl World {
                 dhcp_servers: Vec::new(),
                 egress: id(*egress),
                 ingress: id(*ingress),
+                rate: None,
+                full: false,
                 cookie: Cookie(1),
             }
         };

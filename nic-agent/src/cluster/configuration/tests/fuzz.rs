@@ -13,6 +13,7 @@ fn full(generation: usize, mutations: &[Mutation]) -> Own {
         "metadata": { "name": "server1", "generation": generation },
         "spec": {
             "node": "server1", "hostIdentity": "server1.example.org", "mtu": 1400, "vfBudget": 8,
+            "podLimits": { "connections": 1000, "newConnectionsPerSecond": 500 },
             "managementPort": { "pf": 0, "vf": 0 },
             "podZones": { "first": 61000, "last": 61200 },
             "offload": { "enabled": true, "tcPolicy": "None" },
@@ -43,6 +44,8 @@ fn is_sane(config: &Config) -> bool {
         && chassis.ovn_bridge_mappings.iter().all(|it| it.bridge != config.edge.bridge)
         && !chassis.ct_zone_range.overlaps(config.edge.ct_zones)
         && config.edge.ct_zones.size() <= 255
+        && (10..=1_000_000).contains(&config.edge.pod_connection_rate.get())
+        && (64..=4_000_000).contains(&config.edge.pod_connections)
         && config.edge.mtu.is_none_or(|mtu| (1280..=9978).contains(&mtu))
 }
 
