@@ -24,6 +24,8 @@ const WORD: &[u8; 10] = b"drawbridge";
 /// What is not answered is sent again, after this and then after twice as long each time: a datagram may get lost where the
 /// emulated VM is late, and hundreds that are denied must not be what makes it late.
 const AGAIN: Duration = Duration::from_millis(500);
+/// But not after more than this: who waits for the answer waits for that, too.
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// Of a probe's packets.
 pub(super) fn protocol(kind: Kind, source: IpAddr) -> u8 {
@@ -201,7 +203,7 @@ async fn fire(shot: Shot, exchanges: usize, events: &Sender<Event>) -> std::io::
                     Ok(Err(_)) => sleep(pause).await,
                     Err(_) => {}
                 }
-                pause *= 2;
+                pause = LONGEST.min(pause * 2);
             }
             let _ = events.send(Event::Answered(shot.key));
         }
@@ -214,7 +216,7 @@ async fn fire(shot: Shot, exchanges: usize, events: &Sender<Event>) -> std::io::
                 sendto(socket.as_raw_fd(), &request(shot.to, shot.key.id, sequence), &to, MsgFlags::empty())?;
                 // The witness sees the reply.
                 sleep(pause).await;
-                pause *= 2;
+                pause = LONGEST.min(pause * 2);
             }
         }
     }
