@@ -28,7 +28,7 @@ impl Family for V4 {
     type Icmp = IcmpMatch;
 
     fn nets(peers: &PrefixSet) -> Vec<Masked<Ipv4Addr>> {
-        peers.v4().iter().map(|net| (*net).into()).collect()
+        peers.v4().map(Into::into).collect()
     }
 
     fn icmp_kinds(transports: &Transports) -> impl Iterator<Item = IcmpKind> {
@@ -56,7 +56,7 @@ impl Family for V6 {
     type Icmp = Icmp6Match;
 
     fn nets(peers: &PrefixSet) -> Vec<Masked<Ipv6Addr>> {
-        peers.v6().iter().map(|net| (*net).into()).collect()
+        peers.v6().map(Into::into).collect()
     }
 
     fn icmp_kinds(transports: &Transports) -> impl Iterator<Item = IcmpKind> {

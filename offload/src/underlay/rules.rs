@@ -119,8 +119,8 @@ fn keys(rule: &Rule, direction: Direction) -> Result<(Vec<Key>, Vec<Key>), Error
     if filters > MAX_FILTERS {
         return Err(Error::TooLarge { origin: rule.origin, filters });
     }
-    let product4 = rule.peers.v4().iter().flat_map(|net| l4_of_v4.iter().map(|l4| (Masked::from(*net), *l4)));
-    let product6 = rule.peers.v6().iter().flat_map(|net| l4_of_v6.iter().map(|l4| (Masked::from(*net), *l4)));
+    let product4 = rule.peers.v4().flat_map(|net| l4_of_v4.iter().map(move |l4| (Masked::from(net), *l4)));
+    let product6 = rule.peers.v6().flat_map(|net| l4_of_v6.iter().map(move |l4| (Masked::from(net), *l4)));
     Ok((
         product4.map(|(peer, l4)| new_connection(ipv4(with_peer(peer, l4, direction)))).collect(),
         product6.map(|(peer, l4)| new_connection(ipv6(with_peer(peer, l4, direction)))).collect(),

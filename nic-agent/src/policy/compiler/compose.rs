@@ -142,7 +142,7 @@ fn rough_hash(policy: &PodPolicy) -> u64 {
     let rules =
         [&policy.egress, &policy.ingress].into_iter().flat_map(|it| &it.tiers).flat_map(|it| &it.rules);
     rules.fold(0xcbf2_9ce4_8422_2325, |hash, rule| {
-        let size = u64::try_from(rule.peers.v4().len() * 31 + rule.peers.v6().len()).unwrap_or(u64::MAX);
+        let size = u64::try_from(rule.peers.len()).unwrap_or(u64::MAX);
         (hash ^ rule.origin.0 ^ size).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
     })
 }

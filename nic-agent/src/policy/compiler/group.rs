@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use offload::policy::{Action, PrefixSet, Rule, Traffic, Transport};
 
 use super::program::{allow, transports};
@@ -123,8 +122,7 @@ impl Group {
                     continue;
                 }
                 walked.push(&rule.peers);
-                let v4 = rule.peers.v4().iter().copied().map(IpNet::from);
-                for net in v4.chain(rule.peers.v6().iter().copied().map(IpNet::from)) {
+                for net in rule.peers.iter() {
                     let range = net.network()..=net.broadcast();
                     candidates.extend(services.with_backends_in(range.clone()));
                     candidates.extend(services.with_address_in(range));

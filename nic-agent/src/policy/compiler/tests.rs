@@ -273,7 +273,7 @@ fn kuryrs_example() {
     let rule = tier.rules.last().unwrap();
     let wanted = ["0.0/24", "2.0/23", "4.0/22", "8.0/21", "16.0/20", "32.0/19", "64.0/18", "128.0/17"];
     let wanted: Vec<IpNet> = wanted.iter().map(|it| format!("172.17.{it}").parse().unwrap()).collect();
-    assert_eq!(rule.peers.v4().iter().copied().map(IpNet::from).collect::<Vec<_>>(), wanted);
+    assert_eq!(rule.peers.v4().map(IpNet::from).collect::<Vec<_>>(), wanted);
     assert_eq!(compiler.origins().text(rule.origin).unwrap(), "x/test-network-policy ingress rule 1");
     assert_eq!(compiler.origins().text(tier.origin).unwrap(), "x/test-network-policy ingress default deny");
 }
