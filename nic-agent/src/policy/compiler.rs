@@ -113,8 +113,6 @@ struct Local {
 struct Dirt {
     /// Sets of peers that are not the same.
     sets: BTreeSet<SetId>,
-    /// Those of them that must be made anew.
-    rebuild: BTreeSet<SetId>,
     /// Addresses that came into a set, or left one.
     ips: BTreeSet<IpAddr>,
     /// Pods of this node whose policies must be looked up again.
@@ -289,15 +287,10 @@ impl Compiler {
 
     fn leave(&mut self, name: &ObjectName, dirt: &mut Dirt) {
         let Some(member) = self.pods.remove(name) else { return };
-        let is_shared = member.ips.iter().any(|ip| self.pods.is_held(*ip));
         let sets = self.pods.class(member.class).map(|it| it.sets.clone()).unwrap_or_default();
         for set_id in &sets {
-            match self.sets.get_mut(*set_id) {
-                Some(_) if is_shared => {
-                    dirt.rebuild.insert(*set_id);
-                }
-                Some(set) => set.drop(&member.ips, &member.ports),
-                None => {}
+            if let Some(set) = self.sets.get_mut(*set_id) {
+                set.drop(&member, &self.pods);
             }
         }
         dirt.sets.extend(&sets);
@@ -331,7 +324,6 @@ impl Compiler {
 
     fn relabel(&mut self, namespace: &str, dirt: &mut Dirt) {
         let (sets, classes) = self.sets.relabel(namespace, &mut self.pods, &self.namespaces);
-        dirt.rebuild.extend(&sets);
         dirt.sets.extend(sets);
         for class in classes {
             dirt.ips.extend(self.pods.ips_of_class(class));
@@ -361,9 +353,10 @@ impl Compiler {
             self.put_out_of_force(&name, known, dirt);
         }
         dirt.restated.insert(name.clone());
-        let in_namespace = self.locals.keys().filter(|it| it.namespace == name.namespace);
-        dirt.reselect.extend(in_namespace.cloned());
         let namespace = name.namespace.clone();
+        let from_first = self.locals.range(ObjectName::new(namespace.clone(), "")..);
+        let in_namespace = from_first.map(|(local, _)| local).take_while(|it| it.namespace == namespace);
+        dirt.reselect.extend(in_namespace.cloned());
         let stated = Stated {
             policy,
             withheld: None,

@@ -100,14 +100,18 @@ impl Set {
         }
     }
 
-    /// Of a pod that shares its addresses with no other.
-    pub fn drop(&mut self, ips: &[IpAddr], ports: &[NamedPort]) {
-        for ip in ips {
-            if !self.blocks.contains(*ip) {
+    /// Of a pod that is not in it any more; what another that is has, too, stays.
+    pub fn drop(&mut self, member: &Member, pods: &Pods) {
+        for ip in &member.ips {
+            let left = || pods.holders(*ip).filter(|it| self.classes.contains(&it.class));
+            if left().next().is_none() && !self.blocks.contains(*ip) {
                 self.addresses.remove(*ip);
             }
             for ((protocol, name), by_port) in &mut self.named {
-                let Some(port) = find_port(ports, name, *protocol) else { continue };
+                let Some(port) = find_port(&member.ports, name, *protocol) else { continue };
+                if left().any(|it| find_port(&it.ports, name, *protocol) == Some(port)) {
+                    continue;
+                }
                 if let Some(set) = by_port.get_mut(&port) {
                     set.remove(*ip);
                     if set.is_empty() {
@@ -118,14 +122,10 @@ impl Set {
         }
     }
 
-    pub fn rebuild(&mut self, pods: &Pods) {
-        let members = || self.classes.iter().flat_map(|class| pods.members(*class));
-        let pod_ips = members().flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
-        let addresses = pod_ips.chain(self.blocks.iter()).collect();
-        let names: Vec<_> = self.named.keys().cloned().collect();
-        let named = names.into_iter().map(|key| (key.clone(), resolve(members(), &key))).collect();
-        self.addresses = addresses;
-        self.named = named;
+    fn fill(&mut self, pods: &Pods) {
+        let members = self.classes.iter().flat_map(|class| pods.members(*class));
+        let pod_ips = members.flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
+        self.addresses = pod_ips.chain(self.blocks.iter()).collect();
     }
 }
 
@@ -220,7 +220,7 @@ impl Sets {
             classes,
             users: BTreeSet::new(),
         };
-        set.rebuild(pods);
+        set.fill(pods);
         self.ids.insert(key, id);
         self.by_id.insert(id, set);
         id
@@ -261,8 +261,8 @@ impl Sets {
         }
     }
 
-    /// A namespace has other labels: asks again about its classes. Returns the sets that changed and must be rebuilt,
-    /// and the classes that came or went.
+    /// A namespace has other labels: asks again about its classes. Returns the sets that changed, and the classes that
+    /// came or went.
     pub fn relabel(
         &mut self,
         namespace: &str,
@@ -280,11 +280,13 @@ impl Sets {
                     continue;
                 }
                 if is_in {
-                    set.classes.insert(*id);
                     class.sets.push(*set_id);
+                    set.classes.insert(*id);
+                    pods.members(*id).for_each(|it| set.add(&it.ips, &it.ports));
                 } else {
-                    set.classes.remove(id);
                     class.sets.retain(|it| it != set_id);
+                    set.classes.remove(id);
+                    pods.members(*id).for_each(|it| set.drop(it, pods));
                 }
                 changed.insert(*set_id);
                 moved.insert(*id);

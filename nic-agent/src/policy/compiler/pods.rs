@@ -1,7 +1,10 @@
 //! The pods that can be somebody's peer, by class: those of one namespace with the same labels. A selector is asked once
 //! for a class, and a pod of another node costs its name, its addresses and two numbers.
+//!
+//! Maps are trees: a hash table of a cluster's pods is copied whole when it must grow.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,20 +36,25 @@ pub(super) struct Class {
 
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    by_name: HashMap<Arc<str>, HashMap<Box<str>, Slot>>,
+    by_name: BTreeMap<Arc<str>, BTreeMap<Box<str>, Slot>>,
     slots: Vec<Option<Member>>,
     free: Vec<Slot>,
     classes: BTreeMap<ClassId, Class>,
-    class_ids: HashMap<Arc<str>, HashMap<Labels, ClassId>>,
+    class_ids: BTreeMap<Arc<str>, BTreeMap<Labels, ClassId>>,
     next_class: u32,
-    /// How many pods have this address: while one is replaced there may be two.
-    holders: HashMap<IpAddr, u32>,
+    /// The pod that has this address.
+    holders: BTreeMap<IpAddr, Slot>,
+    /// Others that have it, too: while one is replaced there may be two.
+    others: BTreeMap<IpAddr, Vec<Slot>>,
     ports: HashSet<Arc<[NamedPort]>>,
 }
 
 impl Pods {
     pub fn get(&self, name: &ObjectName) -> Option<&Member> {
-        let slot = self.by_name.get(&name.namespace)?.get(&*name.name)?;
+        self.member(*self.by_name.get(&name.namespace)?.get(&*name.name)?)
+    }
+
+    fn member(&self, slot: Slot) -> Option<&Member> {
         self.slots.get(usize::try_from(slot.0).ok()?)?.as_ref()
     }
 
@@ -74,11 +82,13 @@ impl Pods {
 
     pub fn members(&self, class: ClassId) -> impl Iterator<Item = &Member> {
         let slots = self.classes.get(&class).map(|it| it.members.as_slice()).unwrap_or_default();
-        slots.iter().filter_map(|slot| self.slots.get(usize::try_from(slot.0).ok()?)?.as_ref())
+        slots.iter().filter_map(|slot| self.member(*slot))
     }
 
-    pub fn is_held(&self, ip: IpAddr) -> bool {
-        self.holders.contains_key(&ip)
+    /// Those that have this address.
+    pub fn holders(&self, ip: IpAddr) -> impl Iterator<Item = &Member> {
+        let others = self.others.get(&ip).into_iter().flatten();
+        self.holders.get(&ip).into_iter().chain(others).filter_map(|slot| self.member(*slot))
     }
 
     /// Is it what we have?
@@ -119,9 +129,6 @@ impl Pods {
             self.class_ids.entry(namespace.clone()).or_default().insert(pod.labels.clone(), id);
             id
         });
-        for ip in &pod.ips {
-            *self.holders.entry(*ip).or_default() += 1;
-        }
         let member = Some(Member { class, ips: pod.ips.as_slice().into(), ports });
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -129,6 +136,9 @@ impl Pods {
         });
         if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.slots.get_mut(at)) {
             *place = member;
+        }
+        for ip in &pod.ips {
+            self.hold(*ip, slot);
         }
         if let Some(class) = self.classes.get_mut(&class) {
             class.members.push(slot);
@@ -147,12 +157,7 @@ impl Pods {
         let member = self.slots.get_mut(usize::try_from(slot.0).ok()?)?.take()?;
         self.free.push(slot);
         for ip in &member.ips {
-            if let Some(count) = self.holders.get_mut(ip) {
-                *count -= 1;
-                if *count == 0 {
-                    self.holders.remove(ip);
-                }
-            }
+            self.let_go(*ip, slot);
         }
         if let Some(class) = self.classes.get_mut(&member.class)
             && let Some(at) = class.members.iter().position(|it| *it == slot)
@@ -163,6 +168,31 @@ impl Pods {
             self.ports.remove(&member.ports);
         }
         Some(member)
+    }
+
+    fn hold(&mut self, ip: IpAddr, slot: Slot) {
+        match self.holders.entry(ip) {
+            Entry::Vacant(place) => {
+                place.insert(slot);
+            }
+            Entry::Occupied(_) => self.others.entry(ip).or_default().push(slot),
+        }
+    }
+
+    fn let_go(&mut self, ip: IpAddr, slot: Slot) {
+        let Entry::Occupied(mut holder) = self.holders.entry(ip) else { return };
+        let Some(others) = self.others.get_mut(&ip) else {
+            holder.remove();
+            return;
+        };
+        if let Some(at) = others.iter().position(|it| *it == slot) {
+            others.swap_remove(at);
+        } else if let Some(other) = others.pop() {
+            holder.insert(other);
+        }
+        if others.is_empty() {
+            self.others.remove(&ip);
+        }
     }
 
     /// The sets that a class was in, if that was its last pod.

@@ -20,11 +20,6 @@ impl Compiler {
             self.reselect(&name, &mut dirt);
             recompose.insert(name);
         }
-        for id in &dirt.rebuild {
-            if let Some(set) = self.sets.get_mut(*id) {
-                set.rebuild(&self.pods);
-            }
-        }
         let restated = self.put_in_force(&mut dirt);
         let mut moved: BTreeSet<ObjectName> = dirt
             .sets
