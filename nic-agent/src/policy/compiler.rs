@@ -68,6 +68,8 @@ pub struct Compiler {
     shared: HashMap<u64, Vec<Arc<PodPolicy>>>,
     /// Of what was staged.
     dirt: Dirt,
+    /// Policies of which [`Self::reports`] says something.
+    reported: BTreeSet<ObjectName>,
     /// [`Self::reports`] may say something else than when it was last asked for.
     reports_stale: bool,
 }
@@ -146,6 +148,7 @@ impl Compiler {
             origins,
             shared: HashMap::new(),
             dirt: Dirt::default(),
+            reported: BTreeSet::new(),
             reports_stale: false,
         };
         compiler.apply_all(snapshot.into_changes());
@@ -221,7 +224,7 @@ impl Compiler {
             Change::Policy(policy) => self.put_policy(policy, dirt),
             Change::PolicyGone(name) => {
                 if let Some(stated) = self.policies.remove(&name) {
-                    self.reports_stale |= stated.is_reported();
+                    self.reports_stale |= self.reported.remove(&name);
                     self.put_out_of_force(&name, stated, dirt);
                     self.share_out(&name.namespace, dirt);
                 }
@@ -335,20 +338,17 @@ impl Compiler {
         let Held { mut policy, excess, cost } = self.settings.budget.hold(policy);
         let faults = std::mem::take(&mut policy.faults);
         let known = self.policies.remove(&name);
-        let was_reported = known.as_ref().is_some_and(Stated::is_reported);
-        self.reports_stale |= was_reported || !faults.is_empty() || !excess.is_empty();
+        self.reports_stale |= self.reported.contains(&name) || !faults.is_empty() || !excess.is_empty();
         if let Some(mut known) = known {
             // Of a policy that was deleted and made again, what the old one said is nothing to us.
             let was_good = known.faults.is_empty() || known.in_force == InForce::LastGood;
             if !faults.is_empty() && was_good && known.policy.uid == policy.uid {
                 (known.faults, known.in_force) = (faults, InForce::LastGood);
-                self.policies.insert(name, known);
-                return;
+                return self.file(name, known);
             }
             if !known.is_dropped && *known.text() == policy {
                 (known.faults, known.in_force, known.excess) = (faults, InForce::Closed, excess);
-                self.policies.insert(name, known);
-                return;
+                return self.file(name, known);
             }
             self.put_out_of_force(&name, known, dirt);
         }
@@ -369,8 +369,17 @@ impl Compiler {
             users: BTreeSet::new(),
             program: None,
         };
-        self.policies.insert(name, stated);
+        self.file(name, stated);
         self.share_out(&namespace, dirt);
+    }
+
+    fn file(&mut self, name: ObjectName, stated: Stated) {
+        if stated.is_reported() {
+            self.reported.insert(name.clone());
+        } else {
+            self.reported.remove(&name);
+        }
+        self.policies.insert(name, stated);
     }
 
     fn put_out_of_force(&mut self, name: &ObjectName, stated: Stated, dirt: &mut Dirt) {

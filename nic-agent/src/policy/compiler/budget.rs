@@ -52,7 +52,7 @@ impl Compiler {
             self.reports_stale |= stated.excess_together != of_this;
             stated.excess_together = of_this;
             let stated = self.withhold(&name, stated, dirt);
-            self.policies.insert(name.clone(), stated);
+            self.file(name.clone(), stated);
             if sum.bytes > most.bytes.saturating_mul(KEPT)
                 && let Some(stated) = self.policies.get_mut(&name)
             {

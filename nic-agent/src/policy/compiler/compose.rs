@@ -100,7 +100,7 @@ impl Compiler {
             own.clear();
         }
         own.retain(|id| {
-            !matches!(group.standings.get(id), Some(Standing::Covered { .. }))
+            !matches!(group.standing(*id), Some(Standing::Covered { .. }))
                 && self
                     .services
                     .front(*id)
@@ -110,7 +110,7 @@ impl Compiler {
         let (refusals, allowances) = if own.is_empty() {
             (&group.refusals, &group.allowances)
         } else {
-            of_its_own = group.rules(&own, &self.services, &self.origins);
+            of_its_own = group.rules_besides(&own, &self.services, &self.origins);
             (&of_its_own.0, &of_its_own.1)
         };
         let rules = refusals.iter().chain(policy_rules).chain(allowances).cloned().collect();

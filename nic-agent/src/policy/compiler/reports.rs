@@ -39,7 +39,8 @@ impl Compiler {
     }
 
     fn policy_reports(&self) -> impl Iterator<Item = (&Arc<str>, Report)> {
-        self.policies.iter().flat_map(|(name, stated)| {
+        let reported = self.reported.iter().filter_map(|name| Some((name, self.policies.get(name)?)));
+        reported.flat_map(|(name, stated)| {
             let faulty = (!stated.faults.is_empty()).then(|| Report::Faulty {
                 policy: name.clone(),
                 faults: stated.faults.clone(),
@@ -59,9 +60,9 @@ impl Compiler {
 
     fn partly_covered(&self, policies: &[ObjectName], group: &Group) -> Vec<Report> {
         let mut reports = Vec::new();
-        for (id, standing) in &group.standings {
+        for (id, standing) in group.refused() {
             let (Standing::Refused { covered, uncovered, more, .. }, Some(front)) =
-                (standing, self.services.front(*id).filter(|it| !it.is_whole))
+                (standing, self.services.front(id).filter(|it| !it.is_whole))
             else {
                 continue;
             };

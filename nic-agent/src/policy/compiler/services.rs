@@ -1,42 +1,32 @@
 //! ClusterIPs and what they balance to.
+//!
+//! Maps of objects are trees: a hash table of a cluster's objects is copied whole when it must grow.
+
+mod fronts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+use offload::policy::Rule;
 
 use crate::policy::budget::{Budget, Excess, Served};
 use crate::policy::model::{AddressKind, EndpointSlice, ObjectName, Protocol, Service, ServicePort};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct FrontId(u32);
-
-/// One port of one address of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Front {
-    pub service: ObjectName,
-    pub address: IpAddr,
-    pub protocol: Protocol,
-    pub port: u16,
-    /// Ready ones, sorted, of the address's version.
-    pub backends: Vec<(IpAddr, u16)>,
-    /// Every protocol and port of the address, with no backend: the Service is more than it may be.
-    pub is_whole: bool,
-}
+use fronts::Fronts;
+pub(super) use fronts::{Front, FrontId};
 
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    by_name: HashMap<ObjectName, Service>,
+    by_name: BTreeMap<ObjectName, Service>,
     /// By Service, then by the slice's name.
-    slices: HashMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
-    service_of: HashMap<ObjectName, ObjectName>,
-    fronts: BTreeMap<FrontId, Front>,
-    by_service: HashMap<ObjectName, Vec<FrontId>>,
-    by_backend: BTreeMap<IpAddr, BTreeSet<FrontId>>,
-    by_address: BTreeMap<IpAddr, BTreeSet<FrontId>>,
-    next: u32,
+    slices: BTreeMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
+    service_of: BTreeMap<ObjectName, ObjectName>,
+    fronts: Fronts,
+    by_service: BTreeMap<ObjectName, Vec<FrontId>>,
     budget: Budget,
     shares: BTreeMap<Arc<str>, Shares>,
+    /// Namespaces with Services that are refused as a whole.
+    exceeding: BTreeSet<Arc<str>>,
     excess_changed: bool,
 }
 
@@ -52,7 +42,7 @@ struct Shares {
 /// What became of a Service's ports.
 #[derive(Debug, Default)]
 pub(super) struct Moved {
-    pub gone: BTreeSet<FrontId>,
+    pub gone: BTreeMap<FrontId, Front>,
     pub new: BTreeSet<FrontId>,
     /// Addresses of backends, before and after.
     pub backends: BTreeSet<IpAddr>,
@@ -70,11 +60,12 @@ impl Services {
 
     /// Services that are refused as a whole.
     pub fn excesses(&self) -> impl Iterator<Item = (&ObjectName, Excess)> {
-        self.shares.values().flat_map(|it| it.excess.iter().map(|(name, excess)| (name, *excess)))
+        let shares = self.exceeding.iter().filter_map(|it| self.shares.get(it));
+        shares.flat_map(|it| it.excess.iter().map(|(name, excess)| (name, *excess)))
     }
 
     pub fn front(&self, id: FrontId) -> Option<&Front> {
-        self.fronts.get(&id)
+        self.fronts.get(id)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -87,15 +78,17 @@ impl Services {
     }
 
     pub fn with_backend(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.by_backend.get(&ip).into_iter().flatten().copied()
+        self.fronts.with_backend(ip)
     }
 
-    pub fn with_backends_in(&self, range: RangeInclusive<IpAddr>) -> impl Iterator<Item = FrontId> {
-        self.by_backend.range(range).flat_map(|(_, fronts)| fronts.iter().copied())
+    /// Those that have it as their own address, or as a backend's.
+    pub fn with_address(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
+        self.fronts.with_address(ip)
     }
 
-    pub fn with_address_in(&self, range: RangeInclusive<IpAddr>) -> impl Iterator<Item = FrontId> {
-        self.by_address.range(range).flat_map(|(_, fronts)| fronts.iter().copied())
+    /// All that one of these rules can have to do with, and perhaps others.
+    pub fn concerned(&self, rules: &[&Rule]) -> BTreeSet<FrontId> {
+        self.fronts.concerned(rules)
     }
 
     pub fn put(&mut self, mut service: Service, moved: &mut Moved) {
@@ -251,6 +244,11 @@ impl Services {
         let moved: BTreeSet<ObjectName> =
             excess.keys().chain(shares.excess.keys()).filter(changed).cloned().collect();
         self.excess_changed |= shares.excess != excess;
+        if excess.is_empty() {
+            self.exceeding.remove(namespace);
+        } else {
+            self.exceeding.insert(namespace.clone());
+        }
         shares.excess = excess;
         if shares.by_name.is_empty() {
             self.shares.remove(namespace);
@@ -270,31 +268,21 @@ impl Services {
     fn remake(&mut self, name: &ObjectName, moved: &mut Moved) {
         let wanted = self.wanted(name);
         let ids = self.by_service.get(name).cloned().unwrap_or_default();
-        if ids.iter().filter_map(|id| self.fronts.get(id)).eq(&wanted) {
+        if ids.iter().filter_map(|id| self.fronts.get(*id)).eq(&wanted) {
             return;
         }
         for id in ids {
-            let Some(front) = self.fronts.remove(&id) else { continue };
-            forget(&mut self.by_address, front.address, id);
-            for (ip, _) in &front.backends {
-                forget(&mut self.by_backend, *ip, id);
-                moved.backends.insert(*ip);
-            }
+            let Some(front) = self.fronts.remove(id) else { continue };
+            moved.backends.extend(front.backends.iter().map(|(ip, _)| *ip));
             if !moved.new.remove(&id) {
-                moved.gone.insert(id);
+                moved.gone.insert(id, front);
             }
         }
         self.by_service.remove(name);
         for front in wanted {
-            let id = FrontId(self.next);
-            self.next += 1;
-            self.by_address.entry(front.address).or_default().insert(id);
-            for (ip, _) in &front.backends {
-                self.by_backend.entry(*ip).or_default().insert(id);
-                moved.backends.insert(*ip);
-            }
+            moved.backends.extend(front.backends.iter().map(|(ip, _)| *ip));
+            let id = self.fronts.insert(front);
             self.by_service.entry(name.clone()).or_default().push(id);
-            self.fronts.insert(id, front);
             moved.new.insert(id);
         }
     }
@@ -313,13 +301,4 @@ fn targets(slice: &EndpointSlice) -> HashMap<(&str, Protocol), Vec<u16>> {
 fn ready(slice: &EndpointSlice, address: IpAddr) -> impl Iterator<Item = &IpAddr> {
     let ready = slice.endpoints.iter().filter(|it| it.ready).flat_map(|it| &it.addresses);
     ready.filter(move |it| it.is_ipv4() == address.is_ipv4())
-}
-
-fn forget(index: &mut BTreeMap<IpAddr, BTreeSet<FrontId>>, ip: IpAddr, id: FrontId) {
-    if let Some(ids) = index.get_mut(&ip) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            index.remove(&ip);
-        }
-    }
 }

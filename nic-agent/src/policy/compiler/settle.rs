@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offload::policy::{Direction, Rule};
 
+use super::group::Law;
 use super::program::Program;
-use super::services::FrontId;
 use super::{Affected, Compiler, Dirt, Stated};
 use crate::policy::model::{ObjectName, Policy};
 use crate::policy::origins::OriginKey;
@@ -154,17 +154,21 @@ impl Compiler {
                 group.users.insert(name.clone());
             }
         }
-        let served: BTreeSet<FrontId> = dirt.services.gone.union(&dirt.services.new).copied().collect();
-        let mut touched = served.clone();
-        touched.extend(dirt.ips.iter().flat_map(|ip| self.services.with_backend(*ip)));
-        let most = self.settings.budget.pod_service_flows;
+        let touched = dirt.ips.iter().flat_map(|ip| self.services.with_address(*ip)).collect();
+        let none = BTreeSet::new();
+        let is_served = !dirt.services.gone.is_empty() || !dirt.services.new.is_empty();
         for (key, group) in &mut self.groups {
-            let rules = || egress_rules(key, &self.policies);
+            let law = || Law {
+                rules: egress_rules(key, &self.policies),
+                services: &self.services,
+                origins: &self.origins,
+                most: self.settings.budget.pod_service_flows,
+            };
             let is_changed = if fresh.contains(key) || key.iter().any(|it| restated.contains(it)) {
-                group.judge_all(&rules(), &self.services, &self.origins, most)
+                group.judge_all(&law())
             } else {
-                let fronts = if key.iter().any(|it| moved.contains(it)) { &touched } else { &served };
-                !fronts.is_empty() && group.judge_some(fronts, &rules(), &self.services, &self.origins, most)
+                let touched = if key.iter().any(|it| moved.contains(it)) { &touched } else { &none };
+                (is_served || !touched.is_empty()) && group.judge_some(touched, &dirt.services, &law())
             };
             if is_changed {
                 recompose.extend(group.users.iter().cloned());
