@@ -11,10 +11,13 @@
 //! addresses are those that the NIC which holds it says; of a node without a NIC those that are inside of what is confirmed
 //! for that Node, by its uid. An endpoint that names a pod counts when its address is one of that pod's.
 //!
+//! Maps of pods and slices are trees: a hash table of a cluster's is copied whole when it must grow.
+//!
 //! What follows is the same in whatever order things are said. It waits for [`Trust::flush`], so that many words on one pod
 //! cost one.
 
 mod believe;
+mod hear;
 mod interner;
 #[cfg(test)]
 mod tests;
@@ -25,10 +28,10 @@ use std::sync::Arc;
 
 use super::model::{
     AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, NicNode, ObjectName, Pod,
-    PodAttachment, Word,
+    PodAttachment,
 };
 use super::report::{Disbelief, Report};
-use super::snapshot::{Change, ObjectKind, WordKind};
+use super::snapshot::{Change, ObjectKind};
 use interner::Interner;
 
 /// What this NIC holds: addresses by its pods' uids.
@@ -38,13 +41,15 @@ pub type Held = Arc<BTreeMap<Arc<str>, Vec<IpAddr>>>;
 pub struct Trust {
     /// This NIC's.
     node: Arc<str>,
-    pods: HashMap<ObjectName, Known>,
+    pods: BTreeMap<ObjectName, Known>,
+    /// Names of pods, by their node.
+    of_node: HashMap<Arc<str>, BTreeSet<ObjectName>>,
     held: Held,
     /// This node's pods, by uid.
     own: HashMap<Arc<str>, ObjectName>,
-    attachments: HashMap<ObjectName, PodAttachment>,
+    attachments: BTreeMap<ObjectName, PodAttachment>,
     /// Names of attachments, by the pod that they name.
-    attached: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    attached: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     nics: BTreeMap<Arc<str>, NicNode>,
     /// By the node that they name.
     with_nic: HashMap<Arc<str>, Nics>,
@@ -52,9 +57,9 @@ pub struct Trust {
     /// Uids of the Nodes that there are.
     nodes: HashMap<Arc<str>, Arc<str>>,
     /// Those that name a Service.
-    slices: HashMap<ObjectName, EndpointSlice>,
+    slices: BTreeMap<ObjectName, EndpointSlice>,
     /// Names of slices, by the pods that they name.
-    naming: HashMap<ObjectName, HashSet<ObjectName>>,
+    naming: BTreeMap<ObjectName, HashSet<ObjectName>>,
     /// What is not believed, by whose word it is.
     refused: BTreeMap<Disbelief, BTreeSet<ObjectName>>,
     reports_stale: bool,
@@ -93,17 +98,18 @@ impl Trust {
     pub fn new(node: Arc<str>) -> Self {
         Self {
             node,
-            pods: HashMap::new(),
+            pods: BTreeMap::new(),
+            of_node: HashMap::new(),
             held: Held::default(),
             own: HashMap::new(),
-            attachments: HashMap::new(),
-            attached: HashMap::new(),
+            attachments: BTreeMap::new(),
+            attached: BTreeMap::new(),
             nics: BTreeMap::new(),
             with_nic: HashMap::new(),
             confirmed: HashMap::new(),
             nodes: HashMap::new(),
-            slices: HashMap::new(),
-            naming: HashMap::new(),
+            slices: BTreeMap::new(),
+            naming: BTreeMap::new(),
             refused: BTreeMap::new(),
             reports_stale: false,
             dirt: Dirt::default(),
@@ -123,59 +129,6 @@ impl Trust {
             other => return Some(other),
         }
         None
-    }
-
-    pub fn hear(&mut self, word: Word) {
-        match word {
-            Word::Attachment(attachment) => {
-                let name = &attachment.name;
-                if self.attachments.get(name) == Some(&attachment) {
-                    return;
-                }
-                self.remove_attachment(&name.clone());
-                self.dirt.pods.insert(attachment.pod.clone());
-                self.attached.entry(attachment.pod.clone()).or_default().insert(name.clone());
-                self.attachments.insert(name.clone(), attachment);
-            }
-            Word::AttachmentGone(name) => self.remove_attachment(&name),
-            Word::Nic(nic) => {
-                if self.nics.get(&nic.name) == Some(&nic) {
-                    return;
-                }
-                self.remove_nic(&nic.name);
-                let nics = self.with_nic.entry(nic.node.clone()).or_default();
-                nics.count += 1;
-                nics.allowing += usize::from(nic.static_pods);
-                self.dirt.nodes.insert(nic.node.clone());
-                self.nics.insert(nic.name.clone(), nic);
-            }
-            Word::NicGone(name) => self.remove_nic(&name),
-            Word::Range(range) => {
-                let before = match range.confirmed.clone() {
-                    Some(confirmed) => self.confirmed.insert(range.node.clone(), confirmed),
-                    None => self.confirmed.remove(&range.node),
-                };
-                if before != range.confirmed {
-                    self.dirt.nodes.insert(range.node);
-                }
-            }
-            Word::RangeGone(node) => {
-                if self.confirmed.remove(&node).is_some() {
-                    self.dirt.nodes.insert(node);
-                }
-            }
-            Word::Node(node) => {
-                if self.nodes.get(&node.name) != Some(&node.uid) {
-                    self.dirt.nodes.insert(node.name.clone());
-                    self.nodes.insert(node.name, node.uid);
-                }
-            }
-            Word::NodeGone(name) => {
-                if self.nodes.remove(&name).is_some() {
-                    self.dirt.nodes.insert(name);
-                }
-            }
-        }
     }
 
     /// What this NIC holds now.
@@ -206,34 +159,11 @@ impl Trust {
         }
     }
 
-    /// As [`Self::only`]; of an object of the cluster's the name is in `name`.
-    pub fn only_words(&mut self, kind: WordKind, listed: &HashSet<ObjectName>) {
-        let is_gone = |name: &Arc<str>| !listed.contains(&ObjectName::new("", name.clone()));
-        let words: Vec<Word> = match kind {
-            WordKind::Attachment => {
-                let gone = self.attachments.keys().filter(|it| !listed.contains(*it));
-                gone.cloned().map(Word::AttachmentGone).collect()
-            }
-            WordKind::Nic => self.nics.keys().filter(|it| is_gone(it)).cloned().map(Word::NicGone).collect(),
-            WordKind::Range => {
-                self.confirmed.keys().filter(|it| is_gone(it)).cloned().map(Word::RangeGone).collect()
-            }
-            WordKind::Node => {
-                self.nodes.keys().filter(|it| is_gone(it)).cloned().map(Word::NodeGone).collect()
-            }
-        };
-        for word in words {
-            self.hear(word);
-        }
-    }
-
     /// What follows from all that was taken in since this was last called.
     pub fn flush(&mut self) -> Vec<Change> {
         let mut dirt = std::mem::take(&mut self.dirt);
-        if !dirt.nodes.is_empty() {
-            let of_nodes = self.pods.iter().filter(|(_, it)| dirt.nodes.contains(&it.pod.node));
-            dirt.pods.extend(of_nodes.map(|(name, _)| name.clone()));
-        }
+        let of_nodes = dirt.nodes.iter().filter_map(|it| self.of_node.get(it));
+        dirt.pods.extend(of_nodes.flatten().cloned());
         let mut changes = Vec::with_capacity(dirt.pods.len());
         for name in dirt.pods {
             changes.push(match self.believe(&name) {
@@ -286,11 +216,12 @@ impl Trust {
         }
         let (ips, disbelief) = match self.pods.remove(&name) {
             Some(old) => {
-                self.own.remove(&old.pod.uid);
+                self.leave_node(&old.pod);
                 (old.ips, old.disbelief)
             }
             None => Default::default(),
         };
+        self.of_node.entry(pod.node.clone()).or_default().insert(name.clone());
         if pod.node == self.node {
             self.own.insert(pod.uid.clone(), name.clone());
         }
@@ -300,33 +231,20 @@ impl Trust {
 
     fn remove_pod(&mut self, name: &ObjectName) {
         let Some(known) = self.pods.remove(name) else { return };
-        self.own.remove(&known.pod.uid);
+        self.leave_node(&known.pod);
         self.complain(name, &known.disbelief, &[]);
         self.dirt.slices.extend(self.naming.get(name).into_iter().flatten().cloned());
         self.dirt.pods.insert(name.clone());
     }
 
-    fn remove_attachment(&mut self, name: &ObjectName) {
-        let Some(old) = self.attachments.remove(name) else { return };
-        if let Some(names) = self.attached.get_mut(&old.pod) {
-            names.remove(name);
+    fn leave_node(&mut self, pod: &Pod) {
+        self.own.remove(&pod.uid);
+        if let Some(names) = self.of_node.get_mut(&pod.node) {
+            names.remove(&pod.name);
             if names.is_empty() {
-                self.attached.remove(&old.pod);
+                self.of_node.remove(&pod.node);
             }
         }
-        self.dirt.pods.insert(old.pod);
-    }
-
-    fn remove_nic(&mut self, name: &str) {
-        let Some(nic) = self.nics.remove(name) else { return };
-        if let Some(nics) = self.with_nic.get_mut(&nic.node) {
-            nics.count -= 1;
-            nics.allowing -= usize::from(nic.static_pods);
-            if nics.count == 0 {
-                self.with_nic.remove(&nic.node);
-            }
-        }
-        self.dirt.nodes.insert(nic.node);
     }
 
     fn put_slice(&mut self, mut slice: EndpointSlice) {
