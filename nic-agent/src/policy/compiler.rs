@@ -309,8 +309,10 @@ impl Compiler {
         for policy in &local.selected_by {
             if let Some(stated) = self.policies.get_mut(policy) {
                 stated.users.remove(name);
-                // Its program goes when the dust has settled.
-                dirt.restated.insert(policy.clone());
+                // Its program goes when the dust has settled; while it has others, nothing about it is another.
+                if stated.users.is_empty() {
+                    dirt.restated.insert(policy.clone());
+                }
             }
         }
         self.leave_group(name, local.group.as_ref());

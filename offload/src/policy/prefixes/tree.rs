@@ -53,9 +53,12 @@ pub fn insert<N: Net>(tree: &mut Tree<N>, mut net: N) {
     if holder(tree, &net).is_some() {
         return;
     }
-    let held: Vec<N> = tree.range(net..=net.last()).copied().collect();
-    for it in held {
-        tree.remove(&it);
+    // One address holds nothing.
+    if net.last() != net {
+        let held: Vec<N> = tree.range(net..=net.last()).copied().collect();
+        for it in held {
+            tree.remove(&it);
+        }
     }
     while let Some(whole) = net.whole() {
         let other = whole.halves().and_then(|halves| halves.into_iter().find(|it| *it != net));

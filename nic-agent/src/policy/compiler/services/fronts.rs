@@ -67,12 +67,12 @@ impl Fronts {
 
     pub fn remove(&mut self, id: FrontId) -> Option<Front> {
         let front = self.by_id.remove(&id)?;
-        forget(&mut self.by_address, front.address, id);
+        forget(&mut self.by_address, &front.address, id);
         for (ip, _) in &front.backends {
-            forget(&mut self.by_backend, *ip, id);
+            forget(&mut self.by_backend, ip, id);
         }
         for port in front.ports() {
-            forget(&mut self.by_port, port, id);
+            forget(&mut self.by_port, &port, id);
         }
         self.whole.remove(&id);
         Some(front)
@@ -101,19 +101,14 @@ impl Fronts {
             let mut by_ports = self.with_ports_of(&rule.traffic);
             let (mut of_peers, mut of_ports) = (Vec::new(), Vec::new());
             let found = loop {
-                match by_peers.next() {
-                    Some(step) => of_peers.extend(step),
-                    None => {
-                        walked.push(&rule.peers);
-                        break of_peers;
-                    }
-                }
-                match &mut by_ports {
-                    None => {}
-                    Some(by_ports) => match by_ports.next() {
-                        Some(id) => of_ports.push(id),
-                        None => break of_ports,
-                    },
+                let Some(step) = by_peers.next() else {
+                    walked.push(&rule.peers);
+                    break of_peers;
+                };
+                of_peers.extend(step);
+                if let Some(by_ports) = &mut by_ports {
+                    let Some(id) = by_ports.next() else { break of_ports };
+                    of_ports.push(id);
                 }
             };
             all.extend(found);
@@ -140,11 +135,11 @@ impl Fronts {
     }
 }
 
-fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<FrontId>>, key: K, id: FrontId) {
-    if let Some(ids) = index.get_mut(&key) {
+fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<FrontId>>, key: &K, id: FrontId) {
+    if let Some(ids) = index.get_mut(key) {
         ids.remove(&id);
         if ids.is_empty() {
-            index.remove(&key);
+            index.remove(key);
         }
     }
 }

@@ -126,15 +126,12 @@ proptest! {
             let mut changes = Vec::new();
             for (kind, name, object) in steps {
                 let key = format!("{kind:?} {name}");
-                changes.push(match object {
-                    Some(object) => {
-                        objects.insert(key, object.clone());
-                        change(object)
-                    }
-                    None => {
-                        objects.remove(&key);
-                        gone(kind, name)
-                    }
+                changes.push(if let Some(object) = object {
+                    objects.insert(key, object.clone());
+                    change(object)
+                } else {
+                    objects.remove(&key);
+                    gone(kind, name)
                 });
             }
             let affected = compiler.apply_all(changes).pods;
