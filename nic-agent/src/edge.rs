@@ -43,16 +43,6 @@ struct Written {
     looked: Instant,
 }
 
-impl Written {
-    fn as_installed(&self) -> (Vec<InstalledFlow>, Vec<InstalledMeter>) {
-        let meter = |meter: &Meter| InstalledMeter { id: meter.id, meter: Some(*meter) };
-        (
-            self.flows.iter().cloned().map(InstalledFlow::fresh).collect(),
-            self.meters.iter().map(meter).collect(),
-        )
-    }
-}
-
 pub struct Edge {
     bridge: String,
     socket: PathBuf,
@@ -143,24 +133,28 @@ impl Edge {
         self.session().await?;
         let Some(session) = &self.session else { return Err("no session".to_owned()) };
         let Content { flows, meters, too_large } = wanted;
-        let is_current = |it: &&Written| it.looked.elapsed() < LOOK_AGAIN;
-        let (there, looked) = match self.written.as_ref().filter(is_current) {
-            Some(it) if it.flows == flows && it.meters == meters => {
+        let written = self.written.as_ref();
+        let is_look = written.is_none_or(|it| it.looked.elapsed() >= LOOK_AGAIN);
+        let looked = match written {
+            Some(it) if !is_look && it.flows == flows && it.meters == meters => {
                 return Ok(Synced { changes: 0, too_large });
             }
-            Some(it) => (it.as_installed(), it.looked),
-            None => {
-                let look =
-                    async || Ok::<_, openflow::Error>((session.dump_flows().await?, session.meters().await?));
-                self.counted = session.meter_stats().await.unwrap_or_default();
-                (look().await.map_err(|e| e.to_string())?, Instant::now())
-            }
+            Some(it) if !is_look => it.looked,
+            _ => Instant::now(),
         };
-        let (installed, installed_meters) = there;
-        let (before, after) = meter::diff(&meters, &installed_meters);
+        let installed = match written.filter(|_| !is_look) {
+            Some(it) => it.flows.iter().cloned().map(InstalledFlow::fresh).collect(),
+            None => session.dump_flows().await.map_err(|e| e.to_string())?,
+        };
+        let of_ours = |meter: &Meter| InstalledMeter { id: meter.id, meter: Some(*meter) };
+        let installed_meters = match written {
+            Some(it) => it.meters.iter().map(of_ours).collect(),
+            None => session.meters().await.map_err(|e| e.to_string())?,
+        };
+        let (before, mut after) = meter::diff(&meters, &installed_meters);
         if let Err(e) = session.change_meters(&before).await {
-            // A datapath without meters keeps no pod from its network.
-            if let openflow::Error::Refused { .. } = e {
+            // A datapath without meters keeps no pod from its network. One that somebody else deleted is no such.
+            if written.is_none() && matches!(e, openflow::Error::Refused { .. }) {
                 self.unmetered = Some(e.to_string());
             }
             return Err(e.to_string());
@@ -171,7 +165,16 @@ impl Edge {
             session.apply(&changes).await.map_err(|e| e.to_string())?;
             info!(changes = changes.len(), flows = flows.len(), "flows changed");
         }
+        if is_look {
+            // What somebody else did to the meters is set right when the flows, which must not wait for it, are.
+            let seen = session.meters().await.map_err(|e| e.to_string())?;
+            let (other, gone) = meter::diff(&meters, &seen);
+            after = other.into_iter().chain(gone).collect();
+        }
         session.change_meters(&after).await.map_err(|e| e.to_string())?;
+        if is_look {
+            self.counted = session.meter_stats().await.map_err(|e| e.to_string())?;
+        }
         self.written = Some(Written { flows, meters, looked });
         Ok(Synced { changes: changes.len() + before.len() + after.len(), too_large })
     }
