@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(9);
 /// What a sync did.
 #[derive(Debug, Default)]
 pub struct Synced {
-    /// How many flows had to change.
+    /// How many flows and meters had to change.
     pub changes: usize,
     /// Policies that do not fit in OVS's tables. Their pods begin no connection, and are begun none with.
     pub too_large: Vec<String>,

@@ -105,7 +105,7 @@ impl Session {
     pub async fn dump_flows(&self) -> Result<Vec<InstalledFlow>, Error> {
         self.all("the dump of flows", &Message::FlowStatsRequest, |answer| match answer {
             Message::FlowStatsReply { flows, more } => Ok((flows, more)),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
         .await
     }
@@ -113,7 +113,7 @@ impl Session {
     pub async fn ports(&self) -> Result<Vec<PortDesc>, Error> {
         self.all("the list of ports", &Message::PortDescRequest, |answer| match answer {
             Message::PortDescReply { ports, more } => Ok((ports, more)),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
         .await
     }
@@ -121,7 +121,7 @@ impl Session {
     pub async fn meters(&self) -> Result<Vec<InstalledMeter>, Error> {
         self.all("the list of meters", &Message::MeterDescRequest, |answer| match answer {
             Message::MeterDescReply { meters, more } => Ok((meters, more)),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
         .await
     }
@@ -130,7 +130,7 @@ impl Session {
     pub async fn meter_stats(&self) -> Result<Vec<MeterStats>, Error> {
         self.all("the meters' counters", &Message::MeterStatsRequest, |answer| match answer {
             Message::MeterStatsReply { stats, more } => Ok((stats, more)),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
         .await
     }
@@ -140,7 +140,7 @@ impl Session {
         &self,
         what: &'static str,
         question: &Message,
-        part: impl Fn(Message) -> Result<(Vec<T>, bool), Message>,
+        part: impl Fn(Message) -> Result<(Vec<T>, bool), Box<Message>>,
     ) -> Result<Vec<T>, Error> {
         let mut exchange = self.exchange.lock().await;
         let xid = exchange.ask(what, question)?;

@@ -40,6 +40,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// New connections a second: the meters of 100 pods are among what is written first.
+const RATE: std::num::NonZeroU32 = std::num::NonZeroU32::new(4000).unwrap();
 const EXAMPLE: &str = include_str!("../../packaging/nic-agent.example.toml");
 const NODES: u32 = 100;
 const ROLES: u32 = 7;
@@ -250,10 +252,11 @@ impl Agent {
         let attachments = attachments(&known);
         let pods = attachments.iter().map(|attachment| Pod {
             on_link: Vec::new(),
+            full: false,
             attachment,
             policy: known.pods[attachment.claim.pod.uid.as_str()].clone(),
         });
-        let synced = self.edge.sync(pods.collect(), &nic_agent::marks::Marks::default()).await.unwrap();
+        let synced = self.edge.sync(pods.collect(), &nic_agent::marks::Marks::default(), RATE).await.unwrap();
         assert!(synced.too_large.is_empty(), "{:?}", synced.too_large);
         synced.changes
     }

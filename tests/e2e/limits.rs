@@ -49,14 +49,16 @@ impl Drop for Limited {
     }
 }
 
-fn attachment(pod: &Pod) -> Option<Value> {
+/// As it stands in the ledger.
+fn attachment(pod: &Pod) -> Value {
     let ledger = pod.nic().ledger();
-    let all = ledger["attachments"].as_array().unwrap().iter();
-    all.cloned().find(|it| it.to_string().contains(&format!("\"{}\"", pod.uid)))
+    let uid = format!("\"{}\"", pod.uid);
+    let mut all = ledger["attachments"].as_array().unwrap().iter();
+    all.find(|it| it.to_string().contains(&uid)).unwrap().clone()
 }
 
 fn zone(pod: &Pod) -> u64 {
-    attachment(pod).unwrap()["zone"].as_u64().unwrap()
+    attachment(pod)["zone"].as_u64().unwrap()
 }
 
 /// Rates of the meters of `br-edge`, with what they dropped, by the ports that they are for.
@@ -85,7 +87,7 @@ fn meters(nic: Nic) -> BTreeMap<u32, (usize, u64)> {
 
 /// The number of the representor's port on `br-edge`, which is its meter's.
 fn port(pod: &Pod) -> u32 {
-    let name = format!("pf0vf{}", attachment(pod).unwrap()["claim"]["vf"]["vf"]);
+    let name = format!("pf0vf{}", attachment(pod)["claim"]["vf"]["vf"]);
     pod.nic().vsctl(&["get", "Interface", &name, "ofport"]).trim().parse().unwrap()
 }
 
