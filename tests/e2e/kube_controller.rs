@@ -99,11 +99,14 @@ impl<'a> Packaged<'a> {
             let pods = self.api.list(&format!("{SYSTEM}/pods"));
             let is_ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
             pods.iter().find(is_ready).cloned().ok_or_else(|| {
-                let events = self.api.list(&format!("{SYSTEM}/events"));
-                let said: Vec<_> = events.iter().map(|it| &it["message"]).collect();
-                format!("{:?}, events {said:?}", pods.iter().map(|it| &it["status"]).collect::<Vec<_>>())
+                let statuses: Vec<_> = pods.iter().map(|it| &it["status"]).collect();
+                format!("{statuses:?}, events {:?}", self.events())
             })
         })
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.api.list(&format!("{SYSTEM}/events")).iter().map(|it| it["message"].to_string()).collect()
     }
 }
 
@@ -178,7 +181,8 @@ fn the_packaged_controller_leads_when_the_other_has_ended() {
         if said.contains(&format!("{ip}:80")) { Ok(()) } else { Err(said) }
     });
     let pod = packaged.pod();
-    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["status"]);
+    let container = &pod["status"]["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 0, "{} (events: {:?})", container["lastState"], packaged.events());
 
     drop(packaged);
     until("the other leads again", PATIENCE, || {
