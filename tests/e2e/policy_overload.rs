@@ -11,7 +11,8 @@
 //! witness: allowed pods begin connections of the same kinds all the time, and a window is not over before each has arrived.
 //! Where that does not come the test says `late`; where something arrives, or is left, it says `wrong`.
 //!
-//! `DRAWBRIDGE_OVERLOAD_ROUNDS` (2; `make soak`: 100), `DRAWBRIDGE_OVERLOAD_SHARE` (thousandths of a core that OVS has;
+//! `DRAWBRIDGE_OVERLOAD_ROUNDS` (2; `make soak`: 100), `DRAWBRIDGE_OVERLOAD_FIRST` (0: with which it begins, so that two labs share
+//! them), `DRAWBRIDGE_OVERLOAD_SHARE` (thousandths of a core that OVS has;
 //! else it varies), `DRAWBRIDGE_OVERLOAD_SECONDS` (how long the load goes on for the receivers to settle), `DRAWBRIDGE_OVERLOAD_PORTS`
 //! (so many megaflows the flood needs of each of its kinds), `DRAWBRIDGE_OVERLOAD_EVERY` (microseconds between two of its packets; 0:
 //! as fast as they are made).
@@ -328,7 +329,8 @@ fn settled_is_settled_under_overload() {
     let zones = NICS.map(|nic| left::zones(&lab, nic));
     let mut test = Test { lab, sets, neighbour, zones, ports, permille, overloaded: false };
     let mut failed = Vec::new();
-    for round in 0..rounds {
+    let first = number("DRAWBRIDGE_OVERLOAD_FIRST", 0);
+    for round in first..first + rounds {
         let wrong = test.round(round);
         if !wrong.is_empty() {
             println!("  wrong: {wrong:#?}");

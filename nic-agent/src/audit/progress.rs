@@ -315,15 +315,14 @@ impl Book {
 
     /// What is to be looked at next, and when. `None`: there is no pod.
     pub fn due(&self, now: Instant) -> Option<(Instant, Scope)> {
+        if self.pods.is_empty() {
+            return None;
+        }
         let judged = || self.pods.iter().filter(|(_, pod)| !pod.is_open || !pod.answers.is_empty());
         let doubtful: BTreeSet<CtZone> = self.loads.doubtful(self.limit()).collect();
         let is_urgent = self.is_full_wanted || !doubtful.is_empty() || self.loads.any_full();
         if judged().next().is_none() && !is_urgent {
-            let count = || (self.last_full.map_or(now, |end| end + COUNT_AGAIN), Scope::All);
-            return (!self.pods.is_empty()).then(count);
-        }
-        if self.pods.is_empty() {
-            return None;
+            return Some((self.last_full.map_or(now, |end| end + COUNT_AGAIN), Scope::All));
         }
         let not_before = |pause: Duration| self.last.map_or(now, |(end, took)| end + pause.max(took * DUTY));
         let full = match self.last_full {

@@ -2,7 +2,7 @@
 //!
 //! Where Open vSwitch offloads, it makes each meter a police action of TC, which the flows that name it share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One band, which drops, in packets per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +47,8 @@ pub fn diff(wanted: &[Meter], installed: &[InstalledMeter]) -> (Vec<MeterMod>, V
         Some(_) => None,
     };
     let before = wanted.iter().filter_map(change).collect();
-    let is_wanted = |id: &u32| wanted.iter().any(|meter| meter.id == *id);
-    (before, there.into_keys().filter(|id| !is_wanted(id)).map(MeterMod::Delete).collect())
+    let ids: BTreeSet<u32> = wanted.iter().map(|meter| meter.id).collect();
+    (before, there.into_keys().filter(|id| !ids.contains(id)).map(MeterMod::Delete).collect())
 }
 
 #[cfg(test)]
