@@ -305,7 +305,8 @@ impl Book {
         pod.unreleased += cut.count();
         pod.last_cut = Some(now);
         pod.is_queued = true;
-        let late = matches!(pod.stage, Stage::Settled) && !pod.is_open;
+        // By newer rules than the book has heard of: of those the pod was never settled.
+        let late = pod.stage == Stage::Settled && !pod.is_open && cut.version <= pod.version;
         if pod.stage > Stage::Unaudited && !pod.is_open {
             pod.held = None;
             pod.enter(Stage::Unaudited, now);

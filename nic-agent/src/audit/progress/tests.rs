@@ -188,6 +188,34 @@ fn what_is_found_is_waited_out_and_released() {
 }
 
 #[test]
+fn what_newer_rules_cut_before_the_book_heard_of_them_is_no_fault_of_a_settled_pod() {
+    let start = Instant::now();
+    let (mut book, mut zones, mut version) = book(start);
+    book.prove(Proof { version, at: Some(start) }, start);
+    let look = clean(&book, &zones, start + ms(1));
+    book.looked(look, start + ms(2));
+    drain(&mut book, start + ms(3));
+    assert_eq!(stage(&book), Stage::Settled);
+    let late = |told: &[Told]| matches!(told, [Told::Found { late: true, .. }]);
+    zones::in_tables(&mut zones, vec![wanted(1, 1)], &mut version);
+    let told = book.heard([(zone(1), cut(version, 3))].into(), start + ms(5));
+    assert!(!told.is_empty() && !late(&told), "{told:?}");
+    // It is waited for all the same.
+    book.follow(&zones, start + ms(10));
+    book.prove(Proof { version, at: Some(start + ms(20)) }, start + ms(20));
+    let look = clean(&book, &zones, start + ms(210));
+    book.looked(look, start + ms(211));
+    assert_eq!(stage(&book), Stage::Releasing);
+    let wanted = book.next_release().unwrap();
+    book.released(&wanted, Release::Complete { after: ms(1) }, start + ms(220));
+    drain(&mut book, start + ms(230));
+    assert_eq!(stage(&book), Stage::Settled);
+    // By the rules that it was settled by: that is one.
+    let told = book.heard([(zone(1), cut(version, 1))].into(), start + ms(300));
+    assert!(late(&told), "{told:?}");
+}
+
+#[test]
 fn what_rules_before_have_cut_is_released_before_a_pod_is_settled() {
     let start = Instant::now();
     let (mut book, mut zones, mut version) = book(start);
