@@ -19,6 +19,10 @@
 //! `connected: false`, and go on after the reconnection, with the difference only. A message that is oversize, no
 //! JSON or contradicts the replica costs the connection, never the process.
 //!
+//! A member of a cluster that is cut off from the others is left for the next remote, as OVS's own clients leave it: while
+//! something is monitored, the server's database `_Server` is, too. It is no server until it has said that it is in good
+//! standing, so nothing stale is seen.
+//!
 //! Not announced to the server is `set_db_change_aware`: so it drops us when a database is added, removed or
 //! converted, and we come back with a fresh schema. That is the simplest way to be right about all three.
 //!

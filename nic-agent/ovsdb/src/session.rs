@@ -4,6 +4,7 @@
 //! still done by the server.
 
 mod link;
+mod standing;
 mod task;
 
 use std::sync::Arc;
@@ -144,7 +145,8 @@ impl Session {
         self.state.clone()
     }
 
-    /// Waits until there is a server, and returns the connection's number.
+    /// Waits until there is a server, and returns the connection's number. While something is monitored, one that says of
+    /// itself that it is not in good standing is none.
     pub async fn connected(&self) -> Result<u64, Error> {
         let mut state = self.state();
         loop {

@@ -93,6 +93,16 @@ impl Entry {
         Ask { method: "get_schema", params: json!([self.db]) }
     }
 
+    /// Of which database?
+    pub fn db(&self) -> &str {
+        &self.db
+    }
+
+    /// Has it not begun on this connection?
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
     /// The request under way was refused; it is asked again later.
     pub fn has_failed(&self) -> bool {
         matches!(self.phase, Phase::Failed)

@@ -1,6 +1,6 @@
 //! The task that owns the socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::link::{Link, Pending};
+use super::standing::{self, Standing, Unfit};
 use super::{Command, Error, Options, State};
 use crate::frame::{FrameError, Framer};
 use crate::monitor::entry::{Ask, Entry, Fault};
@@ -36,6 +37,8 @@ enum Lost {
     Monitor(#[from] Fault),
     #[error("the server cancelled a monitor")]
     MonitorCancelled,
+    #[error("not in good standing: {0}")]
+    Unfit(#[from] Unfit),
 }
 
 /// Nobody holds a handle any more.
@@ -46,6 +49,9 @@ pub(super) struct Task {
     commands: mpsc::UnboundedReceiver<Command>,
     state: watch::Sender<State>,
     monitors: BTreeMap<u64, Entry>,
+    standing: Standing,
+    /// Which were, and why, since there was one to stay with: each is said once.
+    passed_over: BTreeSet<String>,
     epoch: u64,
 }
 
@@ -55,7 +61,15 @@ impl Task {
         commands: mpsc::UnboundedReceiver<Command>,
         state: watch::Sender<State>,
     ) -> Self {
-        Self { options, commands, state, monitors: BTreeMap::new(), epoch: 0 }
+        Self {
+            options,
+            commands,
+            state,
+            monitors: BTreeMap::new(),
+            standing: Standing::default(),
+            passed_over: BTreeSet::new(),
+            epoch: 0,
+        }
     }
 
     pub async fn run(mut self) {
@@ -70,6 +84,7 @@ impl Task {
             };
             let error = match (connected, remote) {
                 (Ok(stream), Some(remote)) => {
+                    // When it came to be a server to stay with.
                     let mut since = None;
                     match self.serve(stream, &remote, &mut since).await {
                         Ok(Deserted) => return,
@@ -77,6 +92,10 @@ impl Task {
                             if let Some(since) = since {
                                 tracing::warn!(%remote, error = %lost, "OVSDB connection lost");
                                 reconnect.lost(since.elapsed());
+                            } else if let Lost::Unfit(why) = &lost
+                                && self.passed_over.insert(format!("{remote}: {why}"))
+                            {
+                                tracing::info!(%remote, %why, "OVSDB server passed over");
                             }
                             format!("{remote}: {lost}")
                         }
@@ -153,6 +172,7 @@ impl Task {
         for entry in self.monitors.values_mut() {
             entry.disconnected();
         }
+        self.standing.disconnected();
         if let Err(lost) = &end {
             // Before the calls learn of it: who retries at once shall not be told "connected".
             self.state.send_replace(State::Connecting { error: Some(format!("{remote}: {lost}")) });
@@ -172,15 +192,17 @@ impl Task {
         let mut framer = Framer::new(self.options.max_message);
         let mut chunk = vec![0; READ_CHUNK];
         let mut heard = Instant::now();
-        // An open socket is no server yet: the first answer is what makes a connection.
+        // An open socket is no server yet: the first answer is what makes a connection, and that it is a server to stay with.
         link.probe();
         let mut probed = true;
+        let mut answered: Option<Instant> = None;
         let mut retry_at = None;
         loop {
             // Unprobed and not to probe, silence means nothing.
             let may_be_silent = !probed && self.options.probe_interval.is_zero();
             let patience = if probed { self.options.dead_after } else { self.options.probe_interval };
             let deadline = heard + patience.min(self.options.dead_after);
+            let judged_by = answered.unwrap_or(heard) + self.options.dead_after;
             tokio::select! {
                 read = reader.read(&mut chunk) => {
                     let read = read?;
@@ -189,19 +211,23 @@ impl Task {
                     }
                     framer.push(chunk.get(..read).unwrap_or_default());
                     heard = Instant::now();
-                    probed = since.is_none();
+                    probed = answered.is_none();
                     while let Some(frame) = framer.next_frame()? {
                         self.incoming(link, rpc::parse(&frame)?)?;
-                        if since.is_none() {
+                        answered.get_or_insert(heard);
+                        probed = false;
+                        if since.is_none() && self.is_judged(link)? {
                             *since = Some(heard);
-                            probed = false;
-                            self.established(remote, link);
+                            self.established(remote);
+                        }
+                        if since.is_some() {
+                            self.begin_monitors(link);
                         }
                     }
                 }
                 pushed = link.outbox.push(&mut writer), if link.outbox.has_work() => pushed?,
                 command = self.commands.recv() => match command {
-                    Some(command) if since.is_some() => self.online(link, command),
+                    Some(command) if since.is_some() => self.online(link, command)?,
                     Some(command) => self.offline(command),
                     None => return Ok(Deserted),
                 },
@@ -211,6 +237,9 @@ impl Task {
                     }
                     link.probe();
                     probed = true;
+                }
+                () = sleep_until(judged_by), if answered.is_some() && since.is_none() => {
+                    return Err(Lost::Silent(self.options.dead_after));
                 }
                 () = sleep_until(retry_at.unwrap_or(deadline)), if retry_at.is_some() => {
                     retry_at = None;
@@ -225,32 +254,53 @@ impl Task {
         }
     }
 
-    fn established(&mut self, remote: &Remote, link: &mut Link) {
+    fn established(&mut self, remote: &Remote) {
         self.epoch += 1;
+        self.passed_over.clear();
         tracing::info!(%remote, epoch = self.epoch, "OVSDB connected");
         self.state.send_replace(State::Connected { epoch: self.epoch, remote: remote.clone() });
-        for (id, entry) in &mut self.monitors {
+    }
+
+    /// Is it known that the server is one to stay with? `Err`: it is not. Where nothing is monitored it is not asked.
+    fn is_judged(&mut self, link: &mut Link) -> Result<bool, Unfit> {
+        if self.monitors.is_empty() {
+            return Ok(true);
+        }
+        ask(link, standing::MONITOR, self.standing.begin());
+        let alone = self.options.remotes.len() == 1;
+        for entry in self.monitors.values() {
+            self.standing.judge(entry.db(), alone)?;
+        }
+        Ok(self.standing.is_known())
+    }
+
+    /// Not before the server is judged: what a stale one has is not to be seen.
+    fn begin_monitors(&mut self, link: &mut Link) {
+        if !self.standing.is_known() {
+            return;
+        }
+        for (id, entry) in self.monitors.iter_mut().filter(|(_, entry)| entry.is_idle()) {
             ask(link, *id, Some(entry.begin()));
         }
     }
 
     /// A command while there is a server.
-    fn online(&mut self, link: &mut Link, command: Command) {
+    fn online(&mut self, link: &mut Link, command: Command) -> Result<(), Lost> {
         match command {
             Command::Call { method, params, answer } => {
                 if answer.is_closed() {
-                    return;
+                    return Ok(());
                 }
                 if link.outbox.len() > self.options.max_message {
                     drop(answer.send(Err(Error::Backlog)));
-                    return;
+                    return Ok(());
                 }
                 link.request(method, &params, Pending::Call { method, answer });
             }
             Command::Monitor { id, entry } => {
-                let mut entry = *entry;
-                ask(link, id, Some(entry.begin()));
-                self.monitors.insert(id, entry);
+                self.monitors.insert(id, *entry);
+                self.is_judged(link)?;
+                self.begin_monitors(link);
             }
             Command::Conditions { monitor, table, rows, generation } => {
                 if let Some(entry) = self.monitors.get_mut(&monitor) {
@@ -263,6 +313,7 @@ impl Task {
                 }
             }
         }
+        Ok(())
     }
 
     fn incoming(&mut self, link: &mut Link, message: Incoming) -> Result<(), Lost> {
@@ -272,11 +323,15 @@ impl Task {
                 tracing::warn!(method, "the server asks for what we do not know");
                 link.reply(&id, Err("unknown method"));
             }
-            Incoming::Notification { method, params } => self.notification(&method, &params)?,
+            Incoming::Notification { method, params } => self.notification(link, &method, &params)?,
             Incoming::Reply { id, result } => match link.take(id) {
                 Some(Pending::Call { method, answer }) => {
                     // The caller may have gone: its own choice.
                     drop(answer.send(result.map_err(|error| Error::Refused { method, error })));
+                }
+                Some(Pending::Monitor(standing::MONITOR)) => {
+                    ask(link, standing::MONITOR, self.standing.answer(result)?);
+                    self.is_judged(link)?;
                 }
                 Some(Pending::Monitor(monitor)) => {
                     if let Some(entry) = self.monitors.get_mut(&monitor) {
@@ -290,7 +345,7 @@ impl Task {
         Ok(())
     }
 
-    fn notification(&mut self, method: &str, params: &Value) -> Result<(), Lost> {
+    fn notification(&mut self, link: &mut Link, method: &str, params: &Value) -> Result<(), Lost> {
         let params = params.as_array().map(Vec::as_slice).unwrap_or_default();
         let (monitor, last, updates) = match (method, params) {
             ("update2", [monitor, updates]) => (monitor, None, updates),
@@ -303,6 +358,11 @@ impl Task {
                 return Ok(());
             }
         };
+        if monitor.as_u64() == Some(standing::MONITOR) {
+            self.standing.update(updates)?;
+            self.is_judged(link)?;
+            return Ok(());
+        }
         // One that has just been forgotten may still be updated.
         match monitor.as_u64().and_then(|id| self.monitors.get_mut(&id)) {
             Some(entry) => Ok(entry.update(last, updates)?),

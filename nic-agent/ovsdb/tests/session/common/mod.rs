@@ -74,6 +74,16 @@ impl Server {
         server
     }
 
+    /// Another member of the cluster that `first` began.
+    pub fn join_cluster(db: &str, first: &Self) -> Self {
+        let mut server = Self::prepare(&[]);
+        let raft = |server: &Self| format!("unix:{}", server.path("raft").display());
+        let (own, of_first) = (raft(&server), raft(first));
+        run(tool("ovsdb-tool").arg("join-cluster").arg(server.path("db")).args([db, &own, &of_first]));
+        server.spawn();
+        server
+    }
+
     fn prepare(args: &[String]) -> Self {
         Self { dir: tempfile::tempdir().unwrap(), args: args.to_vec(), child: None }
     }
