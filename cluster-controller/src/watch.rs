@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
 
-use drawbridge_api::NodeRange;
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Config};
@@ -19,7 +18,8 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Change;
 use crate::cluster::object::{
-    AttachmentObject, NicNodeObject, NodeObject, PodObject, ServiceObject, SliceObject, VfResources, Watched,
+    AttachmentObject, NicNodeObject, NodeObject, PodObject, RangeObject, ServiceObject, SliceObject,
+    VfResources, Watched,
 };
 use crate::metrics::{KindLabel, Metrics};
 
@@ -82,7 +82,7 @@ pub fn start(
         |kind| Watch { kind, resources: resources.clone(), out: out.clone(), metrics: metrics.clone() };
     let all = Config::default();
     tasks.spawn(watch(Kind::Node).run::<NodeObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::NodeRange).run::<NodeRange>(Api::all(client.clone()), all.clone()));
+    tasks.spawn(watch(Kind::NodeRange).run::<RangeObject>(Api::all(client.clone()), all.clone()));
     tasks.spawn(watch(Kind::NicNode).run::<NicNodeObject>(Api::all(client.clone()), all.clone()));
     tasks.spawn(watch(Kind::Pod).run::<PodObject>(Api::all(client.clone()), all.clone().fields(RUNNING)));
     tasks.spawn(watch(Kind::Service).run::<ServiceObject>(Api::all(client.clone()), all.clone()));

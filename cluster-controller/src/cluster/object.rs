@@ -1,17 +1,22 @@
 //! Kubernetes' JSON, read: only the fields that matter here, so that the rest is not even kept while it is read.
 //!
-//! A type for each kind, with kube's [`Resource`] for the watches, and what it means for the plan. The agent's policy
-//! compiler has trimmed objects of its own (`nic-agent/src/policy/model`): it reads other fields of them (labels,
-//! container ports, selectors), and takes the addresses of each pod, which here are OVN's to give.
+//! A type for each kind ([`raw`]), and what it means for the plan. None of them fails: what makes no sense is left out by
+//! itself, a port that no packet can have as well as an address. The agent's policy compiler has trimmed objects of its own
+//! (`nic-agent/src/policy/model`): it reads other fields of them (labels, container ports, selectors), and takes the
+//! addresses of each pod, which here are OVN's to give.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod raw;
+
 use std::net::IpAddr;
 
-use drawbridge_api::NodeRange;
+use drawbridge_api::{Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use serde::Deserialize;
+use lenient_json::{List, Part, Scalar, Text};
+
+pub use raw::{
+    AttachmentObject, NicNodeObject, NodeObject, PodObject, RangeObject, ServiceObject, SliceObject,
+};
+use raw::{AttachmentStatus, ObjectEndpoint, ObjectPort, RangeCondition, Resources};
 
 use super::{
     Attached, Change, Endpoint, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol, Service, Slice,
@@ -25,12 +30,22 @@ impl VfResources {
     fn has(&self, resources: &Resources) -> bool {
         let named = |name: &str| self.0.iter().any(|prefix| name.starts_with(prefix.as_str()));
         // Extended resources cannot be overcommitted: a request without a limit is refused, a limit implies a request.
-        resources
-            .limits
-            .iter()
-            .chain(&resources.requests)
-            .any(|(name, amount)| named(name) && !amount.is_none())
+        let mut all = resources.limits.iter().chain(&*resources.requests);
+        all.any(|(name, amount)| named(name) && !is_none(amount))
     }
+}
+
+/// Of an extended resource a quantity is a whole number, as a text or not; only whether it is zero matters.
+fn is_none(amount: &Scalar) -> bool {
+    match amount {
+        Scalar::Text(text) => text.trim_matches('0').is_empty(),
+        Scalar::Number(number) => *number == 0,
+        Scalar::Flag(_) | Scalar::Other => true,
+    }
+}
+
+fn texts(list: List<Text>) -> Vec<String> {
+    list.into_iter().map(|it| it.0).collect()
 }
 
 /// An object that is watched.
@@ -39,239 +54,6 @@ pub trait Watched: Sized {
     fn present(self, resources: &VfResources) -> Option<Change>;
     /// What it means that it is not there.
     fn absent(namespace: Option<&str>, name: &str) -> Option<Change>;
-}
-
-macro_rules! resource {
-    ($($name:ident: $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ident;)*) => {$(
-        impl Resource for $name {
-            type DynamicType = ();
-            type Scope = k8s_openapi::$scope;
-            fn kind((): &()) -> Cow<'_, str> {
-                $kind.into()
-            }
-            fn group((): &()) -> Cow<'_, str> {
-                $group.into()
-            }
-            fn version((): &()) -> Cow<'_, str> {
-                $version.into()
-            }
-            fn plural((): &()) -> Cow<'_, str> {
-                $plural.into()
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    )*};
-}
-
-resource! {
-    NodeObject: "", "v1", "Node", "nodes", ClusterResourceScope;
-    NicNodeObject: "drawbridge.dev", "v1alpha1", "NicNode", "nicnodes", ClusterResourceScope;
-    PodObject: "", "v1", "Pod", "pods", NamespaceResourceScope;
-    ServiceObject: "", "v1", "Service", "services", NamespaceResourceScope;
-    AttachmentObject: "drawbridge.dev", "v1alpha1", "PodAttachment", "podattachments", NamespaceResourceScope;
-    SliceObject: "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", NamespaceResourceScope;
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NodeObject {
-    metadata: ObjectMeta,
-    spec: NodeSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct NodeSpec {
-    #[serde(rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct NicNodeObject {
-    metadata: ObjectMeta,
-    spec: NicNodeSpec,
-    status: NicNodeStatus,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct NicNodeSpec {
-    node: String,
-    /// Which VF it is concerns the NIC alone.
-    management_port: Option<serde::de::IgnoredAny>,
-    static_pods: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct NicNodeStatus {
-    chassis: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct AttachmentObject {
-    metadata: ObjectMeta,
-    spec: AttachmentSpec,
-    status: AttachmentStatus,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct AttachmentSpec {
-    pod: AttachedPod,
-    node: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct AttachedPod {
-    name: String,
-    uid: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct AttachmentStatus {
-    logical_port: String,
-    mac: String,
-    ips: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct PodObject {
-    metadata: ObjectMeta,
-    spec: PodSpec,
-    status: PodStatus,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodSpec {
-    node_name: Option<String>,
-    host_network: bool,
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Container {
-    resources: Resources,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Resources {
-    limits: BTreeMap<String, Amount>,
-    requests: BTreeMap<String, Amount>,
-}
-
-/// A quantity. Of an extended resource it is a whole number, as a string or not; only whether it is zero matters.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Amount {
-    Text(String),
-    Number(f64),
-}
-
-impl Amount {
-    fn is_none(&self) -> bool {
-        match self {
-            Self::Text(text) => text.trim_matches('0').is_empty(),
-            Self::Number(number) => *number == 0.0,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodStatus {
-    phase: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct ServiceObject {
-    metadata: ObjectMeta,
-    spec: ServiceSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ServiceSpec {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Vec<String>,
-    ports: Vec<ObjectPort>,
-    session_affinity: String,
-    session_affinity_config: Option<AffinityConfig>,
-    internal_traffic_policy: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct AffinityConfig {
-    #[serde(rename = "clientIP")]
-    client_ip: Option<ClientIp>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClientIp {
-    timeout_seconds: Option<u32>,
-}
-
-/// A Service's port and an endpoint slice's, as far as they are one.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ObjectPort {
-    name: Option<String>,
-    protocol: Option<Protocol>,
-    port: Option<u16>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SliceObject {
-    metadata: ObjectMeta,
-    address_type: String,
-    endpoints: Option<Vec<ObjectEndpoint>>,
-    ports: Option<Vec<ObjectPort>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ObjectEndpoint {
-    addresses: Vec<String>,
-    conditions: Conditions,
-    node_name: Option<String>,
-    target_ref: Option<TargetReference>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct TargetReference {
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-    uid: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Conditions {
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
 }
 
 /// Seconds, where a Service asks for affinity and does not say how long (`DefaultClientIPServiceAffinitySeconds`).
@@ -295,7 +77,7 @@ fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 impl Watched for NodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name?;
-        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: self.spec.pod_cidrs };
+        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: texts(self.spec.0.pod_cidrs) };
         Some(Change::Node(name.into(), Some(node)))
     }
 
@@ -306,12 +88,11 @@ impl Watched for NodeObject {
 
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
-        let management = self.spec.management_port.is_some();
         let nic_node = NicNode {
-            node: self.spec.node.into(),
-            management,
-            static_pods: self.spec.static_pods == "Allowed",
-            chassis: self.status.chassis.filter(|name| !name.is_empty()).map(Into::into),
+            node: (*self.spec.node).into(),
+            management: self.spec.management_port.is_some(),
+            static_pods: &*self.spec.static_pods == "Allowed",
+            chassis: self.status.0.chassis.some().map(Into::into),
         };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }
@@ -321,10 +102,20 @@ impl Watched for NicNodeObject {
     }
 }
 
-impl Watched for NodeRange {
+impl Watched for RangeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name.clone()?;
-        Some(Change::NodeRange(name.into(), Some(Box::new(self))))
+        let spec = self.spec.0;
+        let status = self.status.map(|Part(status)| NodeRangeStatus {
+            observed_generation: status.observed_generation.0,
+            node_uid: status.node_uid.some(),
+            ranges: texts(status.ranges),
+            addresses: texts(status.addresses),
+            conditions: status.conditions.into_iter().filter_map(|Part(it)| condition(it)).collect(),
+        });
+        let spec = NodeRangeSpec { ranges: texts(spec.ranges), addresses: texts(spec.addresses) };
+        let range = NodeRange { metadata: self.metadata, status, ..NodeRange::new(&name, spec) };
+        Some(Change::NodeRange(name.into(), Some(Box::new(range))))
     }
 
     fn absent(_: Option<&str>, name: &str) -> Option<Change> {
@@ -332,20 +123,38 @@ impl Watched for NodeRange {
     }
 }
 
+fn condition(raw: RangeCondition) -> Option<Condition> {
+    let status = match &*raw.status {
+        "True" => ConditionStatus::True,
+        "False" => ConditionStatus::False,
+        "Unknown" => ConditionStatus::Unknown,
+        _ => return None,
+    };
+    Some(Condition {
+        kind: raw.kind.0,
+        status,
+        observed_generation: raw.observed_generation.0,
+        last_transition_time: raw.last_transition_time.0,
+        reason: raw.reason.0,
+        message: raw.message.0,
+    })
+}
+
 impl Watched for AttachmentObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
-        let AttachmentStatus { logical_port, mac, ips } = self.status;
+        let AttachmentStatus { logical_port, mac, ips } = self.status.0;
+        let spec = self.spec.0;
         // One of which a part cannot be read says nothing at all.
         let ips: Option<Vec<IpAddr>> = ips.iter().map(|ip| ip.parse().ok()).collect();
         let created = self.metadata.creation_timestamp.map(|time| time.0);
         // One that is not bound yet has nothing to keep.
         let attached = ips.filter(|ips| !mac.is_empty() && !ips.is_empty()).map(|ips| Attached {
-            pod: self.spec.pod.name.into(),
-            uid: self.spec.pod.uid.into(),
-            node: self.spec.node.into(),
-            logical_port: logical_port.into(),
-            mac: mac.into(),
+            pod: (*spec.pod.name).into(),
+            uid: (*spec.pod.uid).into(),
+            node: (*spec.node).into(),
+            logical_port: (*logical_port).into(),
+            mac: (*mac).into(),
             ips,
             created,
         });
@@ -367,13 +176,13 @@ fn is_mirror(meta: &ObjectMeta) -> bool {
 impl Watched for PodObject {
     fn present(self, resources: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
-        let finished = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
-        let mut containers = self.spec.containers.iter().chain(&self.spec.init_containers);
+        let finished = matches!(&*self.status.phase, "Succeeded" | "Failed");
+        let mut containers = self.spec.containers.iter().chain(&*self.spec.init_containers);
         let vf = containers.any(|container| resources.has(&container.resources));
         let mirror = is_mirror(&self.metadata);
-        let host_network = self.spec.host_network;
-        let pod = match (self.metadata.uid, self.spec.node_name) {
-            (Some(uid), Some(node)) if !finished && !node.is_empty() => {
+        let host_network = self.spec.host_network.0.unwrap_or(false);
+        let pod = match (self.metadata.uid, self.spec.0.node_name.some()) {
+            (Some(uid), Some(node)) if !finished => {
                 Some(Pod { uid: uid.into(), node: node.into(), vf, host_network, mirror })
             }
             _ => None,
@@ -389,22 +198,19 @@ impl Watched for PodObject {
 impl Watched for ServiceObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
-        let spec = self.spec;
+        let spec = self.spec.0;
         // "None" is no address: a headless Service has none of its own.
         let cluster_ips: Vec<IpAddr> = spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-        if spec.kind == "ExternalName"
+        if &*spec.kind == "ExternalName"
             || cluster_ips.is_empty()
             || label(&self.metadata, OTHER_PROXY).is_some()
         {
             return Some(Change::Service(name, None));
         }
-        let affinity = (spec.session_affinity == "ClientIP").then(|| {
-            let configured =
-                spec.session_affinity_config.and_then(|config| config.client_ip?.timeout_seconds);
-            configured.unwrap_or(AFFINITY)
-        });
+        let configured = spec.session_affinity_config.client_ip.timeout_seconds.within();
+        let affinity = (&*spec.session_affinity == "ClientIP").then(|| configured.unwrap_or(AFFINITY));
         let ports = ports(spec.ports);
-        let local = spec.internal_traffic_policy == "Local";
+        let local = &*spec.internal_traffic_policy == "Local";
         Some(Change::Service(name, Some(Service { cluster_ips, ports, affinity, local })))
     }
 
@@ -419,20 +225,17 @@ impl Watched for SliceObject {
         let skipped = [OTHER_PROXY, HEADLESS].iter().any(|name| label(&self.metadata, name).is_some());
         let service = label(&self.metadata, SERVICE_NAME).filter(|service| !service.is_empty());
         let (Some(service), false) = (service, skipped) else { return Some(Change::Slice(name, None)) };
-        let wants_v4 = match self.address_type.as_str() {
+        let wants_v4 = match &*self.address_type {
             "IPv4" => true,
             "IPv6" => false,
             _ => return Some(Change::Slice(name, None)), // FQDN: nothing a proxy could send to
         };
-        let endpoints = self.endpoints.unwrap_or_default().into_iter();
+        let endpoints = self.endpoints.into_iter();
         let endpoints = endpoints
-            .filter_map(|it| endpoint(it, &name.namespace))
+            .filter_map(|Part(it)| endpoint(it, &name.namespace))
             .filter(|endpoint| endpoint.address.is_ipv4() == wants_v4);
-        let slice = Slice {
-            service: service.into(),
-            ports: ports(self.ports.unwrap_or_default()),
-            endpoints: endpoints.collect(),
-        };
+        let slice =
+            Slice { service: service.into(), ports: ports(self.ports), endpoints: endpoints.collect() };
         Some(Change::Slice(name, Some(slice)))
     }
 
@@ -441,14 +244,17 @@ impl Watched for SliceObject {
     }
 }
 
-/// Ports without a number are left out, as kube-proxy does.
-fn ports(ports: Vec<ObjectPort>) -> Vec<Port> {
-    let port = |port: ObjectPort| {
-        Some(Port {
-            name: port.name.unwrap_or_default().into(),
-            protocol: port.protocol.unwrap_or(Protocol::Tcp),
-            number: port.port.filter(|number| *number != 0)?,
-        })
+/// Ports without a number are left out, as kube-proxy does; and those that no packet can have, which the API server takes
+/// in an EndpointSlice.
+fn ports(ports: List<Part<ObjectPort>>) -> Vec<Port> {
+    let port = |Part(port): Part<ObjectPort>| {
+        let protocol = match &*port.protocol {
+            "" | "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            _ => return None,
+        };
+        Some(Port { name: (*port.name).into(), protocol, number: port.port.port()? })
     };
     ports.into_iter().filter_map(port).collect()
 }
@@ -456,21 +262,26 @@ fn ports(ports: Vec<ObjectPort>) -> Vec<Port> {
 /// As kube-proxy reads it (pkg/proxy/endpointslicecache.go): the first address; what is not said is ready, serving and
 /// not terminating.
 fn endpoint(endpoint: ObjectEndpoint, namespace: &str) -> Option<Endpoint> {
-    let pod = endpoint.target_ref.filter(|target| target.kind == "Pod").map(|target| PodReference {
-        name: ObjectName::new(target.namespace.as_deref().unwrap_or(namespace), &target.name),
-        uid: target.uid.into(),
+    let target = endpoint.target_ref.filter(|target| &*target.kind == "Pod");
+    let pod = target.map(|target| PodReference {
+        name: ObjectName::new(
+            if target.namespace.is_empty() { namespace } else { &target.namespace },
+            &target.name,
+        ),
+        uid: (*target.uid).into(),
     });
     // A Service's pods are of its own namespace.
     if pod.as_ref().is_some_and(|pod| *pod.name.namespace != *namespace) {
         return None;
     }
+    let conditions = *endpoint.conditions;
     Some(Endpoint {
         pod,
         address: endpoint.addresses.first()?.parse().ok()?,
-        node: endpoint.node_name.map(Into::into),
-        ready: endpoint.conditions.ready.unwrap_or(true),
-        serving: endpoint.conditions.serving.unwrap_or(true),
-        terminating: endpoint.conditions.terminating.unwrap_or(false),
+        node: endpoint.node_name.some().map(Into::into),
+        ready: conditions.ready.0.unwrap_or(true),
+        serving: conditions.serving.0.unwrap_or(true),
+        terminating: conditions.terminating.0.unwrap_or(false),
     })
 }
 

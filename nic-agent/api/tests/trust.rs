@@ -140,7 +140,7 @@ fn all_that_is_read() -> BTreeSet<String> {
     };
     let controller = read("cluster-controller/src/cluster/object.rs");
     walk(
-        &structs(&controller),
+        &structs(&read("cluster-controller/src/cluster/object/raw.rs")),
         &[
             ("NodeObject", "Node"),
             ("NicNodeObject", "NicNode"),

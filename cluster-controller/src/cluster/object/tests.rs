@@ -2,6 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// Objects that went wrong, as nic-agent's tests make them.
+#[path = "../../../../nic-agent/src/cluster/testing/mutation.rs"]
+mod mutation;
+
 fn read<K: Watched + serde::de::DeserializeOwned>(object: Value) -> Option<Change> {
     let resources = VfResources(vec!["drawbridge.dev/vf".to_owned()]);
     serde_json::from_value::<K>(object).unwrap().present(&resources)
@@ -219,4 +223,135 @@ fn nodes_and_their_nics() {
 fn what_the_watch_says_is_gone_is_gone() {
     assert_eq!(PodObject::absent(Some("a"), "b"), Some(Change::Pod(ObjectName::new("a", "b"), None)));
     assert_eq!(NodeObject::absent(None, "b"), Some(Change::Node("b".into(), None)));
+}
+
+/// A watch reads a list as one: a member that cannot be read would hide all others, and at each try again.
+fn listed<K: Watched + serde::de::DeserializeOwned + Clone>(items: &[Value]) -> Vec<Option<Change>> {
+    let list =
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": items});
+    let list: kube::core::ObjectList<K> = serde_json::from_str(&list.to_string()).unwrap();
+    let resources = VfResources(vec!["drawbridge.dev/vf".to_owned()]);
+    list.items.into_iter().map(|it| it.present(&resources)).collect()
+}
+
+#[test]
+fn a_port_that_no_packet_has_hides_neither_the_slice_nor_the_others() {
+    let slice = |name: &str, port: Value| {
+        json!({"metadata": {"namespace": "shop", "name": name, "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4",
+               "endpoints": [{"addresses": ["10.244.1.5"]}],
+               "ports": [{"name": "odd", "port": port}, {"name": "http", "port": 8080, "protocol": "TCP"}]})
+    };
+    // All of these the API server takes.
+    for odd in [json!(70000), json!(-1), json!(0), json!(i32::MAX), Value::Null] {
+        let seen = listed::<SliceObject>(&[slice("a", odd.clone()), slice("b", json!(1))]);
+        let ports: Vec<Vec<u16>> = seen
+            .into_iter()
+            .map(|it| match it {
+                Some(Change::Slice(_, Some(slice))) => slice.ports.iter().map(|it| it.number).collect(),
+                other => panic!("{odd}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(ports, [vec![8080], vec![1, 8080]], "{odd}");
+    }
+}
+
+#[test]
+fn a_date_that_the_api_server_takes_hides_nothing() {
+    let fields = json!([{"manager": "m", "operation": "Update", "time": "10000-01-01T00:00:00Z"}]);
+    let service = |name: &str, fields: &Value| {
+        json!({"metadata": {"namespace": "shop", "name": name, "managedFields": fields},
+               "spec": {"clusterIPs": ["10.96.0.10"], "ports": [{"port": 80}]}})
+    };
+    let seen = listed::<ServiceObject>(&[service("a", &fields), service("b", &Value::Null)]);
+    assert!(seen.iter().all(|it| matches!(it, Some(Change::Service(_, Some(_))))), "{seen:?}");
+}
+
+/// What stands in a `NodeRange` is written again only if it is another: it is read as it was written.
+#[test]
+fn a_node_range_is_read_as_it_was_written() {
+    let condition = Condition::new("Confirmed", ConditionStatus::False, "Held", "by n2").of(Some(3));
+    let status = NodeRangeStatus {
+        observed_generation: Some(3),
+        node_uid: Some("u".to_owned()),
+        ranges: vec!["10.244.1.0/24".to_owned()],
+        addresses: vec!["192.0.2.1".to_owned()],
+        conditions: vec![condition.after(&[], "2026-11-21T12:00:00Z")],
+    };
+    let spec = NodeRangeSpec { ranges: vec!["10.244.1.0/24".to_owned()], addresses: Vec::new() };
+    for status in [Some(status), Some(NodeRangeStatus::default()), None] {
+        let written = NodeRange { status, ..NodeRange::new("n1", spec.clone()) };
+        let seen = read::<RangeObject>(serde_json::to_value(&written).unwrap());
+        assert_eq!(seen, Some(Change::NodeRange("n1".into(), Some(Box::new(written)))));
+    }
+    // What is wrong in one is not said at all.
+    let odd = json!({"metadata": {"name": "n1"}, "spec": 5, "status": {"nodeUid": "u", "ranges": "10.244.1.0/24",
+        "conditions": [{"type": "Confirmed", "status": "Perhaps"}]}});
+    let status = NodeRangeStatus { node_uid: Some("u".to_owned()), ..NodeRangeStatus::default() };
+    let expected = NodeRange { status: Some(status), ..NodeRange::new("n1", NodeRangeSpec::default()) };
+    assert_eq!(read::<RangeObject>(odd), Some(Change::NodeRange("n1".into(), Some(Box::new(expected)))));
+}
+
+mod mutations {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PARTS: [&str; 6] = ["/metadata", "/spec", "/status", "/addressType", "/endpoints", "/ports"];
+
+    fn hides_nothing<K>(good: &Value, bad: &Value)
+    where
+        K: Watched + serde::de::DeserializeOwned + Clone,
+    {
+        let seen = listed::<K>(&[bad.clone(), good.clone()]);
+        assert_eq!(seen[1], listed::<K>(std::slice::from_ref(good))[0], "{bad}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_of_any_kind_hides_another(edits in mutation::mutations()) {
+            let meta = json!({"namespace": "shop", "name": "web", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-11-21T12:00:00Z", "labels": {SERVICE_NAME: "web"},
+                "annotations": {"a": "b"}, "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}],
+                "managedFields": [{"manager": "m", "time": "2026-11-21T12:00:00Z"}]});
+            let object = |rest: Value| {
+                let mut object = rest;
+                object["metadata"] = meta.clone();
+                object
+            };
+            let objects = [
+                object(json!({"spec": {"podCIDRs": ["10.244.1.0/24"]}})),
+                object(json!({"spec": {"node": "n", "managementPort": {"pf": 0, "vf": 3}, "staticPods": "Allowed"},
+                    "status": {"chassis": "c"}})),
+                object(json!({"spec": {"ranges": ["10.244.1.0/24"], "addresses": ["192.0.2.1"]}, "status": {
+                    "observedGeneration": 3, "nodeUid": "u", "ranges": ["10.244.1.0/24"], "conditions": [{"type": "Confirmed",
+                    "status": "True", "reason": "Plan", "message": "", "lastTransitionTime": "2026-11-21T12:00:00Z"}]}})),
+                object(json!({"spec": {"nodeName": "n", "hostNetwork": false, "containers": [{"resources": {
+                    "limits": {"drawbridge.dev/vf": "1"}, "requests": {"drawbridge.dev/vf": 1}}}]},
+                    "status": {"phase": "Running"}})),
+                object(json!({"spec": {"type": "ClusterIP", "clusterIPs": ["10.96.0.10"], "sessionAffinity": "ClientIP",
+                    "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}, "internalTrafficPolicy": "Local",
+                    "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}})),
+                object(json!({"spec": {"pod": {"name": "web", "uid": "u"}, "node": "n"}, "status": {
+                    "logicalPort": "shop_web", "mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7"]}})),
+                object(json!({"addressType": "IPv4", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+                    "endpoints": [{"addresses": ["10.244.1.5"], "nodeName": "n", "conditions": {"ready": true,
+                    "serving": true, "terminating": false}, "targetRef": {"kind": "Pod", "name": "web", "uid": "u"}}]})),
+            ];
+            let [node, nic, range, pod, service, attachment, slice] = &objects;
+            let bad = |good: &Value| {
+                let mut bad = good.clone();
+                for part in PARTS {
+                    mutation::mutate(&mut bad, part, &edits);
+                }
+                bad
+            };
+            hides_nothing::<NodeObject>(node, &bad(node));
+            hides_nothing::<NicNodeObject>(nic, &bad(nic));
+            hides_nothing::<RangeObject>(range, &bad(range));
+            hides_nothing::<PodObject>(pod, &bad(pod));
+            hides_nothing::<ServiceObject>(service, &bad(service));
+            hides_nothing::<AttachmentObject>(attachment, &bad(attachment));
+            hides_nothing::<SliceObject>(slice, &bad(slice));
+        }
+    }
 }
