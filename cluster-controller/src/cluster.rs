@@ -67,6 +67,12 @@ impl Protocol {
             Self::Sctp => "sctp",
         }
     }
+
+    /// Does a client notice by itself that who answered it is gone? kube-proxy clears what is known of the others' flows
+    /// (`IsClearConntrackNeeded` in pkg/proxy/conntrack), and leaves TCP's alone.
+    pub const fn has_end(self) -> bool {
+        matches!(self, Self::Tcp)
+    }
 }
 
 /// A port with its name, which ties a Service's to its endpoints'.

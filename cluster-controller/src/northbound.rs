@@ -169,7 +169,7 @@ impl Table {
             (Self::LogicalRouterPort, "ipv6_ra_configs") => {
                 matches!(key, "address_mode" | "mtu" | "route_info" | "router_preference" | "send_periodic")
             }
-            (Self::LoadBalancer, "options") => matches!(key, "reject" | "affinity_timeout"),
+            (Self::LoadBalancer, "options") => matches!(key, "reject" | "affinity_timeout" | "ct_flush"),
             _ => false,
         }
     }

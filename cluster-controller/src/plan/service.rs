@@ -68,6 +68,10 @@ fn load_balancer(
         .key("external_ids", SERVICE, name.to_string())
         // Nobody there: a refusal, as from kube-proxy, not silence.
         .key("options", "reject", "true");
+    if !protocol.has_end() {
+        // A client that keeps its source port would else stay with an endpoint that is gone, for as long as it sends.
+        row = row.key("options", "ct_flush", "true");
+    }
     if let Some(seconds) = service.affinity {
         row = row.key("options", "affinity_timeout", seconds.clamp(1, LONGEST_AFFINITY).to_string());
     }

@@ -283,6 +283,12 @@ fn a_load_balancer_for_each_protocol_with_both_families() {
     );
     let row = row(&plan, Table::LoadBalancer, "service/shop/web/tcp");
     assert_eq!(row.maps["options"]["reject"], "true");
+    // Of what has no end, OVN forgets who was served by an endpoint that goes; a TCP connection notices by itself.
+    for (protocol, flushed) in [("tcp", None), ("udp", Some("true")), ("sctp", Some("true"))] {
+        let options =
+            &self::row(&plan, Table::LoadBalancer, &format!("service/shop/web/{protocol}")).maps["options"];
+        assert_eq!(options.get("ct_flush").map(String::as_str), flushed, "{protocol}");
+    }
     assert_eq!(row.parent, Some((group_key(), "load_balancer")));
 }
 
