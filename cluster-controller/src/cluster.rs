@@ -133,6 +133,15 @@ pub struct NicNode {
     pub static_pods: bool,
     /// Its name in OVN, once its agent has said so.
     pub chassis: Option<Arc<str>>,
+    /// What the server's port has, once its agent has said so.
+    pub managed: Option<Managed>,
+}
+
+/// What the server's own port has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    pub mac: Arc<str>,
+    pub ips: Vec<IpAddr>,
 }
 
 /// What a pod's port had, as the agent on its node's NIC has reported it (a `PodAttachment`).

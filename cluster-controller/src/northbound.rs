@@ -199,8 +199,16 @@ impl fmt::Display for Key {
 pub struct Had {
     /// As OVN writes them: the MAC and then the IPs.
     pub addresses: Arc<str>,
-    /// When the API server took that word.
-    pub created: Option<Timestamp>,
+    pub said: Said,
+}
+
+/// When the API server took that word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Then; should it not say, it is as good as not said.
+    At(Option<Timestamp>),
+    /// At any time: of the server's own port, which is one for each NIC.
+    Undated,
 }
 
 /// A row as it shall be.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | none | the router, the load balancers' group, the switches' and the router's Copp with its Meters |
 //! | Node whose NodeRange says what is confirmed | its switch, the router's port there, the switch's port to it |
-//! | NicNode with a management VF | that node's management port, and its DHCP options |
+//! | NicNode with a management VF | that node's management port, what it had for addresses, and its DHCP options |
 //! | Pod with a VF | its port, once the node has a switch |
 //! | PodAttachment | what its pod's port had for an address, should the northbound no longer know; where its pod answers |
 //! | Service with its EndpointSlices | a load balancer for each protocol; with `internalTrafficPolicy: Local` for each node |
@@ -286,7 +286,9 @@ impl Plan {
         let had_switch = self.rows.contains_key(&switch);
         let ranges: Vec<IpNet> = self.held.sole(name).collect();
         let rows = if self.nodes.contains_key(name) {
-            node::rows(&self.settings, name, &ranges, self.nic(name).as_ref())
+            let nic = self.nic(name);
+            let had = nic.as_ref().and_then(|nic| self.server_had(name, nic));
+            node::rows(&self.settings, name, &ranges, nic.as_ref(), had)
         } else {
             Rows::new()
         };

@@ -6,6 +6,8 @@
 mod common;
 #[path = "northbound/copp.rs"]
 mod copp;
+#[path = "northbound/loss.rs"]
+mod loss;
 mod northbound_common;
 
 use std::collections::BTreeSet;

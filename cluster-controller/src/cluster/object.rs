@@ -19,7 +19,8 @@ pub use raw::{
 use raw::{AttachmentStatus, ObjectEndpoint, ObjectPort, RangeCondition, Resources};
 
 use super::{
-    Attached, Change, Endpoint, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol, Service, Slice,
+    Attached, Change, Endpoint, Managed, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol,
+    Service, Slice,
 };
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
@@ -88,11 +89,14 @@ impl Watched for NodeObject {
 
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
+        let status = self.status.0;
         let nic_node = NicNode {
             node: (*self.spec.node).into(),
             management: self.spec.management_port.is_some(),
             static_pods: &*self.spec.static_pods == "Allowed",
-            chassis: self.status.0.chassis.some().map(Into::into),
+            chassis: status.chassis.some().map(Into::into),
+            managed: addresses(&status.management_port.ips)
+                .map(|ips| Managed { mac: (*status.management_port.mac).into(), ips }),
         };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }
@@ -140,16 +144,20 @@ fn condition(raw: RangeCondition) -> Option<Condition> {
     })
 }
 
+/// What a port has: a list of which a part cannot be read says nothing at all.
+fn addresses(ips: &[Text]) -> Option<Vec<IpAddr>> {
+    let ips: Option<Vec<IpAddr>> = ips.iter().map(|ip| ip.parse().ok()).collect();
+    ips.filter(|ips| !ips.is_empty())
+}
+
 impl Watched for AttachmentObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = object_name(&self.metadata)?;
         let AttachmentStatus { logical_port, mac, ips } = self.status.0;
         let spec = self.spec.0;
-        // One of which a part cannot be read says nothing at all.
-        let ips: Option<Vec<IpAddr>> = ips.iter().map(|ip| ip.parse().ok()).collect();
         let created = self.metadata.creation_timestamp.map(|time| time.0);
         // One that is not bound yet has nothing to keep.
-        let attached = ips.filter(|ips| !mac.is_empty() && !ips.is_empty()).map(|ips| Attached {
+        let attached = addresses(&ips).filter(|_| !mac.is_empty()).map(|ips| Attached {
             pod: (*spec.pod.name).into(),
             uid: (*spec.pod.uid).into(),
             node: (*spec.node).into(),

@@ -6,9 +6,10 @@
 //! it. OVN does not give it to another: the addresses of a port that has its own are taken, for OVN.
 //!
 //! A northbound that was lost knows none of that. What running pods have is in their PodAttachments, as their NICs'
-//! agents saw it; it counts where the northbound itself says nothing. Only those count that are older than the loss, that
-//! is, than the switch that was written since ([`super::SINCE`]): a NIC does not choose what its next pods get. And
-//! nothing that another port of the northbound has.
+//! agents saw it, and what the server's own port has in the NicNode's status; it counts where the northbound itself says
+//! nothing. Of PodAttachments only those count that are older than the loss, that is, than the switch that was written
+//! since ([`super::SINCE`]): a NIC does not choose what its next pods get. And nothing that another port of the northbound
+//! has. All of it is written before any port that asks OVN ([`super::batch`]), which would else give it away.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

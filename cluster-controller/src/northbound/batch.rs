@@ -1,23 +1,25 @@
 //! The operations that bring some of our rows from what is there to what is wanted: one transaction. Pure.
 //!
-//! Removals come first, so that a name is free for who gets it next. Rows are found by their uuids, sets and maps are
+//! Removals come first, so that a name is free for who gets it next; ports that ask OVN for addresses come last, so that it
+//! sees by then which ones others have, however many transactions it takes. Rows are found by their uuids, sets and maps are
 //! changed by the elements that are wrong: what another writer does to the same row at the same time stays. An operation
 //! on a row that is gone by then does nothing, which the answer's count tells ([`Batch::stale`]); the replica says the
 //! rest, and the next batch puts it right.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod ports;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
 use ovsdb_session::{Atom, Condition, Datum, Mutation, NamedUuid, Op, OpResult, Row, Uuid};
 
-use super::addresses::{DYNAMIC, fits, given, taken};
 use super::band::{self, Band};
 use super::maps;
 use super::observed::{Observed, key_of};
-use super::{ADDRESSES, COPP, Had, Key, SINCE, Table, WantedRow};
+use super::{COPP, Key, SINCE, Table, WantedRow};
 use crate::plan::Plan;
+use ports::{Ports, since};
 
 /// Why a row cannot be as it shall be, for now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,12 +76,12 @@ struct Builder<'a> {
     joined: Members,
     left: Members,
     now: Timestamp,
-    /// MACs and IPs of the northbound's ports: made when a port wants back what it had.
-    taken: OnceCell<HashMap<String, BTreeSet<Uuid>>>,
+    ports: Ports<'a>,
 }
 
 impl Batch {
-    /// What these keys need. At most `limit` of them are taken: the removals first, then in the order of their tables.
+    /// What these keys need. At most `limit` of them are taken: the removals first, then in the order of their tables, but
+    /// for the ports that ask OVN for addresses, which wait for all others.
     pub fn build(
         plan: &Plan,
         observed: &Observed,
@@ -90,7 +92,12 @@ impl Batch {
         let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) =
             dirty.iter().partition(|key| plan.get(key).is_some());
         // From the end: ports before the switches that they hang from.
-        let keys: Vec<&Key> = unwanted.into_iter().rev().chain(wanted).take(limit).collect();
+        let ports = Ports::new(observed, now);
+        let asks = |key: &&&Key| plan.get(key).is_some_and(|row| ports.asks(key, row));
+        let known = wanted.iter().filter(|key| !asks(key));
+        let asking = wanted.iter().filter(asks);
+        let first = unwanted.iter().rev().chain(known);
+        let keys: Vec<&Key> = first.chain(asking).copied().take(limit).collect();
         let mut builder = Builder {
             plan,
             observed,
@@ -100,7 +107,7 @@ impl Batch {
             joined: Members::new(),
             left: Members::new(),
             now,
-            taken: OnceCell::new(),
+            ports,
         };
         let mut batch = Self::default();
         for key in keys {
@@ -168,7 +175,7 @@ impl Builder<'_> {
         } else if wanted.assigned.is_empty() {
             wanted
         } else {
-            filled_in = self.with_addresses(wanted, kept, row);
+            filled_in = self.ports.with_addresses(wanted, kept, row);
             &filled_in
         };
         self.free_name(key, wanted, kept)?;
@@ -241,33 +248,6 @@ impl Builder<'_> {
             }
         }
         Ok(())
-    }
-
-    /// With what OVN has given the port, or had given it, or asking for it.
-    fn with_addresses(&self, wanted: &WantedRow, kept: Option<Uuid>, row: Option<&Row>) -> WantedRow {
-        let had = || wanted.had.as_ref().filter(|had| self.comes_back(wanted, kept, had));
-        let given = row.and_then(|row| given(row, &wanted.assigned));
-        match given.or_else(|| had().map(|had| &*had.addresses)) {
-            Some(given) => wanted.clone().column("addresses", given).key("external_ids", ADDRESSES, given),
-            None => wanted.clone().column("addresses", DYNAMIC),
-        }
-    }
-
-    /// Does the port get back what it had?
-    fn comes_back(&self, wanted: &WantedRow, kept: Option<Uuid>, had: &Had) -> bool {
-        let switch = wanted.parent.as_ref().and_then(|(key, _)| {
-            let uuid = self.observed.of(key).next()?;
-            self.observed.get(key.table, uuid)
-        });
-        let lost = switch.and_then(since).unwrap_or(self.now);
-        let taken = self.taken.get_or_init(|| taken(self.observed));
-        let mut parts = had.addresses.split(' ');
-        fits(&had.addresses, &wanted.assigned)
-            && had.created.is_some_and(|created| created < lost)
-            && parts.all(|part| {
-                let mut others = taken.get(part).into_iter().flatten().filter(|uuid| Some(**uuid) != kept);
-                others.next().is_none()
-            })
     }
 
     fn find(&self, key: &Key) -> Result<Target, Blocked> {
@@ -382,10 +362,4 @@ impl Builder<'_> {
         }
         self.ops
     }
-}
-
-/// Since when the switch is there.
-fn since(row: &Row) -> Option<Timestamp> {
-    let mark = row.get("external_ids")?.value_of(&Atom::from(SINCE))?;
-    mark.as_str()?.parse().ok()
 }

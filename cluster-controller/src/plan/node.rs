@@ -8,7 +8,7 @@ use ovsdb_session::Datum;
 
 use super::trust::Nic;
 use super::{Rows, copp, group_key, router_key};
-use crate::northbound::{Key, Table, WantedRow};
+use crate::northbound::{Had, Key, Table, WantedRow};
 use crate::settings::{RouterAddress, Settings};
 
 /// How long a server keeps its management port's address without asking again.
@@ -109,7 +109,13 @@ fn router_mac(subnets: &Subnets) -> String {
 }
 
 /// Of ranges that are confirmed, and no others.
-pub(super) fn rows(settings: &Settings, name: &str, ranges: &[IpNet], nic: Option<&Nic>) -> Rows {
+pub(super) fn rows(
+    settings: &Settings,
+    name: &str,
+    ranges: &[IpNet],
+    nic: Option<&Nic>,
+    had: Option<Had>,
+) -> Rows {
     let subnets = subnets(settings, ranges);
     let used = subnets.nets();
     for cidr in ranges.iter().filter(|cidr| !used.iter().any(|used| cidr.contains(used))) {
@@ -158,7 +164,7 @@ pub(super) fn rows(settings: &Settings, name: &str, ranges: &[IpNet], nic: Optio
 
     let mut rows = Rows::from([(lrp_key, lrp), (lsp_key, lsp)]);
     if let Some(nic) = management {
-        rows.extend(managed(settings, name, nic, &switch_key, &subnets, &mac));
+        rows.extend(managed(settings, name, nic, had, &switch_key, &subnets, &mac));
     }
     rows.insert(switch_key, switch);
     rows
@@ -186,13 +192,22 @@ fn dhcp_servers(subnets: &Subnets, mac: &str) -> String {
 }
 
 /// The server's own port, for which OVN answers DHCP: address, MTU, routes to pods and services, and no default route.
-fn managed(settings: &Settings, node: &str, nic: &Nic, switch: &Key, subnets: &Subnets, mac: &str) -> Rows {
+fn managed(
+    settings: &Settings,
+    node: &str,
+    nic: &Nic,
+    had: Option<Had>,
+    switch: &Key,
+    subnets: &Subnets,
+    mac: &str,
+) -> Rows {
     let mut rows = Rows::new();
     let key = Key::new(Table::LogicalSwitchPort, format!("management/{node}"));
     let mut port = WantedRow::marked(&key)
         .column("name", management_port(node))
         .column("type", "")
         .assigned(subnets.nets())
+        .had(had)
         .key("external_ids", MANAGEMENT_OF, node)
         .key("external_ids", DHCP, "true")
         .key("external_ids", DHCP_SERVERS, dhcp_servers(subnets, mac))

@@ -8,7 +8,7 @@ use ovsdb_session::{Atom, Datum};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Endpoint, PodReference, Port, Protocol};
+use crate::cluster::{Endpoint, Managed, PodReference, Port, Protocol};
 use crate::ranges::Allocation;
 use crate::settings::RouterAddress;
 
@@ -71,7 +71,7 @@ fn operator(name: &str, ranges: &[&str], addresses: &[&str]) -> Change {
 }
 
 fn nic_of(node: &str) -> NicNode {
-    NicNode { node: node.into(), management: false, static_pods: false, chassis: None }
+    NicNode { node: node.into(), management: false, static_pods: false, chassis: None, managed: None }
 }
 
 fn nic(node: &str, management: bool) -> Change {
@@ -377,12 +377,14 @@ fn any_change() -> impl Strategy<Value = Change> {
                 }),
             )
         }),
-        (0..3_u8, prop::option::of((0..3_u8, any::<bool>(), any::<bool>()))).prop_map(|(n, nic)| {
+        (0..3_u8, prop::option::of((0..3_u8, any::<bool>(), any::<bool>()))).prop_map(move |(n, nic)| {
             let nic = nic.map(|(node, management, static_pods)| NicNode {
                 node: format!("n{node}").into(),
                 management,
                 static_pods,
                 chassis: management.then(|| format!("chassis{n}").into()),
+                managed: management
+                    .then(|| Managed { mac: "0a:00:00:00:00:06".into(), ips: vec![address(node * 4 + n)] }),
             });
             Change::NicNode(format!("nic{n}").into(), nic)
         }),

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Plan, node};
-use crate::cluster::{Attached, Endpoint, ObjectName, Pod};
-use crate::northbound::Had;
+use crate::cluster::{Attached, Endpoint, Managed, ObjectName, Pod};
+use crate::northbound::{Had, Said};
 
 /// A node's NIC. Of several, what all of them say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct Nic {
     pub(super) static_pods: bool,
     /// Where ports are to be bound; unknown with several NICs.
     pub(super) chassis: Option<Arc<str>>,
+    /// What the server's port has; unknown with several NICs.
+    managed: Option<Managed>,
 }
 
 impl Plan {
@@ -32,6 +34,7 @@ impl Plan {
             management: nics.iter().any(|nic| nic.management),
             static_pods: nics.iter().all(|nic| nic.static_pods),
             chassis: if nics.len() == 1 { chassis.first().map(|it| Arc::clone(it)) } else { None },
+            managed: if let [nic] = nics.as_slice() { nic.managed.clone() } else { None },
         })
     }
 
@@ -62,14 +65,27 @@ impl Plan {
     /// What the pod's port had, should the northbound no longer know.
     pub(super) fn had(&self, name: &ObjectName, pod: &Pod, logical_port: &str) -> Option<Had> {
         let ranges: Vec<_> = self.held.sole(&pod.node).collect();
+        let server = self.nic(&pod.node).and_then(|nic| nic.managed);
+        let is_servers = |ip: &IpAddr| server.as_ref().is_some_and(|it| it.ips.contains(ip));
         let (_, attached) = self.attachments(name).find(|(own, it)| {
-            // Where a NIC gives one address to two of its pods, neither gets it.
-            let shared = it.ips.iter().any(|ip| self.sharers(own, &it.node, *ip).next().is_some());
+            // Where a NIC gives one address to two of its pods, neither gets it; nor a pod what is its server's.
+            let is_shared = |ip: &IpAddr| self.sharers(own, &it.node, *ip).next().is_some();
+            let shared = it.ips.iter().any(|ip| is_shared(ip) || is_servers(ip));
             *it.logical_port == *logical_port && self.is_believed(pod, it) && !shared
         })?;
         let mac = node::pods_mac(&self.settings, &ranges, &attached.mac)?;
-        let ips: Vec<String> = attached.ips.iter().map(ToString::to_string).collect();
-        Some(Had { addresses: format!("{mac} {}", ips.join(" ")).into(), created: attached.created })
+        Some(Had { addresses: written(&mac, &attached.ips), said: Said::At(attached.created) })
+    }
+
+    /// What the server's own port had.
+    pub(super) fn server_had(&self, node: &Arc<str>, nic: &Nic) -> Option<Had> {
+        let managed = nic.managed.as_ref()?;
+        let ranges: Vec<_> = self.held.sole(node).collect();
+        if managed.ips.iter().any(|ip| !self.is_of_pods(node, *ip)) {
+            return None;
+        }
+        let mac = node::pods_mac(&self.settings, &ranges, &managed.mac)?;
+        Some(Had { addresses: written(&mac, &managed.ips), said: Said::Undated })
     }
 
     /// Other attachments of this NIC's that have this address.
@@ -105,4 +121,10 @@ impl Plan {
     fn addresses(&self, node: &str) -> impl Iterator<Item = IpAddr> {
         self.confirmed(node).into_iter().flat_map(|it| &it.addresses).filter_map(|ip| ip.parse().ok())
     }
+}
+
+/// As OVN writes them.
+fn written(mac: &str, ips: &[IpAddr]) -> Arc<str> {
+    let ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
+    format!("{mac} {}", ips.join(" ")).into()
 }

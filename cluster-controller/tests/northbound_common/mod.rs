@@ -163,7 +163,7 @@ pub fn with_range(change: &Change) -> Vec<Change> {
 }
 
 pub fn nic(n: u64, management: bool) -> Change {
-    let nic = NicNode { node: node_name(n), management, static_pods: false, chassis: None };
+    let nic = NicNode { node: node_name(n), management, static_pods: false, chassis: None, managed: None };
     Change::NicNode(format!("nic{n}").into(), Some(nic))
 }
 

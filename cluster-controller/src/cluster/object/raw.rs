@@ -83,6 +83,14 @@ pub(super) struct NicNodeSpec {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NicNodeStatus {
     pub(super) chassis: Text,
+    pub(super) management_port: Part<ManagedPort>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ManagedPort {
+    pub(super) mac: Text,
+    pub(super) ips: List<Text>,
 }
 
 /// A `NodeRange`, as [`drawbridge_api`] has it.

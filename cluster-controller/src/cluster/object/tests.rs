@@ -210,11 +210,21 @@ fn nodes_and_their_nics() {
     assert_eq!(read::<NodeObject>(node), Some(Change::Node("n".into(), Some(seen))));
     let nic =
         |spec: Value, status: Value| json!({"metadata": {"name": "nic1"}, "spec": spec, "status": status});
-    let plain = NicNode { node: "n".into(), management: false, static_pods: false, chassis: None };
-    let full = NicNode { management: true, static_pods: true, chassis: Some("c".into()), ..plain.clone() };
+    let plain =
+        NicNode { node: "n".into(), management: false, static_pods: false, chassis: None, managed: None };
+    let managed = Managed { mac: "0a:00:00:00:00:07".into(), ips: vec!["10.244.1.7".parse().unwrap()] };
+    let full = NicNode {
+        management: true,
+        static_pods: true,
+        chassis: Some("c".into()),
+        managed: Some(managed),
+        ..plain.clone()
+    };
     let vf = json!({"node": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}, "staticPods": "Allowed"});
     let seen = |nic_node| Some(Change::NicNode("nic1".into(), Some(nic_node)));
-    assert_eq!(read::<NicNodeObject>(nic(vf, json!({"chassis": "c"}))), seen(full));
+    let status =
+        json!({"chassis": "c", "managementPort": {"mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7"]}});
+    assert_eq!(read::<NicNodeObject>(nic(vf, status)), seen(full));
     let refused = json!({"node": "n", "staticPods": "Refused"});
     assert_eq!(read::<NicNodeObject>(nic(refused, json!({"chassis": ""}))), seen(plain));
 }

@@ -45,6 +45,44 @@ fn a_port_comes_back_with_what_its_pod_had() {
     assert!(row(&early, Table::LogicalSwitchPort, "pod/shop/web/u1").had.is_some());
 }
 
+#[test]
+fn the_server_s_port_comes_back_with_what_it_had() {
+    let said = |mac: &str, ip: &str| {
+        let managed = Some(Managed { mac: mac.into(), ips: vec![ip.parse().unwrap()] });
+        NicNode { management: true, managed, ..nic_of("n1") }
+    };
+    let of = |name: &str, nic: NicNode| Change::NicNode(name.into(), Some(nic));
+    let had = |changes: Vec<Change>| {
+        let plan = plan([node("n1", &["10.244.1.0/24"])].into_iter().chain(changes));
+        let had = row(&plan, Table::LogicalSwitchPort, "management/n1").had.clone();
+        had.map(|had| had.addresses.to_string())
+    };
+    let (mac, ip) = ("0A:00:00:00:00:07", "10.244.1.7");
+    let back = Some("0a:00:00:00:00:07 10.244.1.7");
+    assert_eq!(had(vec![of("nic", said(mac, ip))]).as_deref(), back);
+    for (mac, bad) in [
+        (mac, "10.244.2.7"),
+        (mac, "10.244.1.1"),
+        (mac, "10.244.1.255"),
+        ("01:00:5e:00:00:01", ip),
+        ("0a:58:0a:f4:01:01", ip),
+        ("", ip),
+    ] {
+        assert_eq!(had(vec![of("nic", said(mac, bad))]), None, "{mac} {bad}");
+    }
+    // Of two NICs nobody can tell whose word it is.
+    assert_eq!(had(vec![of("nic", said(mac, ip)), of("nic2", nic_of("n1"))]), None);
+    // A NIC that says of a pod of its own that it has the server's.
+    let plan = plan([
+        node("n1", &["10.244.1.0/24"]),
+        pod("web", "u1", "n1"),
+        attachment("web-eth0", attached("web", "u1", "n1", ip)),
+        of("nic", said(mac, ip)),
+    ]);
+    assert_eq!(row(&plan, Table::LogicalSwitchPort, "pod/shop/web/u1").had, None);
+    assert!(row(&plan, Table::LogicalSwitchPort, "management/n1").had.is_some());
+}
+
 /// The case: a server that names a longer prefix of another node's for its own.
 #[test]
 fn a_node_gets_no_way_to_what_is_another_s() {
