@@ -1,9 +1,13 @@
 //! A server that lies: it speaks to its NIC's agent without host-shim, with whatever certificate and claim it likes.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use proto::v1::nic_agent_client::NicAgentClient;
 use proto::v1::{AttachRequest, AttachResponse, DetachRequest, Pod, Sandbox, Vf};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use crate::netns;
 
@@ -87,6 +91,36 @@ impl Liar<'_> {
 
     pub fn attach(&self, request: AttachRequest) -> Result<AttachResponse, Refused> {
         self.call(async |mut client| Ok(client.attach(request).await?.into_inner()))
+    }
+
+    /// Attach after Attach, each for a sandbox of its own and with so much time for the answer, until told to stop. What they
+    /// were answered, by the code's name, or by the reason where one is given.
+    pub fn attach_in_vain(
+        &self,
+        claim: &AttachRequest,
+        time: Duration,
+        stop: &AtomicBool,
+    ) -> BTreeMap<String, usize> {
+        let asked = self.call(async |mut client| {
+            let mut answers = BTreeMap::new();
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut claim = claim.clone();
+                claim.sandbox.as_mut().expect("a sandbox").id.push_str(&format!("-{number}"));
+                let mut request = Request::new(claim);
+                request.set_timeout(time);
+                let answer = match client.attach(request).await.map_err(Refused::from) {
+                    Ok(_) => "attached".to_owned(),
+                    Err(refused) if refused.reason.is_empty() => format!("{:?}", refused.code),
+                    Err(refused) => refused.reason,
+                };
+                *answers.entry(answer).or_default() += 1;
+            }
+            Ok(answers)
+        });
+        asked.expect("a connection")
     }
 
     pub fn detach(&self, sandbox: Sandbox) -> Result<bool, Refused> {

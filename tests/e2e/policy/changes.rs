@@ -249,7 +249,7 @@ fn first_answer(address: std::net::IpAddr) -> Option<Instant> {
     let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.connect((address, UDP)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let end = Instant::now() + Duration::from_mins(1);
+    let end = Instant::now() + patience(Duration::from_mins(1));
     while Instant::now() < end {
         let _ = socket.send(b"knock");
         if socket.recv(&mut [0; 16]).is_ok() {

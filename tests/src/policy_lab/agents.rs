@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::nic::{NICS, Nic};
-use crate::{frame, until};
+use crate::{frame, patience, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -140,15 +140,10 @@ impl Agents {
 
     fn wait(&self) {
         for_both(|nic| {
-            let end = Instant::now() + PATIENCE;
-            loop {
-                let said = policy_of(nic);
-                match &said {
-                    Ok(policy) if policy["source"] == self.digest => break,
-                    _ => assert!(Instant::now() < end, "{nic:?} does not follow {}: {said:?}", self.digest),
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            until(&format!("{nic:?} follows {}", self.digest), PATIENCE, || {
+                let policy = policy_of(nic)?;
+                if policy["source"] == self.digest { Ok(()) } else { Err(policy.to_string()) }
+            });
             revalidated(nic);
         });
     }
@@ -177,7 +172,7 @@ impl Drop for Agents {
             let _ = std::fs::write(file(nic, "nic-agent.toml"), text);
             let _ = std::fs::remove_file(file(nic, "policy.json"));
             crate::vm(&["/lab/daemon", &nic.place(), "agent", "restart"]);
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + patience(PATIENCE);
             while nic.ready().is_err() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(200));
             }

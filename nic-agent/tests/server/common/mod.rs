@@ -1,6 +1,8 @@
 //! Certificates, a server that answers from memory, and clients good and bad.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod looping;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
