@@ -30,6 +30,11 @@ impl PrefixSet {
         Self { v4: Tree::unit(Ipv4Net::default()), v6: Tree::unit(Ipv6Net::default()) }
     }
 
+    /// Is it every address of both versions?
+    pub fn is_any(&self) -> bool {
+        self.len() == 2 && self.iter().all(|it| it.prefix_len() == 0)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }

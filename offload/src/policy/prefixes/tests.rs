@@ -26,6 +26,7 @@ proptest! {
             prop_assert_eq!(set_a.difference(&set_b).contains(ip), within(&a) && !within(&b));
         }
         prop_assert_eq!(set_a.union(&set_b), set_b.union(&set_a));
+        prop_assert_eq!(set_a.is_any(), set_a == PrefixSet::any());
         // One address at a time is the same value as all at once.
         let mut one_by_one = set_a.clone();
         for ip in (0..40u32).map(|low| IpAddr::from(Ipv4Addr::from(0x0a00_0000 | low))).chain([0x0a00_0007, far].map(|ip| Ipv4Addr::from(ip).into())) {
@@ -93,6 +94,15 @@ proptest! {
                 prop_assert_eq!(of_a.difference_within(&set_b, less), Err(size));
             }
         }
+    }
+}
+
+#[test]
+fn every_address_is_those_of_both_versions() {
+    let set = |nets: &[&str]| nets.iter().map(|it| it.parse::<IpNet>().unwrap()).collect::<PrefixSet>();
+    assert!(PrefixSet::any().is_any() && set(&["::/0", "0.0.0.0/1", "128.0.0.0/1"]).is_any());
+    for some in [&["0.0.0.0/0"][..], &["::/0"], &["0.0.0.0/0", "::/1"], &[]] {
+        assert!(!set(some).is_any(), "{some:?}");
     }
 }
 

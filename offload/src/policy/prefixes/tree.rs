@@ -45,6 +45,10 @@ net!(Ipv6Net);
 
 /// The one that holds it, or is it.
 pub fn holder<N: Net>(tree: &Tree<N>, net: &N) -> Option<N> {
+    // Most of what is asked for is there as it is, and finding that out takes no walk from neighbour to neighbour.
+    if tree.contains(net) {
+        return Some(*net);
+    }
     tree.get_prev(net).filter(|it| it.holds(net)).copied()
 }
 
