@@ -6,8 +6,10 @@
 mod budget;
 mod compose;
 mod group;
+mod moves;
 mod peers;
 mod pods;
+mod policies;
 mod program;
 mod relist;
 mod reports;
@@ -30,8 +32,10 @@ use super::snapshot::{Change, Snapshot};
 use group::Group;
 use peers::{SetId, Sets};
 use pods::Pods;
+use policies::Policies;
 use program::Program;
-use services::{Moved, Services};
+use services::{FrontId, Moved, Services};
+use settle::unregister;
 
 type Namespaces = BTreeMap<Arc<str>, Labels>;
 
@@ -61,7 +65,7 @@ pub struct Compiler {
     namespaces: Namespaces,
     sets: Sets,
     services: Services,
-    policies: BTreeMap<ObjectName, Stated>,
+    policies: Policies,
     locals: BTreeMap<ObjectName, Local>,
     groups: BTreeMap<Vec<ObjectName>, Group>,
     origins: Origins,
@@ -105,6 +109,8 @@ struct Local {
     selected_by: BTreeSet<ObjectName>,
     /// Key of its group, if it is isolated on egress.
     group: Option<Vec<ObjectName>>,
+    /// Services' ports that it is a ready backend of.
+    own: BTreeSet<FrontId>,
     compiled: Option<Arc<PodPolicy>>,
     /// Directions in which nothing passes, as it would be too much.
     excess: Vec<(Direction, Excess)>,
@@ -142,7 +148,7 @@ impl Compiler {
             namespaces: Namespaces::new(),
             sets: Sets::default(),
             services,
-            policies: BTreeMap::new(),
+            policies: Policies::default(),
             locals: BTreeMap::new(),
             groups: BTreeMap::new(),
             origins,
@@ -207,7 +213,7 @@ impl Compiler {
         match change {
             Change::Pod(pod) => self.put_pod(pod, dirt),
             Change::PodGone(name) => {
-                self.leave(&name, dirt);
+                self.move_peer(&name, None, dirt);
                 self.unlocal(&name, dirt);
             }
             Change::Namespace(Namespace { name, labels }) => {
@@ -242,99 +248,6 @@ impl Compiler {
         }
     }
 
-    fn put_pod(&mut self, pod: Pod, dirt: &mut Dirt) {
-        if !self.pods.is_same(&pod) {
-            self.leave(&pod.name, dirt);
-            self.join(&pod, dirt);
-        }
-        let is_local = pod.node == self.settings.node && pod.is_networked();
-        match self.locals.get_mut(&pod.name) {
-            Some(local) if is_local && local.pod == pod => {}
-            Some(local) if is_local && local.pod.uid == pod.uid => {
-                dirt.reselect.insert(pod.name.clone());
-                local.pod = pod;
-            }
-            known => {
-                if known.is_some() {
-                    self.unlocal(&pod.name, dirt);
-                }
-                if is_local {
-                    dirt.reselect.insert(pod.name.clone());
-                    let local = Local {
-                        pod,
-                        selected_by: BTreeSet::new(),
-                        group: None,
-                        compiled: None,
-                        excess: Vec::new(),
-                    };
-                    self.locals.insert(local.pod.name.clone(), local);
-                }
-            }
-        }
-    }
-
-    fn join(&mut self, pod: &Pod, dirt: &mut Dirt) {
-        let Some((id, is_new)) = self.pods.insert(pod) else { return };
-        let Some(class) = self.pods.class_mut(id) else { return };
-        if is_new {
-            self.sets.admit(id, class, &self.namespaces);
-        }
-        for set_id in &class.sets {
-            if let Some(set) = self.sets.get_mut(*set_id) {
-                set.add(&pod.ips, &pod.ports);
-            }
-        }
-        dirt.sets.extend(&class.sets);
-        dirt.ips.extend(&pod.ips);
-    }
-
-    fn leave(&mut self, name: &ObjectName, dirt: &mut Dirt) {
-        let Some(member) = self.pods.remove(name) else { return };
-        let sets = self.pods.class(member.class).map(|it| it.sets.clone()).unwrap_or_default();
-        for set_id in &sets {
-            if let Some(set) = self.sets.get_mut(*set_id) {
-                set.drop(&member, &self.pods);
-            }
-        }
-        dirt.sets.extend(&sets);
-        dirt.ips.extend(member.ips);
-        let emptied = self.pods.forget_if_empty(member.class);
-        self.sets.expel(member.class, &emptied);
-    }
-
-    fn unlocal(&mut self, name: &ObjectName, dirt: &mut Dirt) {
-        let Some(local) = self.locals.remove(name) else { return };
-        dirt.reselect.remove(name);
-        dirt.affected.insert(local.pod.uid.clone());
-        for policy in &local.selected_by {
-            if let Some(stated) = self.policies.get_mut(policy) {
-                stated.users.remove(name);
-                // Its program goes when the dust has settled; while it has others, nothing about it is another.
-                if stated.users.is_empty() {
-                    dirt.restated.insert(policy.clone());
-                }
-            }
-        }
-        self.leave_group(name, local.group.as_ref());
-    }
-
-    fn leave_group(&mut self, pod: &ObjectName, key: Option<&Vec<ObjectName>>) {
-        let Some(key) = key else { return };
-        let Some(group) = self.groups.get_mut(key) else { return };
-        group.users.remove(pod);
-        if group.users.is_empty() {
-            self.groups.remove(key);
-        }
-    }
-
-    fn relabel(&mut self, namespace: &str, dirt: &mut Dirt) {
-        let (sets, classes) = self.sets.relabel(namespace, &mut self.pods, &self.namespaces);
-        dirt.sets.extend(sets);
-        for class in classes {
-            dirt.ips.extend(self.pods.ips_of_class(class));
-        }
-    }
-
     fn put_policy(&mut self, policy: Policy, dirt: &mut Dirt) {
         let name = policy.name.clone();
         let Held { mut policy, excess, cost } = self.settings.budget.hold(policy);
@@ -346,11 +259,11 @@ impl Compiler {
             let was_good = known.faults.is_empty() || known.in_force == InForce::LastGood;
             if !faults.is_empty() && was_good && known.policy.uid == policy.uid {
                 (known.faults, known.in_force) = (faults, InForce::LastGood);
-                return self.file(name, known);
+                return self.file(known);
             }
             if !known.is_dropped && *known.text() == policy {
                 (known.faults, known.in_force, known.excess) = (faults, InForce::Closed, excess);
-                return self.file(name, known);
+                return self.file(known);
             }
             self.put_out_of_force(&name, known, dirt);
         }
@@ -371,17 +284,18 @@ impl Compiler {
             users: BTreeSet::new(),
             program: None,
         };
-        self.file(name, stated);
+        self.file(stated);
         self.share_out(&namespace, dirt);
     }
 
-    fn file(&mut self, name: ObjectName, stated: Stated) {
+    fn file(&mut self, stated: Stated) {
+        let name = &stated.policy.name;
         if stated.is_reported() {
             self.reported.insert(name.clone());
         } else {
-            self.reported.remove(&name);
+            self.reported.remove(name);
         }
-        self.policies.insert(name, stated);
+        self.policies.insert(stated);
     }
 
     fn put_out_of_force(&mut self, name: &ObjectName, stated: Stated, dirt: &mut Dirt) {
@@ -394,7 +308,8 @@ impl Compiler {
         }
         if let Some(program) = stated.program {
             program.release(name, &mut self.sets, &mut self.pods);
-            self.unregister(&stated.policy, dirt);
+            let moved = unregister(&mut self.origins, &stated.policy);
+            self.note_moved(moved, dirt);
         }
     }
 }

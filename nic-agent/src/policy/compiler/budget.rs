@@ -27,18 +27,14 @@ impl Compiler {
     /// one that is out of all measure is alone in having no effect.
     pub(super) fn share_out(&mut self, namespace: &Arc<str>, dirt: &mut Dirt) {
         let most = self.settings.budget.namespace;
-        let first = ObjectName::new(namespace.clone(), "");
-        let of_namespace = || {
-            let from_first = self.policies.range(first.clone()..);
-            from_first.take_while(|(name, _)| name.namespace == *namespace)
-        };
-        let all = of_namespace().fold(Cost::default(), |sum, (_, stated)| sum.plus(stated.cost));
+        let of_namespace = || self.policies.of_namespace(namespace);
+        let all = of_namespace().fold(Cost::default(), |sum, stated| sum.plus(stated.cost));
         let is_too_much = all.beyond_namespace(&most).is_some();
-        if !is_too_much && of_namespace().all(|(_, it)| it.excess_together.is_none()) {
+        if !is_too_much && of_namespace().all(|it| it.excess_together.is_none()) {
             return;
         }
         let mut by_size: Vec<(Cost, ObjectName)> =
-            of_namespace().map(|(name, it)| (it.cost, name.clone())).collect();
+            of_namespace().map(|it| (it.cost, it.policy.name.clone())).collect();
         by_size.sort();
         let (mut sum, mut together) = (Cost::default(), None);
         for (cost, name) in by_size {
@@ -52,7 +48,7 @@ impl Compiler {
             self.reports_stale |= stated.excess_together != of_this;
             stated.excess_together = of_this;
             let stated = self.withhold(&name, stated, dirt);
-            self.file(name.clone(), stated);
+            self.file(stated);
             if sum.bytes > most.bytes.saturating_mul(KEPT)
                 && let Some(stated) = self.policies.get_mut(&name)
             {

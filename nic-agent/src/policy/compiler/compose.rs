@@ -69,8 +69,7 @@ impl Compiler {
     /// What the pod sends to itself by a Service's address comes back from that address (OVN's `hairpin_snat_ip`).
     fn hairpins(&self, local: &Local) -> Vec<Rule> {
         let mut sources: BTreeMap<(Protocol, u16), BTreeSet<IpAddr>> = BTreeMap::new();
-        for id in self.own_fronts(local) {
-            let Some(front) = self.services.front(id) else { continue };
+        for front in local.own.iter().filter_map(|id| self.services.front(*id)) {
             for (_, port) in front.backends.iter().filter(|(ip, _)| local.pod.ips.contains(ip)) {
                 sources.entry((front.protocol, *port)).or_default().insert(front.address);
             }
@@ -82,11 +81,6 @@ impl Compiler {
         sources.into_iter().map(rule).collect()
     }
 
-    /// Services' ports that it is a ready backend of.
-    fn own_fronts(&self, local: &Local) -> BTreeSet<FrontId> {
-        local.pod.ips.iter().flat_map(|ip| self.services.with_backend(*ip)).collect()
-    }
-
     fn egress(&self, local: &Local) -> Rules {
         let Some(key) = &local.group else { return Rules::default() };
         let (Some(group), Some(first)) =
@@ -95,17 +89,17 @@ impl Compiler {
             return Rules::default();
         };
         let policy_rules = egress_rules(key, &self.policies);
-        let mut own = self.own_fronts(local);
-        if !own.is_empty() && group::is_open(&policy_rules) {
-            own.clear();
-        }
-        own.retain(|id| {
-            !matches!(group.standing(*id), Some(Standing::Covered { .. }))
+        let is_open = group::is_open(&policy_rules);
+        // Those that it may use as it is itself what its policies leave uncovered.
+        let own = local.own.iter().copied().filter(|id| {
+            !is_open
+                && !matches!(group.standing(*id), Some(Standing::Covered { .. }))
                 && self
                     .services
                     .front(*id)
                     .is_some_and(|front| group::is_covered_for(&policy_rules, front, &local.pod.ips))
         });
+        let own: BTreeSet<FrontId> = own.collect();
         let of_its_own;
         let (refusals, allowances) = if own.is_empty() {
             (&group.refusals, &group.allowances)

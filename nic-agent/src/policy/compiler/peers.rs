@@ -127,19 +127,27 @@ impl Set {
         let pod_ips = members.flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
         self.addresses = pod_ips.chain(self.blocks.iter()).collect();
     }
-}
 
-fn resolve<'a>(
-    members: impl Iterator<Item = &'a Member>,
-    (protocol, name): &(Protocol, Arc<str>),
-) -> BTreeMap<u16, PrefixSet> {
-    let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
-    for member in members {
-        if let Some(port) = find_port(&member.ports, name, *protocol) {
-            by_port.entry(port).or_default().extend(&member.ips);
+    fn resolve(&self, (protocol, name): &(Protocol, Arc<str>), pods: &Pods) -> BTreeMap<u16, PrefixSet> {
+        let members = || self.classes.iter().flat_map(|class| pods.members(*class));
+        let port_of = |it: &Member| find_port(&it.ports, name, *protocol);
+        // To almost all a name is one number: then the pods that have it are the set itself, and a cluster's are not sorted
+        // once more.
+        let mut ports = members().map(port_of);
+        if self.blocks.is_empty()
+            && let Some(Some(port)) = ports.next()
+            && ports.all(|it| it == Some(port))
+        {
+            return BTreeMap::from([(port, self.addresses.clone())]);
         }
+        let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
+        for member in members() {
+            if let Some(port) = port_of(member) {
+                by_port.entry(port).or_default().extend(&member.ips);
+            }
+        }
+        by_port.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
     }
-    by_port.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
 }
 
 #[derive(Debug, Default)]
@@ -172,8 +180,7 @@ impl Sets {
             set.users.insert(user.clone());
             for name in names {
                 if !set.named.contains_key(name) {
-                    let members = set.classes.iter().flat_map(|class| pods.members(*class));
-                    let resolved = resolve(members, name);
+                    let resolved = set.resolve(name, pods);
                     set.named.insert(name.clone(), resolved);
                 }
             }

@@ -23,7 +23,7 @@ impl Compiler {
                 gone.cloned().map(Change::NamespaceGone).collect()
             }
             ObjectKind::Policy => {
-                self.policies.keys().filter(|it| gone(it)).cloned().map(Change::PolicyGone).collect()
+                self.policies.names().filter(|it| gone(it)).cloned().map(Change::PolicyGone).collect()
             }
             ObjectKind::Service => {
                 self.services.names().filter(|it| gone(it)).cloned().map(Change::ServiceGone).collect()

@@ -1,15 +1,17 @@
 //! After a change: what depends on what it touched is made again, in this order: which policies select which pods,
 //! the sets of peers, the policies' rules, what the groups may have of Services, the pods' policies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use offload::policy::{Direction, Rule};
 
 use super::group::Law;
+use super::policies::Policies;
 use super::program::Program;
-use super::{Affected, Compiler, Dirt, Stated};
-use crate::policy::model::{ObjectName, Policy};
-use crate::policy::origins::OriginKey;
+use super::services::{FrontId, Services};
+use super::{Affected, Compiler, Dirt};
+use crate::policy::model::{ObjectName, Pod, Policy};
+use crate::policy::origins::{OriginKey, Origins};
 
 impl Compiler {
     /// Makes again what depends on what was staged.
@@ -38,9 +40,14 @@ impl Compiler {
         moved.retain(|it| !restated.contains(it));
         self.regroup(&mut recompose, &restated, &moved, &dirt);
         // A backend may reach itself.
-        for ip in &dirt.services.backends {
-            let locals = self.locals.iter().filter(|(_, it)| it.pod.ips.contains(ip));
-            recompose.extend(locals.map(|(name, _)| name.clone()));
+        let backends = &dirt.services.backends;
+        if !backends.is_empty() {
+            for (name, local) in &mut self.locals {
+                if local.pod.ips.iter().any(|ip| backends.contains(ip)) {
+                    local.own = own_fronts(&local.pod, &self.services);
+                    recompose.insert(name.clone());
+                }
+            }
         }
         let composed = recompose.len();
         self.reports_stale |=
@@ -57,11 +64,10 @@ impl Compiler {
     /// Which policies select this pod?
     fn reselect(&mut self, name: &ObjectName, dirt: &mut Dirt) {
         let Some(local) = self.locals.get_mut(name) else { return };
-        let first = ObjectName::new(name.namespace.clone(), "");
-        let selected_by: BTreeSet<ObjectName> = (self.policies.range(first..))
-            .take_while(|(policy, _)| policy.namespace == name.namespace)
-            .filter(|(_, stated)| stated.policy.selector.selects(&local.pod.labels))
-            .map(|(policy, _)| policy.clone())
+        local.own = own_fronts(&local.pod, &self.services);
+        let selected_by: BTreeSet<ObjectName> = (self.policies.of_namespace(&name.namespace))
+            .filter(|stated| stated.policy.selector.selects(&local.pod.labels))
+            .map(|stated| stated.policy.name.clone())
             .collect();
         for policy in local.selected_by.symmetric_difference(&selected_by) {
             let Some(stated) = self.policies.get_mut(policy) else { continue };
@@ -84,43 +90,36 @@ impl Compiler {
     fn put_in_force(&mut self, dirt: &mut Dirt) -> BTreeSet<ObjectName> {
         let names = std::mem::take(&mut dirt.restated);
         for name in &names {
-            let Some(mut stated) = self.policies.remove(name) else { continue };
+            let Some(stated) = self.policies.get_mut(name) else { continue };
+            let mut moved = Vec::new();
             if stated.users.is_empty() {
                 if let Some(program) = stated.program.take() {
                     program.release(name, &mut self.sets, &mut self.pods);
-                    self.unregister(&stated.policy, dirt);
+                    moved = unregister(&mut self.origins, &stated.policy);
                 }
             } else if stated.program.is_none() {
                 let program = Program::new(&stated.policy, &mut self.sets, &mut self.pods, &self.namespaces);
                 stated.program = Some(program);
                 for key in origin_keys(&stated.policy) {
-                    let moved = self.origins.insert(&key);
-                    self.note_moved(moved, dirt);
+                    moved.extend(self.origins.insert(&key));
                 }
             }
-            self.policies.insert(name.clone(), stated);
+            self.note_moved(moved, dirt);
         }
         let mut changed = names;
         changed.append(&mut dirt.restated);
         changed
     }
 
-    pub(super) fn unregister(&mut self, policy: &Policy, dirt: &mut Dirt) {
-        for key in origin_keys(policy) {
-            let moved = self.origins.remove(&key);
-            self.note_moved(moved, dirt);
-        }
-    }
-
     /// These bear other numbers now.
-    fn note_moved(&self, keys: Vec<OriginKey>, dirt: &mut Dirt) {
+    pub(super) fn note_moved(&self, keys: Vec<OriginKey>, dirt: &mut Dirt) {
         for key in keys {
             match key {
                 OriginKey::Rule { policy, .. } | OriginKey::Isolation { policy, .. } => {
                     dirt.restated.insert(policy);
                 }
                 // Ours, which stand in everybody's rules.
-                _ => dirt.restated.extend(self.policies.keys().cloned()),
+                _ => dirt.restated.extend(self.policies.names().cloned()),
             }
         }
     }
@@ -154,9 +153,12 @@ impl Compiler {
                 group.users.insert(name.clone());
             }
         }
+        let is_served = !dirt.services.gone.is_empty() || !dirt.services.new.is_empty();
+        if !is_served && fresh.is_empty() && restated.is_empty() && moved.is_empty() {
+            return;
+        }
         let touched = dirt.ips.iter().flat_map(|ip| self.services.with_address(*ip)).collect();
         let none = BTreeSet::new();
-        let is_served = !dirt.services.gone.is_empty() || !dirt.services.new.is_empty();
         for (key, group) in &mut self.groups {
             let law = || Law {
                 rules: egress_rules(key, &self.policies),
@@ -177,13 +179,20 @@ impl Compiler {
     }
 }
 
+/// Services' ports that it is a ready backend of.
+fn own_fronts(pod: &Pod, services: &Services) -> BTreeSet<FrontId> {
+    pod.ips.iter().flat_map(|ip| services.with_backend(*ip)).collect()
+}
+
 /// All that these policies allow together.
-pub(super) fn egress_rules<'a>(
-    names: &[ObjectName],
-    policies: &'a BTreeMap<ObjectName, Stated>,
-) -> Vec<&'a Rule> {
+pub(super) fn egress_rules<'a>(names: &[ObjectName], policies: &'a Policies) -> Vec<&'a Rule> {
     let programs = names.iter().filter_map(|it| policies.get(it)?.program.as_ref());
     programs.flat_map(|it| &it.egress_rules).collect()
+}
+
+/// Takes its rules from those in force; returns those that may bear other numbers then.
+pub(super) fn unregister(origins: &mut Origins, policy: &Policy) -> Vec<OriginKey> {
+    origin_keys(policy).iter().flat_map(|key| origins.remove(key)).collect()
 }
 
 fn origin_keys(policy: &Policy) -> Vec<OriginKey> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use offload::policy::{PrefixSet, Rule, Traffic, Transport};
+use offload::policy::{Rule, Traffic, Transport};
 
 use crate::policy::compiler::services::Front;
 use crate::policy::model::Protocol;
@@ -71,6 +71,5 @@ pub(in crate::policy::compiler) fn is_covered_for(rules: &[&Rule], front: &Front
 
 /// Everything is allowed: no Service needs a rule, and none is refused.
 pub(in crate::policy::compiler) fn is_open(rules: &[&Rule]) -> bool {
-    let any = PrefixSet::any();
-    rules.iter().any(|rule| rule.traffic == Traffic::Any && rule.peers == any)
+    rules.iter().any(|rule| rule.traffic == Traffic::Any && rule.peers.is_any())
 }

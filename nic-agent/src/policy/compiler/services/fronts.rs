@@ -11,6 +11,11 @@ use crate::policy::model::{ObjectName, Protocol};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::policy::compiler) struct FrontId(u32);
 
+impl FrontId {
+    const FIRST: Self = Self(0);
+    const LAST: Self = Self(u32::MAX);
+}
+
 /// One port of one address of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy::compiler) struct Front {
@@ -27,8 +32,9 @@ pub(in crate::policy::compiler) struct Front {
 #[derive(Debug, Default)]
 pub(super) struct Fronts {
     by_id: BTreeMap<FrontId, Front>,
-    by_backend: BTreeMap<IpAddr, BTreeSet<FrontId>>,
-    by_address: BTreeMap<IpAddr, BTreeSet<FrontId>>,
+    /// By its own address, and its backends'. One flat tree: a prefix is looked up once, and a cluster's backends take no
+    /// set each.
+    by_ip: BTreeSet<(IpAddr, FrontId)>,
     /// Its own, and its backends'.
     by_port: BTreeMap<(Protocol, u16), BTreeSet<FrontId>>,
     whole: BTreeSet<FrontId>,
@@ -40,6 +46,15 @@ impl Front {
         let of_backends = self.backends.iter().map(|(_, port)| *port);
         of_backends.chain([self.port]).map(|port| (self.protocol, port))
     }
+
+    fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.backends.iter().map(|(ip, _)| *ip).chain([self.address])
+    }
+
+    fn has_backend(&self, wanted: IpAddr) -> bool {
+        let at = self.backends.partition_point(|(ip, _)| *ip < wanted);
+        self.backends.get(at).is_some_and(|(ip, _)| *ip == wanted)
+    }
 }
 
 impl Fronts {
@@ -50,10 +65,7 @@ impl Fronts {
     pub fn insert(&mut self, front: Front) -> FrontId {
         let id = FrontId(self.next);
         self.next += 1;
-        self.by_address.entry(front.address).or_default().insert(id);
-        for (ip, _) in &front.backends {
-            self.by_backend.entry(*ip).or_default().insert(id);
-        }
+        self.by_ip.extend(front.ips().map(|ip| (ip, id)));
         if front.is_whole {
             self.whole.insert(id);
         } else {
@@ -67,30 +79,34 @@ impl Fronts {
 
     pub fn remove(&mut self, id: FrontId) -> Option<Front> {
         let front = self.by_id.remove(&id)?;
-        forget(&mut self.by_address, &front.address, id);
-        for (ip, _) in &front.backends {
-            forget(&mut self.by_backend, ip, id);
+        for ip in front.ips() {
+            self.by_ip.remove(&(ip, id));
         }
         for port in front.ports() {
-            forget(&mut self.by_port, &port, id);
+            if let Some(ids) = self.by_port.get_mut(&port) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_port.remove(&port);
+                }
+            }
         }
         self.whole.remove(&id);
         Some(front)
     }
 
     pub fn with_backend(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.by_backend.get(&ip).into_iter().flatten().copied()
+        self.with_address(ip).filter(move |id| self.get(*id).is_some_and(|front| front.has_backend(ip)))
     }
 
     /// Those that have it as their own address, or as a backend's.
     pub fn with_address(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.with_backend(ip).chain(self.by_address.get(&ip).into_iter().flatten().copied())
+        self.by_ip.range((ip, FrontId::FIRST)..=(ip, FrontId::LAST)).map(|(_, id)| *id)
     }
 
     /// All that one of these rules can have to do with, and perhaps others. Each rule is looked up by its peers and by its
     /// ports at the same time, until one of them is through: everybody on a rare port is few, and so are few on any port.
     pub fn concerned(&self, rules: &[&Rule]) -> BTreeSet<FrontId> {
-        let mut all = BTreeSet::new();
+        let mut all = Vec::new();
         let mut walked: Vec<&PrefixSet> = Vec::new();
         for rule in rules.iter().filter(|it| !it.peers.is_empty()) {
             all.extend(&self.whole);
@@ -100,28 +116,36 @@ impl Fronts {
             let mut by_peers = rule.peers.iter().flat_map(|net| self.steps_in(net));
             let mut by_ports = self.with_ports_of(&rule.traffic);
             let (mut of_peers, mut of_ports) = (Vec::new(), Vec::new());
+            let mut steps_of_ports = 0;
             let found = loop {
                 let Some(step) = by_peers.next() else {
                     walked.push(&rule.peers);
                     break of_peers;
                 };
                 of_peers.extend(step);
-                if let Some(by_ports) = &mut by_ports {
-                    let Some(id) = by_ports.next() else { break of_ports };
-                    of_ports.push(id);
+                let Some(by_ports) = &mut by_ports else { continue };
+                if steps_of_ports > 0 {
+                    steps_of_ports -= 1;
+                    continue;
                 }
+                let Some(id) = by_ports.next() else { break of_ports };
+                of_ports.push(id);
+                // Each of its backends will be asked about, whoever's it is: one that is found by its peers is worth that,
+                // the other ones of a cluster that have a usual port are not.
+                steps_of_ports = self.get(id).map_or(0, |front| front.backends.len());
             };
             all.extend(found);
         }
-        all
+        // A Service is found once for each of its backends; sorted first, that costs no place in the tree.
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter().collect()
     }
 
     /// Those with a backend or the address in the prefix. A step without one is the looking up.
     fn steps_in(&self, net: IpNet) -> impl Iterator<Item = Option<FrontId>> {
-        let range = net.network()..=net.broadcast();
-        let indexes = [&self.by_backend, &self.by_address].into_iter();
-        let found = indexes.flat_map(move |index| index.range(range.clone())).flat_map(|(_, ids)| ids);
-        std::iter::once(None).chain(found.copied().map(Some))
+        let found = self.by_ip.range((net.network(), FrontId::FIRST)..=(net.broadcast(), FrontId::LAST));
+        std::iter::once(None).chain(found.map(|(_, id)| Some(*id)))
     }
 
     /// `None`: on every port.
@@ -132,14 +156,5 @@ impl Fronts {
             ports.ranges().iter().map(move |it| (protocol, it.first())..=(protocol, it.last()))
         });
         Some(ranges.flat_map(move |range| self.by_port.range(range)).flat_map(|(_, ids)| ids.iter().copied()))
-    }
-}
-
-fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<FrontId>>, key: &K, id: FrontId) {
-    if let Some(ids) = index.get_mut(key) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            index.remove(key);
-        }
     }
 }

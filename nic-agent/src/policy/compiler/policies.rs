@@ -1,0 +1,46 @@
+//! The cluster's policies, by namespace: who asks for those of a pod walks past none of other namespaces, however many
+//! there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Stated;
+use crate::policy::model::ObjectName;
+
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    by_namespace: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Box<Stated>>>,
+}
+
+impl Policies {
+    pub fn get(&self, name: &ObjectName) -> Option<&Stated> {
+        self.by_namespace.get(&name.namespace)?.get(&name.name).map(|it| &**it)
+    }
+
+    pub fn get_mut(&mut self, name: &ObjectName) -> Option<&mut Stated> {
+        self.by_namespace.get_mut(&name.namespace)?.get_mut(&name.name).map(|it| &mut **it)
+    }
+
+    /// By name.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Stated> {
+        self.by_namespace.get(namespace).into_iter().flat_map(|it| it.values().map(|it| &**it))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.by_namespace.values().flat_map(|it| it.values().map(|it| &it.policy.name))
+    }
+
+    pub fn insert(&mut self, stated: Stated) {
+        let ObjectName { namespace, name } = stated.policy.name.clone();
+        self.by_namespace.entry(namespace).or_default().insert(name, Box::new(stated));
+    }
+
+    pub fn remove(&mut self, name: &ObjectName) -> Option<Stated> {
+        let names = self.by_namespace.get_mut(&name.namespace)?;
+        let stated = names.remove(&name.name)?;
+        if names.is_empty() {
+            self.by_namespace.remove(&name.namespace);
+        }
+        Some(*stated)
+    }
+}
