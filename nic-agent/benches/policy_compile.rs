@@ -12,133 +12,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_precision_loss)] // figures for people
 
+#[path = "policy_compile/cluster.rs"]
+mod cluster;
+
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nic_agent::policy::{Change, Compiler, Namespace, ObjectName, Pod, Settings, Snapshot};
+use cluster::{Size, namespace_with, pod, slice, snapshot};
+use nic_agent::policy::{Change, Compiler, ObjectName, Pod, Settings, Snapshot};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
-#[derive(Debug)]
-struct Size {
-    pods: u32,
-    nodes: u32,
-}
-
-fn mix(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
-    x ^ (x >> 16)
-}
-
-fn place(size: &Size, pod: u32) -> (u32, IpAddr) {
-    // A shuffle: a node has pods of every application, and as many as any other.
-    let mut order = u64::from(pod);
-    for round in 0..3 {
-        order = (order * 7919 + u64::from(mix(round))) % u64::from(size.pods);
-    }
-    let order = u32::try_from(order).unwrap();
-    let of_node = size.pods / size.nodes;
-    let (node, host) = (order / of_node, order % of_node);
-    let base = 0x0a80_0000 + (node << 8);
-    // Nodes with more pods than a /24 has take the next range.
-    (node, Ipv4Addr::from(base + (host % 250) + 2 + ((host / 250) << 21)).into())
-}
-
-fn pod(size: &Size, index: u32) -> Pod {
-    let (namespace, app) = (index / 100, index / 10 % 10);
-    let (node, ip) = place(size, index);
-    let raw = json!({
-        "metadata": {
-            "namespace": format!("ns-{namespace}"), "name": format!("app-{app}-7d9c5b8f6d-{index:05x}"),
-            "uid": format!("00000000-0000-4000-8000-{index:012x}"),
-            "labels": {
-                "app": format!("app-{app}"), "app.kubernetes.io/part-of": format!("ns-{namespace}"),
-                "role": if app == 0 { "frontend" } else { "backend" },
-                "pod-template-hash": format!("{:08x}", mix(namespace * 10 + app)),
-            },
-        },
-        "spec": {
-            "nodeName": format!("node-{node}"),
-            "containers": [{"ports": [
-                {"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 9090},
-            ]}],
-        },
-        "status": {"phase": "Running", "podIPs": [{"ip": ip.to_string()}]},
-    });
-    serde_json::from_value(raw).unwrap()
-}
-
-fn spec(namespace: u32, kind: u32) -> Value {
-    let app = |it: u32| json!({"podSelector": {"matchLabels": {"app": format!("app-{}", it % 10)}}});
-    let team = json!({"matchLabels": {"team": format!("team-{}", namespace % 10)}});
-    match kind {
-        0 => json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
-        1 => json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{
-            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ns-0"}},
-                    "podSelector": {"matchLabels": {"app": "app-9"}}}],
-            "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}, {"port": 8080}]}]}),
-        2 => json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}),
-        3 => json!({"podSelector": {}, "ingress": [{
-            "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "app-8"}}}],
-            "ports": [{"port": "metrics"}]}]}),
-        4 => json!({"podSelector": {"matchLabels": {"role": "frontend"}}, "ingress": [{
-            "from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "192.168.0.0/16"]}}],
-            "ports": [{"port": "http"}]}]}),
-        5 => json!({"podSelector": {"matchLabels": {"app": "app-7"}}, "policyTypes": ["Egress"], "egress": [{
-            "to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}]}),
-        6 => json!({"podSelector": {"matchLabels": {"app": "app-6"}}, "ingress": [{
-            "from": [{"namespaceSelector": team}], "ports": [{"port": 8000, "endPort": 8999}]}]}),
-        7 => json!({"podSelector": {"matchLabels": {"app": "app-6"}}, "policyTypes": ["Egress"], "egress": [{
-            "to": [{"namespaceSelector": team}], "ports": [{"port": "http"}]}]}),
-        _ => json!({"podSelector": {"matchLabels": {"app": format!("app-{kind}")}},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [app(kind + 1), app(kind + 2)], "ports": [{"port": 8080}]}],
-            "egress": [{"to": [app(kind + 3), app(kind + 4)], "ports": [{"port": 8080}]}]}),
-    }
-}
-
-fn slice(namespace: u32, app: u32, size: &Size, skip: u32) -> Value {
-    let first = namespace * 100 + app * 10;
-    let endpoints: Vec<Value> =
-        (first + skip..first + 10).map(|it| json!({"addresses": [place(size, it).1.to_string()]})).collect();
-    json!({"metadata": {"namespace": format!("ns-{namespace}"), "name": format!("app-{app}-x"),
-            "labels": {"kubernetes.io/service-name": format!("app-{app}")}},
-        "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "http", "port": 8080}]})
-}
-
-fn snapshot(size: &Size) -> Snapshot {
-    let pods = (0..size.pods).map(|it| pod(size, it)).collect();
-    let mut snapshot = Snapshot { pods, ..Snapshot::default() };
-    for namespace in 0..size.pods / 100 {
-        let name = format!("ns-{namespace}");
-        snapshot.namespaces.push(namespace_with(namespace, namespace % 10));
-        for app in 0..10 {
-            let ip = Ipv4Addr::from(0x0a60_0000 + namespace * 10 + app + 1);
-            let service = json!({"metadata": {"namespace": name, "name": format!("app-{app}")},
-                "spec": {"clusterIPs": [ip.to_string()], "ports": [{"name": "http", "port": 80}]}});
-            snapshot.services.push(serde_json::from_value(service).unwrap());
-            snapshot.slices.push(serde_json::from_value(slice(namespace, app, size, 0)).unwrap());
-            let metadata = json!({"namespace": name, "name": format!("policy-{app}"), "uid": format!("p-{namespace}-{app}")});
-            let policy = json!({"metadata": metadata, "spec": spec(namespace, app)});
-            snapshot.policies.push(serde_json::from_value(policy).unwrap());
-        }
-    }
-    snapshot
-}
-
-fn namespace_with(namespace: u32, team: u32) -> Namespace {
-    let name: Arc<str> = format!("ns-{namespace}").into();
-    let labels = [
-        ("kubernetes.io/metadata.name".to_owned(), name.to_string()),
-        ("team".to_owned(), format!("team-{team}")),
-    ];
-    Namespace { labels: labels.into_iter().collect(), name }
-}
 
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -289,9 +175,15 @@ fn measure(size: &Size) -> Vec<Figure> {
         of_others.into_iter().filter(|it| namespaces.contains(&it.name.namespace)).collect();
     // Odd, so that pods of every application have their turn.
     let chosen: Vec<Pod> = beside.iter().step_by((beside.len() / 200) | 1).cloned().collect();
-    // The allocator puts the pieces of all that was freed till now together when it is next asked for more: not an event's.
-    drop(std::hint::black_box(vec![0_u8; 1 << 20]));
     let compiler = &mut compiler;
+    // A warm-up, which is not counted: the allocator puts the pieces of all that was freed till now together when it is next
+    // asked for more, and what the compilation shared is copied where it is first changed. No event of a cluster that has
+    // been there for a while pays for either.
+    drop(std::hint::black_box(vec![0_u8; 1 << 20]));
+    for it in chosen.iter().chain(&of_node) {
+        event(compiler, Change::PodGone(it.name.clone()));
+        event(compiler, Change::Pod(it.clone()));
+    }
     let gone =
         |pods: &[Pod]| -> Vec<Change> { pods.iter().map(|it| Change::PodGone(it.name.clone())).collect() };
     figures.extend(events("pod gone", compiler, Some(5.0), gone(&chosen)));
@@ -325,8 +217,19 @@ fn measure(size: &Size) -> Vec<Figure> {
     figures
 }
 
-/// In a process of its own, so that the memory is this size's.
+/// Each figure's best of as many processes as make up for what else a machine does: that only ever adds to one.
 fn measured_apart(size: &Size) -> Vec<Figure> {
+    let mut best = measured_once(size, true);
+    for _ in 1..PROCESSES {
+        for (best, it) in best.iter_mut().zip(measured_once(size, false)) {
+            best.value = best.value.min(it.value);
+        }
+    }
+    best
+}
+
+/// In a process of its own, so that memory, allocator and caches are this size's.
+fn measured_once(size: &Size, with_remarks: bool) -> Vec<Figure> {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--size", &size.pods.to_string(), &size.nodes.to_string()])
         .stderr(Stdio::inherit())
@@ -335,7 +238,7 @@ fn measured_apart(size: &Size) -> Vec<Figure> {
     assert!(output.status.success(), "{size:?}: {}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     let (remarks, figures): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
-    for it in remarks {
+    for it in remarks.iter().filter(|_| with_remarks) {
         println!("{it}");
     }
     figures.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
@@ -350,6 +253,7 @@ fn line(name: &str, unit: Unit, ours: f64, peer: Option<(f64, &str)>, goal: &str
     println!("bench\t{name}\t{}\t{peer}\t{ratio}\t{goal}", unit.show(ours));
 }
 
+const PROCESSES: usize = 3;
 /// Of what an event costs, in a cluster ten times as large.
 const GROWTH: Option<f64> = Some(2.0);
 const GOAL_SIZE: Size = Size { pods: 10_000, nodes: 100 };
