@@ -9,8 +9,8 @@ use offload::policy::{Action, Direction, PodPolicy, Rule, Rules, Tier, Traffic};
 use super::group::{self, Standing};
 use super::program::{allow, transports};
 use super::services::FrontId;
-use super::settle::{egress_rules, isolation};
-use super::{Compiler, Local};
+use super::settle::isolation;
+use super::{Compiler, Local, Stated};
 use crate::policy::budget::Excess;
 use crate::policy::model::{ObjectName, Protocol};
 use crate::policy::origins::OriginKey;
@@ -48,18 +48,16 @@ impl Compiler {
     }
 
     fn ingress(&self, local: &Local) -> Rules {
-        let isolating = || {
-            let stated = local.selected_by.iter().filter_map(|it| self.policies.get(it));
-            stated.filter(|it| it.policy.isolates.ingress)
-        };
-        let Some(first) = isolating().next() else { return Rules::default() };
+        let selecting = self.policies.some_of_one(&local.selected_by);
+        let isolating: Vec<&Stated> = selecting.filter(|it| it.policy.isolates.ingress).collect();
+        let Some(first) = isolating.first() else { return Rules::default() };
         let mut rules = Vec::new();
         if !self.settings.node_addresses.is_empty() {
             let origin = self.origins.of(&OriginKey::Node).unwrap_or_default();
             rules.push(allow(self.settings.node_addresses.clone(), Traffic::Any, origin));
         }
         rules.extend(self.hairpins(local));
-        for program in isolating().filter_map(|it| it.program.as_ref()) {
+        for program in isolating.iter().filter_map(|it| it.program.as_ref()) {
             rules.extend(program.ingress_rules(&local.pod));
         }
         let origin = self.origins.of(&isolation(&first.policy, Direction::Ingress)).unwrap_or_default();
@@ -88,8 +86,7 @@ impl Compiler {
         else {
             return Rules::default();
         };
-        let policy_rules = egress_rules(key, &self.policies);
-        let is_open = group::is_open(&policy_rules);
+        let is_open = group::is_open(&group.rules);
         // Those that it may use as it is itself what its policies leave uncovered.
         let own = local.own.iter().copied().filter(|id| {
             !is_open
@@ -97,7 +94,7 @@ impl Compiler {
                 && self
                     .services
                     .front(*id)
-                    .is_some_and(|front| group::is_covered_for(&policy_rules, front, &local.pod.ips))
+                    .is_some_and(|front| group::is_covered_for(&group.rules, front, &local.pod.ips))
         });
         let own: BTreeSet<FrontId> = own.collect();
         let of_its_own;
@@ -107,7 +104,7 @@ impl Compiler {
             of_its_own = group.rules_besides(&own, &self.services, &self.origins);
             (&of_its_own.0, &of_its_own.1)
         };
-        let rules = refusals.iter().chain(policy_rules).chain(allowances).cloned().collect();
+        let rules = refusals.iter().chain(&group.rules).chain(allowances).cloned().collect();
         let origin = self.origins.of(&isolation(&first.policy, Direction::Egress)).unwrap_or_default();
         Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
     }

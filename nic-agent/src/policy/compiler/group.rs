@@ -23,6 +23,8 @@ use ruled::Ruled;
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub users: BTreeSet<ObjectName>,
+    /// All that its policies allow together, to have at hand: a change of a Service asks every group.
+    pub rules: Vec<Rule>,
     standings: BTreeMap<FrontId, Standing>,
     /// Of these, those that are refused.
     refused: BTreeSet<FrontId>,
@@ -40,7 +42,6 @@ pub(super) struct Group {
 
 /// What a group's Services are judged by.
 pub(super) struct Law<'a> {
-    pub rules: Vec<&'a Rule>,
     pub services: &'a Services,
     pub origins: &'a Origins,
     /// So many ports of Services may have a rule of their own.
@@ -59,12 +60,12 @@ impl Group {
     /// Asks about every Service that a rule has to do with. Says whether anything changed.
     pub fn judge_all(&mut self, law: &Law<'_>) -> bool {
         let candidates =
-            if is_open(&law.rules) { BTreeSet::new() } else { law.services.concerned(&law.rules) };
-        let judge = |id: &FrontId| Some((*id, judge::judge(&law.rules, law.services.front(*id)?)?));
+            if is_open(&self.rules) { BTreeSet::new() } else { law.services.concerned(&self.rules) };
+        let judge = |id: &FrontId| Some((*id, judge::judge(&self.rules, law.services.front(*id)?)?));
         let standings: BTreeMap<_, _> = candidates.iter().filter_map(judge).collect();
         let is_changed = self.standings != standings;
-        let users = std::mem::take(&mut self.users);
-        *self = Self { users, ..Self::default() };
+        let (users, rules) = (std::mem::take(&mut self.users), std::mem::take(&mut self.rules));
+        *self = Self { users, rules, ..Self::default() };
         for (id, standing) in standings {
             if let Some(front) = law.services.front(id) {
                 self.enter(id, front, standing);
@@ -81,10 +82,10 @@ impl Group {
         for (id, front) in &moved.gone {
             is_changed |= self.strike(*id, front);
         }
-        let open = is_open(&law.rules);
+        let open = is_open(&self.rules);
         for id in touched.union(&moved.new) {
             let Some(front) = law.services.front(*id) else { continue };
-            let standing = if open { None } else { judge::judge(&law.rules, front) };
+            let standing = if open { None } else { judge::judge(&self.rules, front) };
             if self.standings.get(id) == standing.as_ref() {
                 continue;
             }

@@ -54,7 +54,7 @@ impl Compiler {
         if let Some(old) = &old {
             for id in old_sets.iter().filter(|id| !stays(id)) {
                 if let Some(set) = self.sets.get_mut(*id) {
-                    set.drop(old, &self.pods);
+                    set.drop(old, |ip| self.pods.holders(ip));
                 }
                 dirt.sets.insert(*id);
             }

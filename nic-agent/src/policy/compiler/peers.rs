@@ -100,10 +100,14 @@ impl Set {
         }
     }
 
-    /// Of a pod that is not in it any more; what another that is has, too, stays.
-    pub fn drop(&mut self, member: &Member, pods: &Pods) {
+    /// Of a pod that is not in it any more; what another that is has, too, stays. Of its addresses' `holders` all count that
+    /// are in the set.
+    pub fn drop<'a, I>(&mut self, member: &Member, holders: impl Fn(IpAddr) -> I)
+    where
+        I: Iterator<Item = &'a Member>,
+    {
         for ip in &member.ips {
-            let left = || pods.holders(*ip).filter(|it| self.classes.contains(&it.class));
+            let left = || holders(*ip).filter(|it| self.classes.contains(&it.class));
             if left().next().is_none() && !self.blocks.contains(*ip) {
                 self.addresses.remove(*ip);
             }
@@ -148,6 +152,13 @@ impl Set {
         }
         by_port.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
     }
+}
+
+/// By address: neighbours share the way to them in a set's tree.
+fn in_order<'a>(classes: &[ClassId], pods: &'a Pods) -> Vec<&'a Member> {
+    let mut members: Vec<&Member> = classes.iter().flat_map(|id| pods.members(*id)).collect();
+    members.sort_unstable_by(|a, b| a.ips.cmp(&b.ips));
+    members
 }
 
 #[derive(Debug, Default)]
@@ -280,6 +291,7 @@ impl Sets {
         let classes: Vec<ClassId> = pods.classes_of(namespace).collect();
         let (mut changed, mut moved) = (BTreeSet::new(), BTreeSet::new());
         for (set_id, set) in self.by_id.iter_mut().filter(|(_, set)| set.key.asks_namespaces()) {
+            let (mut come, mut gone) = (Vec::new(), Vec::new());
             for id in &classes {
                 let Some(class) = pods.class_mut(*id) else { continue };
                 let is_in = set.key.selects(namespace, its_labels, &class.labels);
@@ -289,15 +301,22 @@ impl Sets {
                 if is_in {
                     class.sets.push(*set_id);
                     set.classes.insert(*id);
-                    pods.members(*id).for_each(|it| set.add(&it.ips, &it.ports));
+                    come.push(*id);
                 } else {
                     class.sets.retain(|it| it != set_id);
                     set.classes.remove(id);
-                    pods.members(*id).for_each(|it| set.drop(it, pods));
+                    gone.push(*id);
                 }
-                changed.insert(*set_id);
-                moved.insert(*id);
             }
+            if come.is_empty() && gone.is_empty() {
+                continue;
+            }
+            for it in in_order(&gone, pods) {
+                set.drop(it, |ip| pods.sharers(ip));
+            }
+            in_order(&come, pods).into_iter().for_each(|it| set.add(&it.ips, &it.ports));
+            changed.insert(*set_id);
+            moved.extend(come.into_iter().chain(gone));
         }
         (changed, moved)
     }

@@ -91,6 +91,12 @@ impl Pods {
         self.holders.get(&ip).into_iter().chain(others).filter_map(|slot| self.member(*slot))
     }
 
+    /// The same, where they are several: nobody is left to an address of one pod that is alone with it.
+    pub fn sharers(&self, ip: IpAddr) -> impl Iterator<Item = &Member> {
+        let are_several = self.others.contains_key(&ip);
+        are_several.then(|| self.holders(ip)).into_iter().flatten()
+    }
+
     /// Is it what we have?
     pub fn is_same(&self, pod: &Pod) -> bool {
         match self.get(&pod.name) {

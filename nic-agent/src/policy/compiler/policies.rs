@@ -26,6 +26,17 @@ impl Policies {
         self.by_namespace.get(namespace).into_iter().flat_map(|it| it.values().map(|it| &**it))
     }
 
+    /// Those of these names, which are of one namespace: it is looked up once.
+    pub fn some_of_one<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ObjectName>,
+    ) -> impl Iterator<Item = &Stated> {
+        let mut names = names.into_iter().peekable();
+        let of_namespace = names.peek().and_then(|it| self.by_namespace.get(&it.namespace));
+        let found = of_namespace.map(|all| names.filter_map(|it| all.get(&it.name).map(|it| &**it)));
+        found.into_iter().flatten()
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.by_namespace.values().flat_map(|it| it.values().map(|it| &it.policy.name))
     }

@@ -87,7 +87,7 @@ impl Services {
     }
 
     /// All that one of these rules can have to do with, and perhaps others.
-    pub fn concerned(&self, rules: &[&Rule]) -> BTreeSet<FrontId> {
+    pub fn concerned(&self, rules: &[Rule]) -> BTreeSet<FrontId> {
         self.fronts.concerned(rules)
     }
 

@@ -23,22 +23,14 @@ impl Compiler {
             recompose.insert(name);
         }
         let restated = self.put_in_force(&mut dirt);
-        let mut moved: BTreeSet<ObjectName> = dirt
-            .sets
-            .iter()
-            .filter_map(|id| self.sets.get(*id))
-            .flat_map(|set| set.users.iter().cloned())
-            .collect();
-        for name in restated.iter().chain(&moved) {
-            if let Some(stated) = self.policies.get_mut(name)
-                && let Some(program) = &mut stated.program
-            {
-                program.rebuild(&stated.policy, &self.sets, &self.origins);
-                recompose.extend(stated.users.iter().cloned());
-            }
-        }
-        moved.retain(|it| !restated.contains(it));
-        self.regroup(&mut recompose, &restated, &moved, &dirt);
+        self.rebuild(&restated, &mut recompose);
+        // Of the others no policy is another, whatever became of its peers.
+        let fresh = self.regroup(&recompose);
+        let changed = dirt.sets.iter().filter_map(|id| self.sets.get(*id));
+        let moved: BTreeSet<ObjectName> =
+            changed.flat_map(|set| &set.users).filter(|it| !restated.contains(*it)).cloned().collect();
+        self.rebuild(&moved, &mut recompose);
+        self.serve(&fresh, &restated, &moved, &dirt, &mut recompose);
         // A backend may reach itself.
         let backends = &dirt.services.backends;
         if !backends.is_empty() {
@@ -124,21 +116,26 @@ impl Compiler {
         }
     }
 
-    /// Puts the pods into the groups of those that the same policies isolate on egress, and asks what each group that a
-    /// change has to do with may have of Services.
-    fn regroup(
-        &mut self,
-        recompose: &mut BTreeSet<ObjectName>,
-        restated: &BTreeSet<ObjectName>,
-        moved: &BTreeSet<ObjectName>,
-        dirt: &Dirt,
-    ) {
+    /// The rules of these policies, as their peers are now; their pods are to be put together again.
+    fn rebuild(&mut self, policies: &BTreeSet<ObjectName>, recompose: &mut BTreeSet<ObjectName>) {
+        for name in policies {
+            if let Some(stated) = self.policies.get_mut(name)
+                && let Some(program) = &mut stated.program
+            {
+                program.rebuild(&stated.policy, &self.sets, &self.origins);
+                recompose.extend(stated.users.iter().cloned());
+            }
+        }
+    }
+
+    /// Puts these pods into the groups of those that the same policies isolate on egress. Returns the groups that are new.
+    fn regroup(&mut self, pods: &BTreeSet<ObjectName>) -> BTreeSet<Vec<ObjectName>> {
         let mut fresh = BTreeSet::new();
-        for name in recompose.iter() {
+        for name in pods {
             let Some(local) = self.locals.get_mut(name) else { continue };
-            let isolates =
-                |it: &&ObjectName| self.policies.get(*it).is_some_and(|it| it.policy.isolates.egress);
-            let key: Vec<ObjectName> = local.selected_by.iter().filter(isolates).cloned().collect();
+            let selecting = self.policies.some_of_one(&local.selected_by);
+            let isolating = selecting.filter(|it| it.policy.isolates.egress);
+            let key: Vec<ObjectName> = isolating.map(|it| it.policy.name.clone()).collect();
             let key = (!key.is_empty()).then_some(key);
             if local.group == key {
                 continue;
@@ -153,24 +150,40 @@ impl Compiler {
                 group.users.insert(name.clone());
             }
         }
+        fresh
+    }
+
+    /// What may each group that a change has to do with have of Services?
+    fn serve(
+        &mut self,
+        fresh: &BTreeSet<Vec<ObjectName>>,
+        restated: &BTreeSet<ObjectName>,
+        moved: &BTreeSet<ObjectName>,
+        dirt: &Dirt,
+        recompose: &mut BTreeSet<ObjectName>,
+    ) {
         let is_served = !dirt.services.gone.is_empty() || !dirt.services.new.is_empty();
         if !is_served && fresh.is_empty() && restated.is_empty() && moved.is_empty() {
             return;
         }
         let touched = dirt.ips.iter().flat_map(|ip| self.services.with_address(*ip)).collect();
         let none = BTreeSet::new();
+        let law = Law {
+            services: &self.services,
+            origins: &self.origins,
+            most: self.settings.budget.pod_service_flows,
+        };
         for (key, group) in &mut self.groups {
-            let law = || Law {
-                rules: egress_rules(key, &self.policies),
-                services: &self.services,
-                origins: &self.origins,
-                most: self.settings.budget.pod_service_flows,
-            };
-            let is_changed = if fresh.contains(key) || key.iter().any(|it| restated.contains(it)) {
-                group.judge_all(&law())
+            let is_restated = fresh.contains(key) || key.iter().any(|it| restated.contains(it));
+            let is_moved = is_restated || key.iter().any(|it| moved.contains(it));
+            if is_moved {
+                group.rules = egress_rules(key, &self.policies);
+            }
+            let is_changed = if is_restated {
+                group.judge_all(&law)
             } else {
-                let touched = if key.iter().any(|it| moved.contains(it)) { &touched } else { &none };
-                (is_served || !touched.is_empty()) && group.judge_some(touched, &dirt.services, &law())
+                let touched = if is_moved { &touched } else { &none };
+                (is_served || !touched.is_empty()) && group.judge_some(touched, &dirt.services, &law)
             };
             if is_changed {
                 recompose.extend(group.users.iter().cloned());
@@ -185,9 +198,9 @@ fn own_fronts(pod: &Pod, services: &Services) -> BTreeSet<FrontId> {
 }
 
 /// All that these policies allow together.
-pub(super) fn egress_rules<'a>(names: &[ObjectName], policies: &'a Policies) -> Vec<&'a Rule> {
-    let programs = names.iter().filter_map(|it| policies.get(it)?.program.as_ref());
-    programs.flat_map(|it| &it.egress_rules).collect()
+fn egress_rules(names: &[ObjectName], policies: &Policies) -> Vec<Rule> {
+    let programs = policies.some_of_one(names).filter_map(|it| it.program.as_ref());
+    programs.flat_map(|it| it.egress_rules.iter().cloned()).collect()
 }
 
 /// Takes its rules from those in force; returns those that may bear other numbers then.

@@ -34,12 +34,12 @@ fn transport(protocol: Protocol, port: u16) -> Transport {
     }
 }
 
-fn covers(rules: &[&Rule], ip: IpAddr, protocol: Protocol, port: u16) -> bool {
+fn covers(rules: &[Rule], ip: IpAddr, protocol: Protocol, port: u16) -> bool {
     let transport = transport(protocol, port);
     rules.iter().any(|rule| rule.traffic.covers(transport, ip.is_ipv6()) && rule.peers.contains(ip))
 }
 
-pub(super) fn judge(rules: &[&Rule], front: &Front) -> Option<Standing> {
+pub(super) fn judge(rules: &[Rule], front: &Front) -> Option<Standing> {
     if front.is_whole {
         let is_named = rules.iter().any(|rule| rule.peers.contains(front.address));
         let (covered, uncovered, more) = (0, Vec::new(), 0);
@@ -63,13 +63,13 @@ pub(super) fn judge(rules: &[&Rule], front: &Front) -> Option<Standing> {
 }
 
 /// May the pod with these addresses, of which it is itself one or more backends, use it? Nothing denies a pod itself.
-pub(in crate::policy::compiler) fn is_covered_for(rules: &[&Rule], front: &Front, own: &[IpAddr]) -> bool {
+pub(in crate::policy::compiler) fn is_covered_for(rules: &[Rule], front: &Front, own: &[IpAddr]) -> bool {
     let is_allowed =
         |(ip, port): &(IpAddr, u16)| own.contains(ip) || covers(rules, *ip, front.protocol, *port);
     !front.backends.is_empty() && front.backends.iter().all(is_allowed)
 }
 
 /// Everything is allowed: no Service needs a rule, and none is refused.
-pub(in crate::policy::compiler) fn is_open(rules: &[&Rule]) -> bool {
+pub(in crate::policy::compiler) fn is_open(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| rule.traffic == Traffic::Any && rule.peers.is_any())
 }

@@ -105,7 +105,7 @@ impl Fronts {
 
     /// All that one of these rules can have to do with, and perhaps others. Each rule is looked up by its peers and by its
     /// ports at the same time, until one of them is through: everybody on a rare port is few, and so are few on any port.
-    pub fn concerned(&self, rules: &[&Rule]) -> BTreeSet<FrontId> {
+    pub fn concerned(&self, rules: &[Rule]) -> BTreeSet<FrontId> {
         let mut all = Vec::new();
         let mut walked: Vec<&PrefixSet> = Vec::new();
         for rule in rules.iter().filter(|it| !it.peers.is_empty()) {
