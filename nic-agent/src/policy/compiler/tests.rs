@@ -1,6 +1,7 @@
 //! Truth tables: Kubernetes' documentation and its e2e suite (`test/e2e/network/netpol`: namespaces x, y and z with pods
 //! a, b and c each), and the example of Kuryr's specification.
 
+mod costs;
 mod incremental;
 
 use std::net::IpAddr;

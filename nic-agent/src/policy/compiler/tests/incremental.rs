@@ -15,13 +15,37 @@ fn ip(of: u8) -> String {
     format!("10.0.0.{of}")
 }
 
-fn pod(namespace: &str, name: u8, of: (u8, u8, bool, bool)) -> Value {
-    let (address, app, is_here, is_finished) = of;
+#[derive(Clone, Copy, Debug)]
+struct PodOf {
+    address: u8,
+    app: u8,
+    /// A label that no selector asks for.
+    release: u8,
+    port: u8,
+    is_here: bool,
+    is_finished: bool,
+}
+
+fn pod_of() -> impl Strategy<Value = PodOf> {
+    let few = || 0..2u8;
+    (0..9u8, few(), few(), few(), any::<bool>(), proptest::bool::weighted(0.1)).prop_map(
+        |(address, app, release, port, is_here, is_finished)| PodOf {
+            address,
+            app,
+            release,
+            port,
+            is_here,
+            is_finished,
+        },
+    )
+}
+
+fn pod(namespace: &str, name: u8, of: PodOf) -> Value {
+    let PodOf { address, app, release, port, is_here, is_finished } = of;
     // By two names; to some pods one of them is another number.
-    let ports =
-        json!([{"name": "http", "containerPort": 80 + app % 2}, {"name": "web", "containerPort": 81}]);
+    let ports = json!([{"name": "http", "containerPort": 80 + port}, {"name": "web", "containerPort": 81}]);
     json!({"kind": "Pod", "metadata": {"namespace": namespace, "name": format!("p{name}"),
-            "uid": format!("{namespace}-{name}"), "labels": {"app": format!("a{app}")}},
+            "uid": format!("{namespace}-{name}"), "labels": {"app": format!("a{app}"), "release": format!("r{release}")}},
         "spec": {"nodeName": if is_here { "n" } else { "far" }, "containers": [{"ports": ports}]},
         "status": {"phase": if is_finished { "Failed" } else { "Running" },
             "podIPs": [{"ip": ip(address)}, {"ip": format!("fd00::{}", address / 2)}]}})
@@ -74,7 +98,7 @@ type Step = (ObjectKind, ObjectName, Option<Value>);
 fn step() -> impl Strategy<Value = Step> {
     let namespaces = || prop_oneof![Just("x"), Just("y")];
     let some = || proptest::bool::weighted(0.75);
-    let pods = (namespaces(), 0..5u8, (0..9u8, 0..2u8, any::<bool>(), proptest::bool::weighted(0.1)), some());
+    let pods = (namespaces(), 0..5u8, pod_of(), some());
     let services = (namespaces(), 0..2u8, (4..10u8, 1..3u8), some());
     let slices = (namespaces(), 0..2u8, proptest::collection::vec(0..9u8, 0..4), some());
     let policies = (namespaces(), 0..3u8, 0..7u8, some());
