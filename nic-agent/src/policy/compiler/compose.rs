@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use offload::policy::{Action, Direction, PodPolicy, Rule, Rules, Tier, Traffic};
+use offload::policy::{Action, Direction, Origin, PodPolicy, Rule, Rules, Tier, Traffic};
 
 use super::group::{self, Standing};
 use super::program::{allow, transports};
@@ -12,15 +12,26 @@ use super::services::FrontId;
 use super::settle::isolation;
 use super::{Compiler, Local, Stated};
 use crate::policy::budget::Excess;
-use crate::policy::model::{ObjectName, Protocol};
+use crate::policy::model::{ObjectName, Pod, Protocol};
 use crate::policy::origins::OriginKey;
 
 impl Compiler {
     pub(super) fn recompose(&mut self, name: &ObjectName, affected: &mut BTreeSet<Arc<str>>) {
         let Some(local) = self.locals.get(name) else { return };
-        let mut policy = PodPolicy { egress: self.egress(local), ingress: self.ingress(local) };
-        let most = self.settings.budget.pod_flows;
         let mut excess = Vec::new();
+        let mut policy = if let Some(found) = local.pod.unkept {
+            // Whom it is meant by nobody knows.
+            let too_much =
+                Excess { what: "bytes of labels and named ports", found, most: Pod::MOST_BYTES, key: "" };
+            excess.extend([Direction::Ingress, Direction::Egress].map(|it| (it, too_much)));
+            let closed = |rules| Rules {
+                tiers: vec![Tier { rules, otherwise: Action::Deny, origin: Origin::default() }],
+            };
+            PodPolicy { egress: closed(Vec::new()), ingress: closed(self.from_node().into_iter().collect()) }
+        } else {
+            PodPolicy { egress: self.egress(local), ingress: self.ingress(local) }
+        };
+        let most = self.settings.budget.pod_flows;
         for (direction, rules) in
             [(Direction::Ingress, &mut policy.ingress), (Direction::Egress, &mut policy.egress)]
         {
@@ -51,17 +62,19 @@ impl Compiler {
         let selecting = self.policies.some_of_one(&local.selected_by);
         let isolating: Vec<&Stated> = selecting.filter(|it| it.policy.isolates.ingress).collect();
         let Some(first) = isolating.first() else { return Rules::default() };
-        let mut rules = Vec::new();
-        if !self.settings.node_addresses.is_empty() {
-            let origin = self.origins.of(&OriginKey::Node).unwrap_or_default();
-            rules.push(allow(self.settings.node_addresses.clone(), Traffic::Any, origin));
-        }
+        let mut rules: Vec<Rule> = self.from_node().into_iter().collect();
         rules.extend(self.hairpins(local));
         for program in isolating.iter().filter_map(|it| it.program.as_ref()) {
             rules.extend(program.ingress_rules(&local.pod));
         }
         let origin = self.origins.of(&isolation(&first.policy, Direction::Ingress)).unwrap_or_default();
         Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
+    }
+
+    fn from_node(&self) -> Option<Rule> {
+        let node = &self.settings.node_addresses;
+        let origin = || self.origins.of(&OriginKey::Node).unwrap_or_default();
+        (!node.is_empty()).then(|| allow(node.clone(), Traffic::Any, origin()))
     }
 
     /// What the pod sends to itself by a Service's address comes back from that address (OVN's `hairpin_snat_ip`).

@@ -224,5 +224,5 @@ impl Pods {
 /// On the host's network its addresses are the node's, which no selector means: so does ovn-kubernetes, and Calico,
 /// which has no endpoint for it. Once finished, its addresses may be another's.
 fn is_peer(pod: &Pod) -> bool {
-    pod.is_networked() && !pod.ips.is_empty()
+    pod.is_networked() && !pod.ips.is_empty() && pod.unkept.is_none()
 }

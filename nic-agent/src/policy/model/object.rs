@@ -85,9 +85,16 @@ pub struct Pod {
     /// In the order of the containers: of two with one name and protocol the first counts
     /// (`FindPort` in `pkg/api/v1/pod`).
     pub ports: Arc<[NamedPort]>,
+    /// The bytes of labels and named ports, where there are more than [`Pod::MOST_BYTES`]: none of them are kept, and the
+    /// pod is closed and nobody's peer.
+    pub unkept: Option<usize>,
 }
 
 impl Pod {
+    /// Of labels and named ports. Every agent of the cluster keeps those of every pod, and the API server takes objects of
+    /// more than a megabyte. People write some hundred bytes.
+    pub const MOST_BYTES: usize = 8 << 10;
+
     /// The port's number under this name.
     pub fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
         find_port(&self.ports, name, protocol)

@@ -212,17 +212,27 @@ impl TryFrom<Pod> for object::Pod {
             raw.status.pod_ips.into_iter().map(|it| it.ip).collect()
         };
         let (ips, unreadable) = addresses(texts.iter().map(String::as_str));
+        let of_labels = raw.metadata.labels.iter().map(|(key, value)| key.len() + value.len());
+        let of_ports = ports.iter().map(|it| size_of_val(it) + it.name.len());
+        let bytes: usize = of_labels.chain(of_ports).sum();
+        let mirror = raw.metadata.is_mirror();
+        let unkept = Some(bytes).filter(|it| *it > Self::MOST_BYTES);
+        let labels = if unkept.is_some() { BTreeMap::new() } else { raw.metadata.labels };
+        if unkept.is_some() {
+            ports = Vec::new();
+        }
         Ok(Self {
             name,
-            mirror: raw.metadata.is_mirror(),
+            mirror,
             uid: raw.metadata.uid.into(),
-            labels: raw.metadata.labels.into_iter().collect(),
+            labels: labels.into_iter().collect(),
             node: raw.spec.node_name.into(),
             host_network: raw.spec.host_network,
             finished: matches!(raw.status.phase.as_str(), "Succeeded" | "Failed"),
             ips,
             unreadable,
             ports: ports.into(),
+            unkept,
         })
     }
 }

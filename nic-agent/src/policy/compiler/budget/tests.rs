@@ -104,6 +104,43 @@ fn a_pod_that_would_take_too_many_flows_is_closed_and_the_node_reaches_it() {
     assert!(passes(&compiler, Direction::Ingress, "b", "192.0.2.1", 2));
 }
 
+#[test]
+fn a_pod_with_labels_without_measure_is_closed_and_nobodys_peer() {
+    let pod = |labels: &Value| {
+        json!({"kind": "Pod", "metadata": {"namespace": "a", "name": "pod", "uid": "a", "labels": labels},
+            "spec": {"nodeName": "n", "containers": []}, "status": {"podIPs": [{"ip": "10.0.0.1"}]}})
+    };
+    let many: serde_json::Map<String, Value> =
+        (0..200).map(|it| (format!("key-{it}"), Value::from("v".repeat(40)))).collect();
+    let few = json!({"app": "db"});
+    let spec = json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}}]}]});
+    let mut compiler = compiler(Budget::default(), &with([policy("b", "p", &spec)]));
+    let node: PrefixSet = ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect();
+    compiler.apply(Change::NodeAddresses(node));
+    let reaches = |compiler: &Compiler| {
+        [
+            passes(compiler, Direction::Ingress, "a", "192.0.2.1", 2),
+            passes(compiler, Direction::Egress, "a", "192.0.2.1", 2),
+            passes(compiler, Direction::Ingress, "b", "10.0.0.1", 2),
+        ]
+    };
+    compiler.apply(change(pod(&few)));
+    assert_eq!(reaches(&compiler), [true; 3]);
+    assert!(compiler.reports().is_empty());
+
+    compiler.apply(change(pod(&Value::Object(many))));
+    assert_eq!(reaches(&compiler), [false; 3]);
+    assert!(passes(&compiler, Direction::Ingress, "a", "10.0.9.9", 2), "the node reaches it");
+    let found = excess(&compiler);
+    let of = |it: &Overrun| matches!(it, Overrun::Pod { pod, .. } if pod.to_string() == "a/pod");
+    assert!(found.len() == 2 && found.iter().all(|(it, _)| of(it)), "{found:?}");
+    assert!(found.iter().all(|(_, it)| it.found > it.most && it.most == 8 << 10), "{found:?}");
+
+    compiler.apply(change(pod(&few)));
+    assert_eq!(reaches(&compiler), [true; 3]);
+    assert!(compiler.reports().is_empty());
+}
+
 fn service(namespace: &str, name: &str, ip: &str, ports: impl Iterator<Item = u16>) -> Value {
     let ports: Vec<Value> = ports.map(|it| json!({"name": format!("p{it}"), "port": it})).collect();
     json!({"kind": "Service", "metadata": {"namespace": namespace, "name": name},
