@@ -1,6 +1,7 @@
 //! A server that lies: it speaks to its NIC's agent without host-shim, with whatever certificate and claim it likes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -108,7 +109,7 @@ impl Liar<'_> {
                     break;
                 }
                 let mut claim = claim.clone();
-                claim.sandbox.as_mut().expect("a sandbox").id.push_str(&format!("-{number}"));
+                write!(claim.sandbox.as_mut().expect("a sandbox").id, "-{number}").expect("a string");
                 let mut request = Request::new(claim);
                 request.set_timeout(time);
                 let answer = match client.attach(request).await.map_err(Refused::from) {

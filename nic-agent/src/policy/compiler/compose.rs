@@ -27,7 +27,10 @@ impl Compiler {
             let closed = |rules| Rules {
                 tiers: vec![Tier { rules, otherwise: Action::Deny, origin: Origin::default() }],
             };
-            PodPolicy { egress: closed(Vec::new()), ingress: closed(self.from_node().into_iter().collect()) }
+            PodPolicy {
+                egress: closed(Vec::new()),
+                ingress: closed(self.rule_of_node().into_iter().collect()),
+            }
         } else {
             PodPolicy { egress: self.egress(local), ingress: self.ingress(local) }
         };
@@ -62,7 +65,7 @@ impl Compiler {
         let selecting = self.policies.some_of_one(&local.selected_by);
         let isolating: Vec<&Stated> = selecting.filter(|it| it.policy.isolates.ingress).collect();
         let Some(first) = isolating.first() else { return Rules::default() };
-        let mut rules: Vec<Rule> = self.from_node().into_iter().collect();
+        let mut rules: Vec<Rule> = self.rule_of_node().into_iter().collect();
         rules.extend(self.hairpins(local));
         for program in isolating.iter().filter_map(|it| it.program.as_ref()) {
             rules.extend(program.ingress_rules(&local.pod));
@@ -71,7 +74,7 @@ impl Compiler {
         Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
     }
 
-    fn from_node(&self) -> Option<Rule> {
+    fn rule_of_node(&self) -> Option<Rule> {
         let node = &self.settings.node_addresses;
         let origin = || self.origins.of(&OriginKey::Node).unwrap_or_default();
         (!node.is_empty()).then(|| allow(node.clone(), Traffic::Any, origin()))

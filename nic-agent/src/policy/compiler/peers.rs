@@ -314,7 +314,9 @@ impl Sets {
             for it in in_order(&gone, pods) {
                 set.drop(it, |ip| pods.sharers(ip));
             }
-            in_order(&come, pods).into_iter().for_each(|it| set.add(&it.ips, &it.ports));
+            for it in in_order(&come, pods) {
+                set.add(&it.ips, &it.ports);
+            }
             changed.insert(*set_id);
             moved.extend(come.into_iter().chain(gone));
         }
