@@ -16,7 +16,7 @@ use super::{Facts, HEARTBEAT, status, without_figures};
 use crate::cluster::configuration::Report;
 use crate::cluster::daemons::Daemons;
 use crate::cluster::machine::{self, Machine};
-use crate::cluster::own_node::Own;
+use crate::cluster::own_node::{Own, OwnNode};
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -39,7 +39,8 @@ pub struct Inputs {
 
 /// Until dropped.
 pub async fn run(client: Client, mut from: Inputs) {
-    let api: Api<NicNode> = Api::all(client);
+    // What the API answers is the whole object: whatever its spec says must not make a write look like none.
+    let api: Api<OwnNode> = Api::all(client);
     let eswitch = from.config.borrow().eswitch.clone();
     let machine = machine::look(&eswitch).await;
     let mut pauses = Reconnect::new(1, RETRY.0, RETRY.1);
@@ -104,7 +105,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
     }
 }
 
-async fn write(api: &Api<NicNode>, name: &str, status: &NicNodeStatus) -> Result<(), String> {
+async fn write(api: &Api<OwnNode>, name: &str, status: &NicNodeStatus) -> Result<(), String> {
     let patch = Patch::Apply(json!({
         "apiVersion": NicNode::api_version(&()),
         "kind": NicNode::kind(&()),

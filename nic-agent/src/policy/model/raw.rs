@@ -7,6 +7,7 @@ mod word;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use lenient_json::Whole;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -164,8 +165,8 @@ struct Container {
 #[serde(rename_all = "camelCase")]
 struct ContainerPort {
     name: Option<String>,
-    #[serde(rename = "containerPort")]
-    number: u16,
+    #[serde(rename = "containerPort", default)]
+    number: Whole,
     protocol: Option<String>,
 }
 
@@ -193,7 +194,7 @@ impl TryFrom<Pod> for object::Pod {
             raw.spec.init_containers.iter().filter(|it| it.restart_policy.as_deref() == Some("Always"));
         let mut ports = Vec::new();
         for port in raw.spec.containers.iter().chain(sidecars).flat_map(|it| &it.ports) {
-            let Some(port_name) = &port.name else { continue };
+            let (Some(port_name), Some(number)) = (&port.name, port.number.port()) else { continue };
             ports.push(object::NamedPort {
                 name: port_name.as_str().into(),
                 protocol: protocol(
@@ -202,7 +203,7 @@ impl TryFrom<Pod> for object::Pod {
                     "spec.containers[].ports[].protocol",
                     port.protocol.as_deref(),
                 )?,
-                port: port.number,
+                port: number,
             });
         }
         // `podIPs` holds `podIP`, wherever the API server is not older than that.
@@ -271,7 +272,8 @@ struct ServicePort {
     #[serde(default, deserialize_with = "or_default")]
     name: String,
     protocol: Option<String>,
-    port: u16,
+    #[serde(default)]
+    port: Whole,
 }
 
 impl TryFrom<Service> for object::Service {
@@ -290,10 +292,11 @@ impl TryFrom<Service> for object::Service {
             .map(|it| address("Service", &name, "spec.clusterIPs[]", it))
             .collect::<Result<_, _>>()?;
         let port = |it: ServicePort| {
-            let protocol = protocol("Service", &name, "spec.ports[].protocol", it.protocol.as_deref())?;
-            Ok(object::ServicePort { name: it.name.into(), protocol, port: it.port })
+            let port = it.port.port()?;
+            let protocol = protocol("Service", &name, "spec.ports[].protocol", it.protocol.as_deref());
+            Some(protocol.map(|protocol| object::ServicePort { name: it.name.into(), protocol, port }))
         };
-        let ports = raw.spec.ports.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
+        let ports = raw.spec.ports.into_iter().filter_map(port).collect::<Result<Vec<_>, _>>()?;
         let ports_found = ports.len();
         Ok(Self { name, cluster_ips, ports, ports_found })
     }
@@ -350,8 +353,10 @@ struct EndpointPort {
     #[serde(default, deserialize_with = "or_default")]
     name: String,
     protocol: Option<String>,
-    /// Missing: all ports, which no Service port can mean; kube-proxy skips it, too.
-    port: Option<u16>,
+    /// Missing: all ports, which no Service port can mean; kube-proxy skips it, too. The API server takes any number, also
+    /// one that no packet has: that port is skipped, not the slice.
+    #[serde(default)]
+    port: Whole,
 }
 
 impl TryFrom<EndpointSlice> for object::EndpointSlice {
@@ -377,7 +382,7 @@ impl TryFrom<EndpointSlice> for object::EndpointSlice {
         }
         let mut ports = Vec::new();
         for it in raw.ports {
-            let Some(port) = it.port else { continue };
+            let Some(port) = it.port.port() else { continue };
             let protocol = protocol("EndpointSlice", &name, "ports[].protocol", it.protocol.as_deref())?;
             ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
         }

@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::policy::model::{Directions, Peers, Policy, Ports, Protocol};
-use crate::policy::{FileError, Snapshot};
+use crate::policy::{EndpointSlice, FileError, Pod, Snapshot};
 
 fn policy(spec: &Value) -> Policy {
     serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "p", "uid": "u"}, "spec": spec}))
@@ -78,6 +78,25 @@ fn a_field_that_makes_no_sense_is_named_and_its_rule_allows_nothing() {
     assert_eq!(wrong.faults.len(), 2);
     assert_eq!(wrong.selector.requirements().count(), 0);
     assert_eq!(wrong.isolates, Directions { ingress: true, egress: true });
+}
+
+/// The API server takes any number for an EndpointSlice's port.
+#[test]
+fn a_port_that_no_packet_has_leaves_the_others() {
+    for odd in [json!(70000), json!(-1), json!(0), json!(i32::MAX), json!(null), json!("http")] {
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"name": "s-1", "namespace": "a", "labels": {"kubernetes.io/service-name": "s"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
+            "ports": [{"name": "odd", "port": odd.clone()}, {"name": "http", "port": 80}, {"name": "all"}]}))
+        .unwrap();
+        let ports: Vec<(&str, u16)> = slice.ports.iter().map(|it| (&*it.name, it.port)).collect();
+        assert_eq!((ports.as_slice(), slice.endpoints.len()), ([("http", 80)].as_slice(), 1), "{odd}");
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "a"},
+            "spec": {"containers": [{"ports": [{"name": "odd", "containerPort": odd.clone()}, {"name": "x", "containerPort": 1}]}]}}))
+        .unwrap();
+        assert_eq!((pod.port("odd", Protocol::Tcp), pod.port("x", Protocol::Tcp)), (None, Some(1)), "{odd}");
+    }
 }
 
 #[test]
