@@ -287,6 +287,9 @@ pub struct NicNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub addresses: Vec<Address>,
+    /// What the server's management port has, or last had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_port: Option<ManagedPort>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -320,6 +323,15 @@ pub struct VfCount {
 pub struct OffloadFigures {
     pub hardware_rules: u64,
     pub software_rules: u64,
+}
+
+/// As OVN has given it: a northbound that was lost gives it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ManagedPort {
+    #[schemars(length(max = 17))]
+    pub mac: String,
+    #[schemars(length(max = 8), inner(length(max = 45)))]
+    pub ips: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

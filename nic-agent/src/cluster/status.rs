@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use drawbridge_api::{
-    Address, AddressType, Condition, ConditionStatus, NicNodeStatus, OffloadFigures, Versions, VfCount,
-    conditions as kinds,
+    Address, AddressType, Condition, ConditionStatus, ManagedPort, NicNodeStatus, OffloadFigures, Versions,
+    VfCount, conditions as kinds,
 };
 
 use super::configuration::{Report, Verdict};
@@ -16,7 +16,7 @@ use super::daemons::Daemons;
 use super::machine::Machine;
 use super::words::{few, status_of};
 use crate::config::Config;
-use crate::reconcile::published::Published;
+use crate::reconcile::published::{ManagementPort, Published};
 
 mod write;
 pub use write::{Inputs, run};
@@ -47,6 +47,8 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let conditions = conditions(facts).into_iter();
     let management = published.management.iter().flat_map(|it| &it.ips);
+    // As long as there is to be one: what it had is what cluster-controller gives back after a loss of the northbound.
+    let had = config.edge.management_port.and(before.management_port.as_ref());
     NicNodeStatus {
         observed_generation: facts.generation,
         heartbeat: Some(now.to_owned()),
@@ -68,8 +70,14 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
             .map(|ip| Address { kind: AddressType::Encapsulation, address: ip.to_string() })
             .chain(management.map(|ip| Address { kind: AddressType::Management, address: ip.to_string() }))
             .collect(),
+        management_port: published.management.as_ref().and_then(managed).or_else(|| had.cloned()),
         conditions: conditions.map(|it| it.of(facts.generation).after(&before.conditions, now)).collect(),
     }
+}
+
+fn managed(port: &ManagementPort) -> Option<ManagedPort> {
+    let ips = port.ips.iter().map(ToString::to_string);
+    Some(ManagedPort { mac: port.mac?.to_string(), ips: ips.collect() })
 }
 
 /// What changes with the traffic, and is not worth a write of its own, is taken from `before`.

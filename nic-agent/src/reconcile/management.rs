@@ -88,12 +88,12 @@ impl Reconciler {
             (None, Err(why)) => (Err(why.clone()), None),
             (None, Ok(())) => (Err("not looked at yet".to_owned()), None),
         };
-        let ips = binding.map(|it| it.ips).unwrap_or_default();
+        let (mac, ips) = binding.map(|it| (Some(it.mac), it.ips)).unwrap_or_default();
         if let Err(why) = &state
             && self.publish.borrow().management.as_ref().is_none_or(|before| before.state != state)
         {
             warn!(%vf, error = why, "management port not ready");
         }
-        Some(ManagementPort { vf, ips, state })
+        Some(ManagementPort { vf, mac, ips, state })
     }
 }

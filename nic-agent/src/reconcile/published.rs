@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use offload::ids::{CtZone, VfId};
+use offload::ids::{CtZone, MacAddr, VfId};
 use serde::{Serialize, Serializer};
 
 use super::links::Offload;
@@ -34,6 +34,8 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagementPort {
     pub vf: VfId,
+    /// None until the southbound has said it.
+    pub mac: Option<MacAddr>,
     pub ips: Vec<IpAddr>,
     /// `Err`: the first thing that is missing.
     pub state: Result<(), String>,

@@ -37,11 +37,21 @@ fn published() -> Published {
 }
 
 fn made(published: &Published, report: &Report, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
-    let (config, machine) = (config(), Machine { serial: Some("MT1".to_owned()), ..Machine::default() });
+    made_of(published, &config(), report, before, now)
+}
+
+fn made_of(
+    published: &Published,
+    config: &Config,
+    report: &Report,
+    before: &NicNodeStatus,
+    now: &str,
+) -> NicNodeStatus {
+    let machine = Machine { serial: Some("MT1".to_owned()), ..Machine::default() };
     let daemons = Daemons { ovs: Some("3.5.1".to_owned()), ovn: Some("25.03.0".to_owned()) };
     let facts = Facts {
         published,
-        config: &config,
+        config,
         report,
         machine: &machine,
         daemons: &daemons,
@@ -166,16 +176,28 @@ fn the_management_port_is_said_where_one_is_named() {
     let without = of(&published);
     assert!(without.conditions.iter().all(|it| it.kind != kinds::MANAGEMENT_PORT));
     let vf = offload::ids::VfId { pf: 0, vf: 3 };
-    let mut port = ManagementPort { vf, ips: Vec::new(), state: Err("held by pod a/b".to_owned()) };
+    let mut port =
+        ManagementPort { vf, mac: None, ips: Vec::new(), state: Err("held by pod a/b".to_owned()) };
     published.management = Some(port.clone());
     let (is, reason, message) = said(&of(&published), kinds::MANAGEMENT_PORT);
     assert_eq!((is, reason.as_str(), message.as_str()), (F, "Waiting", "held by pod a/b"));
+    assert_eq!(of(&published).management_port, None);
     (port.ips, port.state) = (vec!["10.244.1.2".parse().unwrap()], Ok(()));
-    published.management = Some(port);
+    port.mac = Some("0a:00:00:00:00:07".parse().unwrap());
+    published.management = Some(port.clone());
     let status = of(&published);
+    let has = ManagedPort { mac: "0a:00:00:00:00:07".to_owned(), ips: vec!["10.244.1.2".to_owned()] };
+    assert_eq!(status.management_port.as_ref(), Some(&has));
     assert_eq!(said(&status, kinds::MANAGEMENT_PORT).0, T);
     let last = status.addresses.last().unwrap();
     assert_eq!((last.kind, last.address.as_str()), (AddressType::Management, "10.244.1.2"));
+    // What it had stays said while nobody knows better, as long as there is to be one: see `made`, which names none.
+    published.management = Some(ManagementPort { mac: None, ips: Vec::new(), ..port });
+    assert_eq!(made(&published, &Report::default(), &status, "t").management_port, None);
+    let mut config = config();
+    config.edge.management_port = Some(vf);
+    let kept = made_of(&published, &config, &Report::default(), &status, "t").management_port;
+    assert_eq!(kept, Some(has));
 }
 
 #[test]
