@@ -262,7 +262,7 @@ fn measure(kind: Kind) -> f64 {
         println!("  {heard} of {counted} heard, {lost} times events were lost");
         assert!(heard > 0);
     }
-    (last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64()
+    f64::from(u32::try_from(last.1 - first.1).unwrap()) / (last.0 - first.0).as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
