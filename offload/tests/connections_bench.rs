@@ -15,8 +15,10 @@
 #[path = "netlink_vm/bench.rs"]
 #[allow(dead_code, reason = "shared with another target")]
 mod bench;
+#[path = "conntrack_vm/judged.rs"]
+mod judged;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -25,10 +27,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bench::{Bench, output, run};
+use judged::policy;
 use offload::cut::is_denied;
 use offload::ids::CtZone;
 use offload::netlink::conntrack::{NewConnection, NewConnections};
-use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
 
 const ZONE: u16 = 1000;
 const BRIDGE: &str = "bench";
@@ -188,20 +190,6 @@ impl Ears {
         self.ends.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
-}
-
-fn policy() -> PodPolicy {
-    let rule = |net: ipnet::IpNet| Rule {
-        action: Action::Allow,
-        peers: [net].into_iter().collect::<PrefixSet>(),
-        traffic: Traffic::Any,
-        origin: Origin(1),
-    };
-    let one = |n| ipnet::IpNet::new(Ipv4Addr::from(0x0b00_0000_u32 + n).into(), 32).unwrap();
-    let rules = (0..20).map(|n| rule(one(n))).chain(["10.0.0.0/8".parse().map(rule).unwrap()]);
-    let rules =
-        Rules { tiers: vec![Tier { rules: rules.collect(), otherwise: Action::Deny, origin: Origin(2) }] };
-    PodPolicy { egress: rules.clone(), ingress: rules }
 }
 
 fn arrived() -> u64 {

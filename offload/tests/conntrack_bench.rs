@@ -6,33 +6,18 @@
 #[path = "netlink_vm/bench.rs"]
 #[allow(dead_code, reason = "shared with another target")]
 mod bench;
+#[path = "conntrack_vm/judged.rs"]
+mod judged;
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bench::{Bench, run};
+use judged::policy;
 use offload::cut::is_denied;
 use offload::netlink::conntrack::Conntrack;
-use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
-
-const RULES: u32 = 20;
-
-/// One pod: twenty rules for one peer each, then the rest of 10.0.0.0/8, so that every entry is judged to the end and none is
-/// denied.
-fn policy() -> PodPolicy {
-    let rule = |net: ipnet::IpNet| Rule {
-        action: Action::Allow,
-        peers: [net].into_iter().collect::<PrefixSet>(),
-        traffic: Traffic::Any,
-        origin: Origin(1),
-    };
-    let one = |n| ipnet::IpNet::new(Ipv4Addr::from(0x0b00_0000 + n).into(), 32).unwrap();
-    let rules = (0..RULES).map(|n| rule(one(n))).chain(["10.0.0.0/8".parse().map(rule).unwrap()]);
-    let rules =
-        Rules { tiers: vec![Tier { rules: rules.collect(), otherwise: Action::Deny, origin: Origin(2) }] };
-    PodPolicy { egress: rules.clone(), ingress: rules }
-}
+use offload::policy::PodPolicy;
 
 fn fill(connections: u32) {
     let file = std::env::temp_dir().join("bench-conntrack");
