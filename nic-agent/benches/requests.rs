@@ -10,13 +10,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use nic_agent::bucket::Rate;
-use nic_agent::server::{Limits, Rates};
+use nic_agent::server::Limits;
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tonic::Request;
 
-use common::looping::{Bench, PODS, request};
+use common::looping::{Bench, PODS, request, without_budgets};
 use common::quick;
 
 const SIZES: [usize; 5] = [500, 1000, 2000, 4000, 8000];
@@ -24,11 +23,6 @@ const SIZES: [usize; 5] = [500, 1000, 2000, 4000, 8000];
 const LANES: usize = 4;
 /// What nobody can be answered in.
 const TIME: Duration = Duration::from_millis(5);
-
-fn without_budgets() -> Limits {
-    let any = Rate { burst: u32::MAX, period: Duration::from_nanos(1) };
-    Limits { rates: Rates { attach: any, detach: any, check: any, list: any, status: any }, ..quick() }
-}
 
 /// The agent, on a thread of its own, until it is dropped.
 struct Agent {

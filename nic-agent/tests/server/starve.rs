@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use crate::common::looping::{Bench, PODS, SERVED, pods, request};
+use crate::common::looping::{Bench, PODS, SERVED, pods, request, without_budgets};
 use crate::common::{attached, quick, reason};
 
 /// Until told to stop: Attach after Attach, each with 5 ms to be answered in, or dropped at once. How many.
@@ -81,9 +81,7 @@ async fn who_waits_is_answered(limits: Limits) -> (Bench, u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attaches_that_nobody_waits_for_starve_nobody() {
     // Without budgets: what is bounded is bounded by the loop itself.
-    let any = nic_agent::bucket::Rate { burst: u32::MAX, period: Duration::from_nanos(1) };
-    let rates = nic_agent::server::Rates { attach: any, detach: any, check: any, list: any, status: any };
-    let (bench, asked) = who_waits_is_answered(Limits { rates, ..quick() }).await;
+    let (bench, asked) = who_waits_is_answered(without_budgets()).await;
     let (passes, writes) = (bench.published.borrow().passes, bench.writes.load(Ordering::SeqCst));
     let abandoned = bench.counted("nic_agent_requests_abandoned_total");
     println!(

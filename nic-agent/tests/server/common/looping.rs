@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nic_agent::admission::{self, Grounds};
+use nic_agent::bucket::Rate;
 use nic_agent::claim::Claim;
 use nic_agent::config::ZoneRange;
 use nic_agent::directory::{Directory, PodRecord, Served};
@@ -15,7 +16,7 @@ use nic_agent::reconcile::batch;
 use nic_agent::reconcile::handle::Handle;
 use nic_agent::reconcile::intake::{self, Intake, Tickets};
 use nic_agent::reconcile::published::{Entry, Published, State, Wiring};
-use nic_agent::server::{Limits, Server};
+use nic_agent::server::{Limits, Rates, Server};
 use offload::ids::CtZone;
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::{Ca, HOST, attached, endpoint, node, server_config};
+use super::{Ca, HOST, attached, endpoint, node, quick, server_config};
 
 const PASS: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(200);
@@ -129,6 +130,11 @@ pub fn request(pod: u16, try_: usize) -> v1::AttachRequest {
         network: "ovn".to_owned(),
         vf: Some(v1::Vf { pci_address: "0000:03:00.2".to_owned(), pf: 0, vf: pod.into() }),
     }
+}
+
+pub fn without_budgets() -> Limits {
+    let any = Rate { burst: u32::MAX, period: Duration::from_nanos(1) };
+    Limits { rates: Rates { attach: any, detach: any, check: any, list: any, status: any }, ..quick() }
 }
 
 pub struct Bench {
