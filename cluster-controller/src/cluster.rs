@@ -4,31 +4,12 @@
 
 pub mod object;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use drawbridge_api::NodeRange;
 use k8s_openapi::jiff::Timestamp;
-
-/// Namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl ObjectName {
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+pub use kube_services::{Endpoint, EndpointSlice, Hints, ObjectName, Port, Protocol, Service, Target};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +17,8 @@ pub struct Node {
     pub uid: Arc<str>,
     /// `spec.podCIDRs`: what it claims ([`crate::ranges`]).
     pub pod_cidrs: Vec<String>,
+    /// Label `topology.kubernetes.io/zone`; empty if it has none.
+    pub zone: Arc<str>,
 }
 
 /// A pod that has a node and is not finished.
@@ -48,78 +31,6 @@ pub struct Pod {
     pub host_network: bool,
     /// Is it the mirror of a static pod? Then its namespace, name and labels are of its server's choice.
     pub mirror: bool,
-}
-
-/// What a Service's port, or an endpoint's, speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// As OVN writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-
-    /// Does a client notice by itself that who answered it is gone? kube-proxy clears what is known of the others' flows
-    /// (`IsClearConntrackNeeded` in pkg/proxy/conntrack), and leaves TCP's alone.
-    pub const fn has_end(self) -> bool {
-        matches!(self, Self::Tcp)
-    }
-}
-
-/// A port with its name, which ties a Service's to its endpoints'.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    pub name: Arc<str>,
-    pub protocol: Protocol,
-    pub number: u16,
-}
-
-/// A Service that has addresses of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// `spec.clusterIPs`.
-    pub cluster_ips: Vec<IpAddr>,
-    pub ports: Vec<Port>,
-    /// Seconds for which a client stays with its endpoint.
-    pub affinity: Option<u32>,
-    /// `internalTrafficPolicy: Local`: only endpoints of the client's node.
-    pub local: bool,
-}
-
-/// An EndpointSlice of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    pub service: Arc<str>,
-    pub ports: Vec<Port>,
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// Who answers. All of a slice's are of one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    pub address: IpAddr,
-    /// Of whom it is the address; nobody's in a slice that is kept by hand.
-    pub pod: Option<PodReference>,
-    pub node: Option<Arc<str>>,
-    pub ready: bool,
-    pub serving: bool,
-    pub terminating: bool,
-}
-
-/// A pod, as a slice names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodReference {
-    pub name: ObjectName,
-    pub uid: Arc<str>,
 }
 
 /// A `NicNode`.
@@ -167,7 +78,7 @@ pub enum Change {
     NicNode(Arc<str>, Option<NicNode>),
     Pod(ObjectName, Option<Pod>),
     Service(ObjectName, Option<Service>),
-    Slice(ObjectName, Option<Slice>),
+    Slice(ObjectName, Option<EndpointSlice>),
     Attachment(ObjectName, Option<Attached>),
 }
 

@@ -11,7 +11,7 @@ pub mod batch;
 pub mod maps;
 pub mod observed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -35,8 +35,10 @@ pub const SINCE: &str = "drawbridge.dev/since";
 pub const PREFIX: &str = "drawbridge.dev/";
 /// The column by which a switch or router refers to its control plane protection.
 pub const COPP: &str = "copp";
-/// The load balancers' group.
+/// The group of the load balancers that are the same for the whole cluster.
 pub const GROUP_NAME: &str = "drawbridge.dev/cluster-controller";
+/// The name of the group of those that are a zone's own begins so, and ends with the zone's name.
+pub const ZONE_GROUPS: &str = "drawbridge.dev/cluster-controller/zone/";
 
 /// The tables that we write, those first whose rows others refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +160,14 @@ impl Table {
         }
     }
 
+    /// What its rows refer to, and cannot outlive.
+    pub const fn memberships(self) -> &'static [Slot] {
+        match self {
+            Self::LogicalSwitch => &[Slot { column: "load_balancer_group", holds: Self::LoadBalancerGroup }],
+            _ => &[],
+        }
+    }
+
     /// Is this key of this map ours to set and to take away?
     pub fn owns_key(self, column: &str, key: &str) -> bool {
         match (self, column) {
@@ -220,8 +230,8 @@ pub struct WantedRow {
     pub maps: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     /// Columns that refer to this row and no other.
     pub references: BTreeMap<&'static str, Key>,
-    /// Sets that refer to this row among others.
-    pub members: BTreeMap<&'static str, Key>,
+    /// Sets that refer to these rows, and to no others of ours ([`Table::memberships`]).
+    pub members: BTreeMap<&'static str, BTreeSet<Key>>,
     /// OVN gives the port an address of each of these: see [`addresses`].
     pub assigned: Vec<IpNet>,
     /// What the port had, for a northbound that knows nothing of it.
@@ -261,7 +271,7 @@ impl WantedRow {
 
     #[must_use]
     pub fn member(mut self, column: &'static str, key: Key) -> Self {
-        self.members.insert(column, key);
+        self.members.entry(column).or_default().insert(key);
         self
     }
 

@@ -7,11 +7,12 @@
 //! | object | rows |
 //! |---|---|
 //! | none | the router, the load balancers' group, the switches' and the router's Copp with its Meters |
+//! | Nodes with a switch in one zone | that zone's group of load balancers |
 //! | Node whose NodeRange says what is confirmed | its switch, the router's port there, the switch's port to it |
 //! | NicNode with a management VF | that node's management port, what it had for addresses, and its DHCP options |
 //! | Pod with a VF | its port, once the node has a switch |
 //! | PodAttachment | what its pod's port had for an address, should the northbound no longer know; where its pod answers |
-//! | Service with its EndpointSlices | a load balancer for each protocol; with `internalTrafficPolicy: Local` for each node |
+//! | Service with its EndpointSlices | a load balancer for each protocol; for each zone, or each node, where these get other endpoints |
 
 mod copp;
 mod node;
@@ -27,9 +28,10 @@ use std::sync::Arc;
 
 use drawbridge_api::{NodeRange, NodeRangeStatus};
 use ipnet::IpNet;
+use kube_services::Backing;
 
-use crate::cluster::{Attached, Change, NicNode, Node, ObjectName, Pod, Service, Slice};
-use crate::northbound::{GROUP_NAME, Key, Table, WantedRow};
+use crate::cluster::{Attached, Change, EndpointSlice, NicNode, Node, ObjectName, Pod, Service};
+use crate::northbound::{GROUP_NAME, Key, Table, WantedRow, ZONE_GROUPS};
 use crate::ranges::{self, Decision, Held};
 use crate::settings::Settings;
 
@@ -44,6 +46,7 @@ enum Source {
     Node(Arc<str>),
     Pod(ObjectName),
     Service(ObjectName),
+    Zone(Arc<str>),
 }
 
 /// Keys whose wanted rows are others than before.
@@ -67,9 +70,11 @@ pub struct Plan {
     attachments_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     attachments_by_ip: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
     services: BTreeMap<ObjectName, Service>,
-    /// Services whose load balancers are a node's own.
-    local: BTreeSet<ObjectName>,
-    slices: BTreeMap<ObjectName, Slice>,
+    /// Services whose load balancers are a node's own, or a zone's.
+    scoped: BTreeSet<ObjectName>,
+    /// Nodes that have a switch, by their zones; of those without a zone it is empty.
+    zones: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    slices: BTreeMap<ObjectName, EndpointSlice>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     /// Slices that name a pod.
     slices_with: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
@@ -86,6 +91,11 @@ pub fn router_key() -> Key {
 /// The group of the load balancers that every switch has.
 pub fn group_key() -> Key {
     Key::new(Table::LoadBalancerGroup, GROUP_NAME)
+}
+
+/// The group of those that the switches of a zone's nodes have.
+pub fn zone_key(zone: &str) -> Key {
+    Key::new(Table::LoadBalancerGroup, format!("{ZONE_GROUPS}{zone}"))
 }
 
 impl Plan {
@@ -114,7 +124,8 @@ impl Plan {
             attachments_of: BTreeMap::new(),
             attachments_by_ip: BTreeMap::new(),
             services: BTreeMap::new(),
-            local: BTreeSet::new(),
+            scoped: BTreeSet::new(),
+            zones: BTreeMap::new(),
             slices: BTreeMap::new(),
             slices_of: BTreeMap::new(),
             slices_with: BTreeMap::new(),
@@ -221,18 +232,13 @@ impl Plan {
                 pods.iter().flat_map(|pod| self.remake_pod_and_services(pod)).collect()
             }
             Change::Service(name, service) => {
-                if service.as_ref().is_some_and(|service| service.local) {
-                    self.local.insert(name.clone());
-                } else {
-                    self.local.remove(&name);
-                }
                 put(&mut self.services, &name, service);
                 self.remake_service(&name)
             }
             Change::Slice(name, slice) => {
-                let pods = |slice: Option<&Slice>| -> BTreeSet<ObjectName> {
+                let pods = |slice: Option<&EndpointSlice>| -> BTreeSet<ObjectName> {
                     let endpoints = slice.into_iter().flat_map(|slice| &slice.endpoints);
-                    endpoints.filter_map(|it| Some(it.pod.as_ref()?.name.clone())).collect()
+                    endpoints.filter_map(|it| Some(it.target.as_ref()?.pod.clone())).collect()
                 };
                 for pod in pods(self.slices.get(&name)) {
                     unlist(&mut self.slices_with, &pod, &name);
@@ -240,9 +246,9 @@ impl Plan {
                 for pod in pods(slice.as_ref()) {
                     self.slices_with.entry(pod).or_default().insert(name.clone());
                 }
-                let service = |slice: &Slice| ObjectName {
+                let service = |slice: &EndpointSlice| ObjectName {
                     namespace: Arc::clone(&name.namespace),
-                    name: Arc::clone(&slice.service),
+                    name: slice.service.clone().unwrap_or_default(),
                 };
                 let services = relate(&mut self.slices, &mut self.slices_of, &name, slice, service);
                 services.iter().flat_map(|service| self.remake_service(service)).collect()
@@ -282,24 +288,23 @@ impl Plan {
 
     /// The node's rows, and all that depends on what it is.
     fn remake_all_of(&mut self, name: &Arc<str>) -> Touched {
-        let switch = switch_key(name);
-        let had_switch = self.rows.contains_key(&switch);
         let ranges: Vec<IpNet> = self.held.sole(name).collect();
-        let rows = if self.nodes.contains_key(name) {
+        let rows = if let Some(node) = self.nodes.get(name) {
             let nic = self.nic(name);
             let had = nic.as_ref().and_then(|nic| self.server_had(name, nic));
-            node::rows(&self.settings, name, &ranges, nic.as_ref(), had)
+            node::rows(&self.settings, name, &node.zone, &ranges, nic.as_ref(), had)
         } else {
             Rows::new()
         };
         let mut touched = self.replace(Source::Node(Arc::clone(name)), rows);
+        let moved = self.rezone(name, &mut touched);
         let mut services = BTreeSet::new();
         for pod in self.pods_of.get(name).cloned().unwrap_or_default() {
             touched.append(&mut self.remake_pod(&pod));
             services.extend(self.services_with(&pod));
         }
-        if had_switch != self.rows.contains_key(&switch) {
-            services.extend(self.local.iter().cloned());
+        if moved {
+            services.extend(self.scoped.iter().cloned());
         }
         for service in services {
             touched.append(&mut self.remake_service(&service));
@@ -307,11 +312,35 @@ impl Plan {
         touched
     }
 
+    /// Says whether the node has come to a zone, with its switch, or has left one.
+    fn rezone(&mut self, name: &Arc<str>, touched: &mut Touched) -> bool {
+        let zone = self.nodes.get(name).filter(|_| self.rows.contains_key(&switch_key(name)));
+        let zone = zone.map(|node| Arc::clone(&node.zone));
+        let before = self.zones.iter().find(|(_, nodes)| nodes.contains(name));
+        let before = before.map(|(zone, _)| Arc::clone(zone));
+        if before == zone {
+            return false;
+        }
+        if let Some(before) = &before {
+            unlist(&mut self.zones, before, name);
+        }
+        if let Some(zone) = &zone {
+            self.zones.entry(Arc::clone(zone)).or_default().insert(Arc::clone(name));
+        }
+        for zone in before.into_iter().chain(zone) {
+            let key = zone_key(&zone);
+            let row = self.zones.contains_key(&zone).then(|| WantedRow::default().column("name", &*key.id));
+            let rows = row.map(|row| (key, row)).into_iter().collect();
+            touched.append(&mut self.replace(Source::Zone(zone), rows));
+        }
+        true
+    }
+
     /// The Services for which the pod may answer.
     fn services_with(&self, pod: &ObjectName) -> BTreeSet<ObjectName> {
         let slices = self.slices_with.get(pod).into_iter().flatten();
         let of = |name: &ObjectName| {
-            let service = Arc::clone(&self.slices.get(name)?.service);
+            let service = self.slices.get(name)?.service.clone()?;
             Some(ObjectName { namespace: Arc::clone(&name.namespace), name: service })
         };
         slices.filter_map(of).collect()
@@ -343,12 +372,20 @@ impl Plan {
         let rows = match self.services.get(name) {
             Some(service) => {
                 let names = self.slices_of.get(name).into_iter().flatten();
-                let slices: Vec<&Slice> = names.filter_map(|slice| self.slices.get(slice)).collect();
-                let switches = self.nodes.keys().filter(|node| self.rows.contains_key(&switch_key(node)));
-                service::rows(name, service, &slices, switches, &|endpoint| self.answers(endpoint))
+                let slices = names.filter_map(|slice| self.slices.get(slice));
+                let backing = Backing::new(service, slices, |endpoint| self.answers(endpoint));
+                service::rows(name, service, &backing, &self.zones)
             }
             None => Rows::new(),
         };
+        let is_scoped =
+            rows.values().any(|row| row.parent.as_ref().is_some_and(|(key, _)| *key != group_key()));
+        // Without a node there is none yet.
+        if is_scoped || self.services.contains_key(name) && rows.is_empty() {
+            self.scoped.insert(name.clone());
+        } else {
+            self.scoped.remove(name);
+        }
         self.replace(Source::Service(name.clone()), rows)
     }
 

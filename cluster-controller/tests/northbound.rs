@@ -78,7 +78,7 @@ async fn foreign_rows(session: &Session) {
 async fn damage(session: &Session, dice: &mut Dice) {
     let ours = || Condition::includes("external_ids", Datum::map([(OWNER, OWNER_VALUE)]));
     let everything = Condition::Constant(true);
-    let op: Op = match dice.below(13) {
+    let op: Op = match dice.below(14) {
         0 => Op::update("Logical_Switch_Port").when(ours()).set("addresses", "unknown").into(),
         1 => Op::mutate("Logical_Switch")
             .when(ours())
@@ -97,6 +97,7 @@ async fn damage(session: &Session, dice: &mut Dice) {
         9 => Op::delete("Meter").when(ours()).into(),
         10 => Op::delete("Copp").when(ours()).into(),
         11 => Op::update("Logical_Switch").when(ours()).set("copp", Datum::empty_set()).into(),
+        12 => Op::update("Logical_Switch").when(ours()).set("load_balancer_group", Datum::empty_set()).into(),
         _ => Op::delete("NB_Global").when(everything).into(),
     };
     transact(session, [op]).await;
@@ -163,12 +164,14 @@ async fn a_change_costs_what_it_changes() {
     let Change::Slice(name, Some(mut one)) = slice(3, 1, &mut Dice(8)) else { panic!() };
     one.endpoints.push(cluster_controller::cluster::Endpoint {
         address: "10.244.9.9".parse().unwrap(),
-        pod: None,
+        target: None,
         node: None,
         ready: true,
         serving: true,
         terminating: false,
+        hints: None,
     });
+    one.endpoints.iter_mut().for_each(|it| it.hints = None);
     one.ports.truncate(1);
     hand.core.change(Change::Slice(name, Some(one)));
     let operations = hand.settle().await;
@@ -405,7 +408,7 @@ async fn what_a_nic_says_counts_after_a_loss_and_not_before_a_first_port() {
             ],
             created: Some(at),
         };
-        Change::Attachment(ObjectName::new("shop", &format!("{name}-eth0")), Some(attached))
+        Change::Attachment(ObjectName::new("shop", format!("{name}-eth0")), Some(attached))
     };
     let put = |name: &str| Change::Pod(ObjectName::new("shop", name), Some(pod_on(name, 1)));
     let addresses = async |session: &Session, name: &str| -> String {

@@ -34,7 +34,7 @@ fn read(items: &[Value]) -> Vec<Change> {
 /// A namespace with a pod of this node's.
 fn compiler(budget: Budget) -> Compiler {
     let mut compiler = Compiler::new(
-        Settings { node: "n".into(), node_addresses: PrefixSet::default(), budget },
+        Settings { node: "n".into(), zone: "".into(), node_addresses: PrefixSet::default(), budget },
         Snapshot::default(),
     );
     compiler.apply_all(read(&[

@@ -120,6 +120,7 @@ fn come_and_go(
 fn measure(size: &Size) -> Vec<Figure> {
     let settings = Settings {
         node: "node-1".into(),
+        zone: "".into(),
         node_addresses: ["10.128.1.1".parse::<IpAddr>().unwrap()].into_iter().collect(),
         budget: nic_agent::policy::Budget::default(),
     };

@@ -129,6 +129,7 @@ pub fn start(
     }
     let settings = Settings {
         node: node.as_str().into(),
+        zone: "".into(),
         node_addresses: given.iter().copied().collect(),
         budget: config.policy.budget,
     };

@@ -24,9 +24,9 @@ mod trust;
 pub use budget::{Budget, Cost, Excess, Served};
 pub use compiler::{Affected, Compiler, Settings};
 pub use model::{
-    AddressKind, Confirmed, Directions, Endpoint, EndpointPort, EndpointSlice, Fault, Labels, NamedPort,
-    Namespace, NicNode, Node, NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort,
-    PolicyRule, Ports, Protocol, Requirement, Selector, Service, ServicePort, Target, Test, Unkept, Word,
+    Confirmed, Directions, Endpoint, EndpointSlice, Fault, Labels, NamedPort, Namespace, NicNode, Node,
+    NodeRange, ObjectName, Peer, Peers, Pod, PodAttachment, Policy, PolicyPort, PolicyRule, Port, Ports,
+    Protocol, Requirement, Selector, Service, Test, Unkept, Word,
 };
 pub use origins::{OriginKey, Origins};
 pub use report::{Disbelief, InForce, Overrun, Report};

@@ -17,6 +17,9 @@ use serde_json::Value;
 pub struct Cluster {
     pub items: Vec<Value>,
     pub node_addresses: Vec<IpAddr>,
+    /// Of the pods that are asked about, and the zone that it is in.
+    pub node: String,
+    pub zone: String,
 }
 
 /// The first packet of a connection.
@@ -28,7 +31,16 @@ pub enum Traffic {
     Other,
 }
 
-/// A ClusterIP's port, and the ready endpoints behind it.
+/// What endpoints are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Who gets a connection.
+    Connections,
+    /// docs/policy.md: the same; if nobody does, who may have one.
+    Policy,
+}
+
+/// A ClusterIP's port, and the endpoints behind it.
 struct ServicePort {
     ip: IpAddr,
     protocol: String,
@@ -211,40 +223,77 @@ impl Cluster {
             })
     }
 
-    /// Ready endpoints of every Service port with its ClusterIP, number and backends.
-    fn service_ports(&self) -> Vec<ServicePort> {
+    /// "If the endpoints are not ready, those that are serving and terminating"; `internalTrafficPolicy`: "Local … only
+    /// endpoints on the same node"; hints: "forNodes, forZones: the nodes, zones this endpoint should be consumed by", which
+    /// count if every endpoint has them and one has ours.
+    fn chosen<'a>(&self, service: &Value, endpoints: Vec<&'a Value>, of: For) -> Vec<&'a Value> {
+        let local = service["spec"]["internalTrafficPolicy"] == "Local";
+        let usable = endpoints.into_iter().filter(|it| !local || it["nodeName"] == *self.node);
+        let usable: Vec<&Value> = usable.collect();
+        let those = |wanted: &dyn Fn(&Value) -> bool| -> Vec<&'a Value> {
+            usable.iter().copied().filter(|it| wanted(it)).collect()
+        };
+        let ready = those(&|it| it["conditions"]["ready"] != false);
+        if !ready.is_empty() {
+            for (hints, ours) in [("forNodes", &self.node), ("forZones", &self.zone)] {
+                let named = |it: &Value| list(&it["hints"][hints]).to_vec();
+                let meant = |it: &&&Value| named(it).iter().any(|it| text(&it["name"]) == ours);
+                let all_say = !local && ready.iter().all(|it| !named(it).is_empty());
+                if all_say && ready.iter().any(|it| meant(&it)) {
+                    return ready.iter().filter(meant).copied().collect();
+                }
+            }
+            return ready;
+        }
+        let leaving =
+            those(&|it| it["conditions"]["serving"] != false && it["conditions"]["terminating"] == true);
+        match of {
+            For::Policy if leaving.is_empty() => usable,
+            _ => leaving,
+        }
+    }
+
+    /// Every Service port with its ClusterIP, number and backends.
+    fn service_ports(&self, of: For) -> Vec<ServicePort> {
         let mut all = Vec::new();
-        for service in self.of_kind("Service").filter(|it| it["spec"]["type"] != "ExternalName") {
+        let is_ours = |it: &&Value| {
+            it["spec"]["type"] != "ExternalName"
+                && it["metadata"]["labels"].get("service.kubernetes.io/service-proxy-name").is_none()
+        };
+        for service in self.of_kind("Service").filter(is_ours) {
             for (ip, port) in list(&service["spec"]["clusterIPs"])
                 .iter()
                 .filter_map(|it| text(it).parse::<IpAddr>().ok())
                 .flat_map(|ip| list(&service["spec"]["ports"]).iter().map(move |port| (ip, port)))
             {
-                let mut backends = Vec::new();
+                // Each endpoint as often as there are numbers for it.
+                let mut endpoints = Vec::new();
                 for slice in self.of_kind("EndpointSlice").filter(|it| {
+                    let labels = &it["metadata"]["labels"];
                     it["metadata"]["namespace"] == service["metadata"]["namespace"]
-                        && it["metadata"]["labels"]["kubernetes.io/service-name"]
-                            == service["metadata"]["name"]
+                        && labels["kubernetes.io/service-name"] == service["metadata"]["name"]
+                        && labels.get("service.kubernetes.io/headless").is_none()
                 }) {
                     let is_same = |it: &&Value| {
                         text(&it["name"]) == text(&port["name"]) && protocol(it) == protocol(port)
                     };
                     for target in list(&slice["ports"]).iter().filter(is_same) {
                         for endpoint in list(&slice["endpoints"]) {
-                            if endpoint["conditions"]["ready"] == false {
-                                continue;
+                            let of = &endpoint["targetRef"]["namespace"];
+                            let is_foreign = !of.is_null() && *of != slice["metadata"]["namespace"];
+                            let Some(first) = list(&endpoint["addresses"]).first() else { continue };
+                            let address: IpAddr = text(first).parse().unwrap();
+                            if address.is_ipv4() == ip.is_ipv4() && !is_foreign {
+                                endpoints.push((endpoint, address, target["port"].as_u64().unwrap()));
                             }
-                            let addresses =
-                                list(&endpoint["addresses"]).iter().map(|it| text(it).parse().unwrap());
-                            let target = u16::try_from(target["port"].as_u64().unwrap()).unwrap();
-                            backends.extend(
-                                addresses
-                                    .filter(|it: &IpAddr| it.is_ipv4() == ip.is_ipv4())
-                                    .map(|it| (it, target)),
-                            );
                         }
                     }
                 }
+                let chosen = self.chosen(service, endpoints.iter().map(|it| it.0).collect(), of);
+                let is_chosen = |it: &Value| chosen.iter().any(|chosen| std::ptr::eq(*chosen, it));
+                let backends = endpoints.into_iter().filter(|(it, ..)| is_chosen(it));
+                let backends: Vec<(IpAddr, u16)> =
+                    backends.map(|(_, ip, number)| (ip, u16::try_from(number).unwrap())).collect();
                 all.push(ServicePort {
                     ip,
                     protocol: protocol(port).to_owned(),
@@ -258,7 +307,7 @@ impl Cluster {
 
     /// `None`: no port of a Service.
     fn backends(&self, ip: IpAddr, wanted: &str, number: u16) -> Option<Vec<(IpAddr, u16)>> {
-        let ports = self.service_ports();
+        let ports = self.service_ports(For::Policy);
         let port = ports
             .into_iter()
             .find(|it| it.ip == ip && it.protocol == wanted && it.number == u64::from(number));
@@ -268,7 +317,7 @@ impl Cluster {
     /// Nothing keeps a pod from itself, also by way of a Service: then the source is the Service's address.
     fn is_own_service(&self, own: &[IpAddr], from: IpAddr, traffic: Traffic) -> bool {
         let Traffic::Port(wanted, number) = traffic else { return false };
-        self.service_ports().iter().any(|port| {
+        self.service_ports(For::Policy).iter().any(|port| {
             port.ip == from
                 && port.protocol == wanted
                 && port.backends.iter().any(|it| own.contains(&it.0) && it.1 == number)

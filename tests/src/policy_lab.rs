@@ -190,7 +190,7 @@ impl PolicyLab {
 
     /// Is this allowed, as the oracle reads the objects?
     pub fn is_allowed(&self, items: &[Value], probe: Probe) -> bool {
-        let cluster = Cluster { items: items.to_vec(), node_addresses: Vec::new() };
+        let cluster = Cluster { items: items.to_vec(), ..Cluster::default() };
         self.allowed(&cluster, probe)
     }
 
@@ -215,7 +215,7 @@ impl PolicyLab {
     /// patiently; what should not have and did is a difference at once.
     #[track_caller]
     pub fn differences(&mut self, items: &[Value], probes: &[Probe]) -> Vec<Difference> {
-        let cluster = Cluster { items: items.to_vec(), node_addresses: Vec::new() };
+        let cluster = Cluster { items: items.to_vec(), ..Cluster::default() };
         let wanted: Vec<bool> = probes.iter().map(|probe| self.allowed(&cluster, *probe)).collect();
         self.compare(probes, &wanted)
     }

@@ -73,6 +73,7 @@ fn from_file(plane: &ControlPlane) -> BTreeMap<Arc<str>, Arc<PodPolicy>> {
     let snapshot = Snapshot::parse(Path::new("kubectl"), text.as_bytes()).unwrap();
     let settings = Settings {
         node: "server1".into(),
+        zone: "".into(),
         node_addresses: ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()].into_iter().collect(),
         budget: nic_agent::policy::Budget::default(),
     };

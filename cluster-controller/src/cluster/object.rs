@@ -1,9 +1,9 @@
 //! Kubernetes' JSON, read: only the fields that matter here, so that the rest is not even kept while it is read.
 //!
 //! A type for each kind ([`raw`]), and what it means for the plan. None of them fails: what makes no sense is left out by
-//! itself, a port that no packet can have as well as an address. The agent's policy compiler has trimmed objects of its own
-//! (`nic-agent/src/policy/model`): it reads other fields of them (labels, container ports, selectors), and takes the
-//! addresses of each pod, which here are OVN's to give.
+//! itself. Services and their slices are read by [`kube_services`], as in the agent; of the other kinds its policy compiler
+//! reads other fields (labels, container ports, selectors), and takes the addresses of each pod, which here are OVN's to
+//! give.
 
 mod raw;
 
@@ -16,12 +16,9 @@ use lenient_json::{List, Part, Scalar, Text};
 pub use raw::{
     AttachmentObject, NicNodeObject, NodeObject, PodObject, RangeObject, ServiceObject, SliceObject,
 };
-use raw::{AttachmentStatus, ObjectEndpoint, ObjectPort, RangeCondition, Resources};
+use raw::{AttachmentStatus, RangeCondition, Resources};
 
-use super::{
-    Attached, Change, Endpoint, Managed, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol,
-    Service, Slice,
-};
+use super::{Attached, Change, Managed, NicNode, Node, ObjectName, Pod};
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +54,8 @@ pub trait Watched: Sized {
     fn absent(namespace: Option<&str>, name: &str) -> Option<Change>;
 }
 
-/// Seconds, where a Service asks for affinity and does not say how long (`DefaultClientIPServiceAffinitySeconds`).
-const AFFINITY: u32 = 10_800;
-
-/// What a label of this name says: another proxy than the cluster's own serves it.
-const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
-const HEADLESS: &str = "service.kubernetes.io/headless";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label that names a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// By which kubelet says that a pod is the mirror of a static one. Whoever makes pods can write it; a node must.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -71,14 +63,15 @@ fn object_name(meta: &ObjectMeta) -> Option<ObjectName> {
     Some(ObjectName::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
 }
 
-fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.labels.as_ref()?.get(name).map(String::as_str)
-}
-
 impl Watched for NodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name?;
-        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: texts(self.spec.0.pod_cidrs) };
+        let zone = self.metadata.labels.as_ref().and_then(|it| it.get(ZONE)).map(String::as_str);
+        let node = Node {
+            uid: self.metadata.uid?.into(),
+            pod_cidrs: texts(self.spec.0.pod_cidrs),
+            zone: zone.unwrap_or_default().into(),
+        };
         Some(Change::Node(name.into(), Some(node)))
     }
 
@@ -205,21 +198,8 @@ impl Watched for PodObject {
 
 impl Watched for ServiceObject {
     fn present(self, _: &VfResources) -> Option<Change> {
-        let name = object_name(&self.metadata)?;
-        let spec = self.spec.0;
-        // "None" is no address: a headless Service has none of its own.
-        let cluster_ips: Vec<IpAddr> = spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-        if &*spec.kind == "ExternalName"
-            || cluster_ips.is_empty()
-            || label(&self.metadata, OTHER_PROXY).is_some()
-        {
-            return Some(Change::Service(name, None));
-        }
-        let configured = spec.session_affinity_config.client_ip.timeout_seconds.within();
-        let affinity = (&*spec.session_affinity == "ClientIP").then(|| configured.unwrap_or(AFFINITY));
-        let ports = ports(spec.ports);
-        let local = &*spec.internal_traffic_policy == "Local";
-        Some(Change::Service(name, Some(Service { cluster_ips, ports, affinity, local })))
+        let service = Some(self.service).filter(|it| !it.cluster_ips.is_empty());
+        Some(Change::Service(object_name(&self.metadata)?, service))
     }
 
     fn absent(namespace: Option<&str>, name: &str) -> Option<Change> {
@@ -229,68 +209,13 @@ impl Watched for ServiceObject {
 
 impl Watched for SliceObject {
     fn present(self, _: &VfResources) -> Option<Change> {
-        let name = object_name(&self.metadata)?;
-        let skipped = [OTHER_PROXY, HEADLESS].iter().any(|name| label(&self.metadata, name).is_some());
-        let service = label(&self.metadata, SERVICE_NAME).filter(|service| !service.is_empty());
-        let (Some(service), false) = (service, skipped) else { return Some(Change::Slice(name, None)) };
-        let wants_v4 = match &*self.address_type {
-            "IPv4" => true,
-            "IPv6" => false,
-            _ => return Some(Change::Slice(name, None)), // FQDN: nothing a proxy could send to
-        };
-        let endpoints = self.endpoints.into_iter();
-        let endpoints = endpoints
-            .filter_map(|Part(it)| endpoint(it, &name.namespace))
-            .filter(|endpoint| endpoint.address.is_ipv4() == wants_v4);
-        let slice =
-            Slice { service: service.into(), ports: ports(self.ports), endpoints: endpoints.collect() };
-        Some(Change::Slice(name, Some(slice)))
+        let slice = Some(self.slice).filter(|it| it.service.is_some());
+        Some(Change::Slice(object_name(&self.metadata)?, slice))
     }
 
     fn absent(namespace: Option<&str>, name: &str) -> Option<Change> {
         Some(Change::Slice(ObjectName::new(namespace?, name), None))
     }
-}
-
-/// Ports without a number are left out, as kube-proxy does; and those that no packet can have, which the API server takes
-/// in an EndpointSlice.
-fn ports(ports: List<Part<ObjectPort>>) -> Vec<Port> {
-    let port = |Part(port): Part<ObjectPort>| {
-        let protocol = match &*port.protocol {
-            "" | "TCP" => Protocol::Tcp,
-            "UDP" => Protocol::Udp,
-            "SCTP" => Protocol::Sctp,
-            _ => return None,
-        };
-        Some(Port { name: (*port.name).into(), protocol, number: port.port.port()? })
-    };
-    ports.into_iter().filter_map(port).collect()
-}
-
-/// As kube-proxy reads it (pkg/proxy/endpointslicecache.go): the first address; what is not said is ready, serving and
-/// not terminating.
-fn endpoint(endpoint: ObjectEndpoint, namespace: &str) -> Option<Endpoint> {
-    let target = endpoint.target_ref.filter(|target| &*target.kind == "Pod");
-    let pod = target.map(|target| PodReference {
-        name: ObjectName::new(
-            if target.namespace.is_empty() { namespace } else { &target.namespace },
-            &target.name,
-        ),
-        uid: (*target.uid).into(),
-    });
-    // A Service's pods are of its own namespace.
-    if pod.as_ref().is_some_and(|pod| *pod.name.namespace != *namespace) {
-        return None;
-    }
-    let conditions = *endpoint.conditions;
-    Some(Endpoint {
-        pod,
-        address: endpoint.addresses.first()?.parse().ok()?,
-        node: endpoint.node_name.some().map(Into::into),
-        ready: conditions.ready.0.unwrap_or(true),
-        serving: conditions.serving.0.unwrap_or(true),
-        terminating: conditions.terminating.0.unwrap_or(false),
-    })
 }
 
 #[cfg(test)]

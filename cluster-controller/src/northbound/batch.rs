@@ -146,6 +146,12 @@ impl Builder<'_> {
             return Ok(());
         }
         if table.is_root() {
+            // By the end of the transaction nothing may refer to it.
+            for (holder_table, holder, column) in self.observed.holders(uuid) {
+                if holder_table.memberships().iter().any(|it| it.column == column) {
+                    self.leave(holder_table, holder, column, uuid);
+                }
+            }
             self.ops.push(Op::delete(table.name()).when(Condition::uuid(uuid)).into());
         } else {
             for (holder_table, holder, column) in self.observed.holders(uuid) {
@@ -183,8 +189,11 @@ impl Builder<'_> {
         let parent = wanted.parent.as_ref().map(|(key, column)| Ok((self.find(key)?, key.table, *column)));
         let parent: Option<(Target, Table, &'static str)> = parent.transpose()?;
         let (mut references, unbounded) = self.references(wanted)?;
-        let members = wanted.members.iter().map(|(column, key)| Ok((*column, self.find(key)?.atom())));
-        let members = members.collect::<Result<BTreeMap<&'static str, Atom>, Blocked>>()?;
+        let mut members: BTreeMap<&'static str, BTreeSet<Atom>> = BTreeMap::new();
+        for (column, keys) in &wanted.members {
+            let atoms = keys.iter().map(|key| Ok(self.find(key)?.atom()));
+            members.insert(column, atoms.collect::<Result<_, Blocked>>()?);
+        }
         if let Some(band) = wanted.band {
             references.insert("bands", self.band(key, band, row));
         }
@@ -262,7 +271,7 @@ impl Builder<'_> {
         key: &Key,
         wanted: &WantedRow,
         references: BTreeMap<&'static str, Atom>,
-        members: BTreeMap<&'static str, Atom>,
+        members: BTreeMap<&'static str, BTreeSet<Atom>>,
     ) -> Target {
         let name = NamedUuid::new(&format!("{}/{}", key.table.name(), key.id));
         let mut insert = Op::insert(key.table.name()).named(&name);
@@ -272,8 +281,11 @@ impl Builder<'_> {
         for (column, pairs) in &wanted.maps {
             insert = insert.set(column, Datum::map(pairs.iter().map(|(key, value)| (*key, value.as_str()))));
         }
-        for (column, atom) in references.into_iter().chain(members) {
+        for (column, atom) in references {
             insert = insert.set(column, atom);
+        }
+        for (column, atoms) in members {
+            insert = insert.set(column, Datum::set(atoms));
         }
         self.ops.push(insert.into());
         self.inserted.insert(key.clone(), name.clone());
@@ -287,7 +299,7 @@ impl Builder<'_> {
         row: &Row,
         wanted: &WantedRow,
         references: &BTreeMap<&'static str, Atom>,
-        members: &BTreeMap<&'static str, Atom>,
+        members: &BTreeMap<&'static str, BTreeSet<Atom>>,
     ) {
         let mut update = Op::update(table.name()).when(Condition::uuid(uuid));
         let mut updated = false;
@@ -303,15 +315,29 @@ impl Builder<'_> {
             self.ops.push(update.into());
         }
         let mut mutations = Vec::new();
+        let no_members = BTreeSet::new();
         // Every map that may hold keys of ours, also when none is wanted any more.
         let none = BTreeMap::new();
         for column in table.columns().iter().filter(|column| !wanted.columns.contains_key(*column)) {
             let pairs = wanted.maps.get(column).unwrap_or(&none);
             mutations.extend(maps::mutations(table, column, row.get(column), pairs));
         }
-        for (column, atom) in members {
-            if !row.get(column).is_some_and(|value| value.atoms().any(|member| member == atom)) {
-                mutations.push(Mutation::insert(column, atom.clone()));
+        for slot in table.memberships() {
+            let there: BTreeSet<&Atom> = row.get(slot.column).into_iter().flat_map(Datum::atoms).collect();
+            let wanted = members.get(slot.column).unwrap_or(&no_members);
+            let is_ours = |atom: &Atom| {
+                let Atom::Uuid(uuid) = atom else { return false };
+                let row = self.observed.get(slot.holds, *uuid);
+                row.is_some_and(|row| key_of(slot.holds, row).is_some())
+            };
+            let gone = there.iter().filter(|it| !wanted.contains(**it) && is_ours(it));
+            let gone: BTreeSet<Atom> = gone.map(|it| (*it).clone()).collect();
+            let new: BTreeSet<Atom> = wanted.iter().filter(|it| !there.contains(it)).cloned().collect();
+            if !gone.is_empty() {
+                mutations.push(Mutation::delete(slot.column, Datum::set(gone)));
+            }
+            if !new.is_empty() {
+                mutations.push(Mutation::insert(slot.column, Datum::set(new)));
             }
         }
         if !mutations.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ovsdb_session::rows::northbound::NbGlobal;
 use ovsdb_session::{Atom, Datum, MonitorTable, Row, Snapshot, Uuid};
 
-use super::{COPP, GROUP_NAME, KEY, Key, OWNER, OWNER_VALUE, Table, band};
+use super::{COPP, GROUP_NAME, KEY, Key, OWNER, OWNER_VALUE, Table, ZONE_GROUPS, band};
 
 /// The tables that a replica must hold.
 pub fn monitored() -> Vec<MonitorTable> {
@@ -33,7 +33,8 @@ pub struct Observed {
 /// The row's key, if it is ours.
 pub fn key_of(table: Table, row: &Row) -> Option<Key> {
     if table == Table::LoadBalancerGroup {
-        return (name_of(row)? == GROUP_NAME).then(|| Key::new(table, GROUP_NAME));
+        let name = name_of(row)?;
+        return (name == GROUP_NAME || name.starts_with(ZONE_GROUPS)).then(|| Key::new(table, name));
     }
     let marks = row.get("external_ids")?;
     let mark = |name: &str| marks.value_of(&Atom::from(name)).and_then(Atom::as_str);
@@ -79,7 +80,7 @@ impl Observed {
             if table.unique_names() {
                 self.rename(table, change.uuid, old, new);
             }
-            for slot in table.slots() {
+            for slot in table.slots().iter().chain(table.memberships()) {
                 let (was, is) = (uuids(old, slot.column), uuids(new, slot.column));
                 let holder = (table, change.uuid, slot.column);
                 for child in was.symmetric_difference(&is) {

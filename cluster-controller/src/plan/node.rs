@@ -7,7 +7,7 @@ use offload::ids::MacAddr;
 use ovsdb_session::Datum;
 
 use super::trust::Nic;
-use super::{Rows, copp, group_key, router_key};
+use super::{Rows, copp, group_key, router_key, zone_key};
 use crate::northbound::{Had, Key, Table, WantedRow};
 use crate::settings::{RouterAddress, Settings};
 
@@ -112,6 +112,7 @@ fn router_mac(subnets: &Subnets) -> String {
 pub(super) fn rows(
     settings: &Settings,
     name: &str,
+    zone: &str,
     ranges: &[IpNet],
     nic: Option<&Nic>,
     had: Option<Had>,
@@ -132,6 +133,7 @@ pub(super) fn rows(
     let mut switch = WantedRow::marked(&switch_key)
         .column("name", name)
         .member("load_balancer_group", group_key())
+        .member("load_balancer_group", zone_key(zone))
         .dated();
     switch = copp::bounded(settings, switch, copp::Of::Switches);
     let mut networks = Vec::new();

@@ -1,16 +1,15 @@
-//! A Service's load balancers: one for each protocol, with a virtual address for each ClusterIP and port.
-//!
-//! Endpoints are chosen as kube-proxy does (pkg/proxy/topology.go, `CategorizeEndpoints`): those that are ready; if there
-//! are none, those that still serve while they terminate. Hints about zones (`trafficDistribution`) are not followed.
+//! A Service's load balancers: one for each protocol, with a virtual address for each ClusterIP and port; where the clients
+//! of each zone, or of each node, get other endpoints, one for each of these ([`kube_services`] says which).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kube_services::{Backing, Client, Scope};
 use ovsdb_session::Datum;
 
-use super::{Rows, group_key, switch_key};
-use crate::cluster::{Endpoint, ObjectName, Port, Protocol, Service, Slice};
+use super::{Rows, group_key, switch_key, zone_key};
+use crate::cluster::{Endpoint, ObjectName, Port, Protocol, Service};
 use crate::northbound::{Key, Table, WantedRow};
 
 const SERVICE: &str = "drawbridge.dev/service";
@@ -18,23 +17,44 @@ const SERVICE: &str = "drawbridge.dev/service";
 /// The most that OVN takes (ovn-nb(5), `affinity_timeout`); Kubernetes allows a day.
 const LONGEST_AFFINITY: u32 = 65_535;
 
-pub(super) fn rows<'a>(
+/// `zones`: nodes with a switch, by their zones.
+pub(super) fn rows<F: Fn(&Endpoint) -> bool>(
     name: &ObjectName,
     service: &Service,
-    slices: &[&Slice],
-    switches: impl Iterator<Item = &'a Arc<str>>,
-    answers: &dyn Fn(&Endpoint) -> bool,
+    backing: &Backing<'_, F>,
+    zones: &BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 ) -> Rows {
-    let mut protocols: Vec<Protocol> = service.ports.iter().map(|port| port.protocol).collect();
-    protocols.sort_unstable();
-    protocols.dedup();
-    let nodes: Vec<Option<&str>> =
-        if service.local { switches.map(|node| Some(&**node)).collect() } else { vec![None] };
+    let mut by_protocol: BTreeMap<Protocol, Vec<&Port>> = BTreeMap::new();
+    for port in &service.ports {
+        by_protocol.entry(port.protocol).or_default().push(port);
+    }
     let mut rows = Rows::new();
-    for protocol in protocols {
-        for node in &nodes {
-            let (key, row) = load_balancer(name, service, slices, protocol, *node, answers);
-            rows.insert(key, row);
+    for (protocol, ports) in by_protocol {
+        let of_address =
+            |port: &Port| service.cluster_ips.iter().map(|ip| backing.scope(port, ip.is_ipv4())).max();
+        let scope = ports.iter().filter_map(|port| of_address(port)).max().unwrap_or_default();
+        let id = format!("{name}/{}", ovn_name(protocol));
+        let mut add = |id: &str, client: Client<'_>, parent: Key| {
+            let (key, row) = load_balancer(name, service, id, protocol, |port, is_v4| {
+                backing.backends(port, is_v4, client)
+            });
+            rows.insert(key, row.parent(parent, "load_balancer"));
+        };
+        match scope {
+            Scope::Cluster => add(&id, Client { node: "", zone: "" }, group_key()),
+            Scope::Zone => {
+                for zone in zones.keys() {
+                    // A node's name cannot have a slash.
+                    add(&format!("{id}/zone/{zone}"), Client { node: "", zone }, zone_key(zone));
+                }
+            }
+            Scope::Node => {
+                for (zone, node) in
+                    zones.iter().flat_map(|(zone, nodes)| nodes.iter().map(move |it| (zone, it)))
+                {
+                    add(&format!("{id}/{node}"), Client { node, zone }, switch_key(node));
+                }
+            }
         }
     }
     rows
@@ -43,76 +63,46 @@ pub(super) fn rows<'a>(
 fn load_balancer(
     name: &ObjectName,
     service: &Service,
-    slices: &[&Slice],
+    id: &str,
     protocol: Protocol,
-    node: Option<&str>,
-    answers: &dyn Fn(&Endpoint) -> bool,
+    backends: impl Fn(&Port, bool) -> Vec<(std::net::IpAddr, u16)>,
 ) -> (Key, WantedRow) {
-    let mut id = format!("{name}/{}", protocol.as_str());
-    if let Some(node) = node {
-        id = format!("{id}/{node}");
-    }
     let key = Key::new(Table::LoadBalancer, format!("service/{id}"));
     let mut vips: BTreeMap<String, String> = BTreeMap::new();
     for port in service.ports.iter().filter(|port| port.protocol == protocol) {
         for ip in &service.cluster_ips {
-            let backends = backends(slices, port, ip.is_ipv4(), node, answers);
-            let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
+            let backends = backends(port, ip.is_ipv4()).into_iter();
+            let backends: Vec<String> = backends.map(|it| SocketAddr::from(it).to_string()).collect();
             vips.insert(SocketAddr::new(*ip, port.number).to_string(), backends.join(","));
         }
     }
     let mut row = WantedRow::marked(&key)
         .column("name", id)
-        .column("protocol", protocol.as_str())
+        .column("protocol", ovn_name(protocol))
         .column("vips", Datum::map(vips))
         .key("external_ids", SERVICE, name.to_string())
         // Nobody there: a refusal, as from kube-proxy, not silence.
         .key("options", "reject", "true");
-    if !protocol.has_end() {
+    if !has_end(protocol) {
         // A client that keeps its source port would else stay with an endpoint that is gone, for as long as it sends.
         row = row.key("options", "ct_flush", "true");
     }
     if let Some(seconds) = service.affinity {
         row = row.key("options", "affinity_timeout", seconds.clamp(1, LONGEST_AFFINITY).to_string());
     }
-    let row = match node {
-        Some(node) => row.parent(switch_key(node), "load_balancer"),
-        None => row.parent(group_key(), "load_balancer"),
-    };
     (key, row)
 }
 
-/// In order, each once. An address that two slices list is taken as the better of the two says: it is in both for a moment
-/// only, while it moves.
-fn backends(
-    slices: &[&Slice],
-    wanted: &Port,
-    v4: bool,
-    node: Option<&str>,
-    answers: &dyn Fn(&Endpoint) -> bool,
-) -> Vec<SocketAddr> {
-    let mut ready = Vec::new();
-    let mut terminating = Vec::new();
-    for slice in slices {
-        let ports =
-            slice.ports.iter().filter(|port| port.name == wanted.name && port.protocol == wanted.protocol);
-        for port in ports {
-            let here = |endpoint: &&Endpoint| node.is_none() || endpoint.node.as_deref() == node;
-            for endpoint in slice.endpoints.iter().filter(here) {
-                let address = SocketAddr::new(endpoint.address, port.number);
-                if endpoint.address.is_ipv4() != v4 || !answers(endpoint) {
-                    continue;
-                }
-                if endpoint.ready {
-                    ready.push(address);
-                } else if endpoint.serving && endpoint.terminating {
-                    terminating.push(address);
-                }
-            }
-        }
+const fn ovn_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
     }
-    let mut chosen = if ready.is_empty() { terminating } else { ready };
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
+}
+
+/// Does a client notice by itself that who answered it is gone? kube-proxy clears what is known of the others' flows
+/// (`IsClearConntrackNeeded` in pkg/proxy/conntrack), and leaves TCP's alone.
+const fn has_end(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Tcp)
 }

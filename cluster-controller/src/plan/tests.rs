@@ -8,7 +8,7 @@ use ovsdb_session::{Atom, Datum};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Endpoint, Managed, PodReference, Port, Protocol};
+use crate::cluster::{Endpoint, Hints, Managed, Port, Protocol, Target};
 use crate::ranges::Allocation;
 use crate::settings::RouterAddress;
 
@@ -60,7 +60,7 @@ fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
 
 fn node(name: &str, cidrs: &[&str]) -> Change {
     let pod_cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
-    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs }))
+    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs, zone: "".into() }))
 }
 
 /// An operator's word.
@@ -108,15 +108,22 @@ fn port(name: &str, protocol: Protocol, number: u16) -> Port {
 
 fn service(ips: &[&str], ports: Vec<Port>) -> Service {
     let cluster_ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    Service { cluster_ips, ports, affinity: None, local: false }
+    let name = ObjectName::new("shop", "web");
+    Service { name, cluster_ips, ports_found: ports.len(), ports, affinity: None, local: false, fault: None }
 }
 
 fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Endpoint {
-    Endpoint { address: address.parse().unwrap(), pod: None, node: None, ready, serving, terminating }
+    let address = address.parse().unwrap();
+    Endpoint { address, target: None, node: None, ready, serving, terminating, hints: None }
 }
 
 fn slice(name: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Change {
-    Change::Slice(ObjectName::new("shop", name), Some(Slice { service: "web".into(), ports, endpoints }))
+    let name = ObjectName::new("shop", name);
+    Change::Slice(name.clone(), Some(slice_of(name, "web", ports, endpoints)))
+}
+
+fn slice_of(name: ObjectName, service: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice { name, service: Some(service.into()), endpoints, ports, fault: None, is_cut: false }
 }
 
 fn web(service: Service) -> Change {
@@ -139,7 +146,7 @@ fn a_node_gets_a_switch_with_its_subnets_and_a_way_to_the_router() {
     let switch = row(&plan, Table::LogicalSwitch, "node/n1");
     assert_eq!(switch.maps["other_config"]["subnet"], "10.244.1.0/24");
     assert_eq!(switch.maps["other_config"]["ipv6_prefix"], "fd00:10:244:1::");
-    assert_eq!(switch.members["load_balancer_group"], group_key());
+    assert_eq!(switch.members["load_balancer_group"], BTreeSet::from([group_key(), zone_key("")]));
     let lrp = row(&plan, Table::LogicalRouterPort, "node/n1");
     assert_eq!(lrp.columns["networks"], Datum::set(["10.244.1.1/24", "fd00:10:244:1::1/64"]));
     assert_eq!(lrp.columns["mac"], Datum::from("0a:58:0a:f4:01:01"));
@@ -341,7 +348,7 @@ fn one_endpoint_touches_one_row() {
     let mut changes = vec![web(service(&["10.96.0.10"], http()))];
     for n in 0..50 {
         changes.push(Change::Service(
-            ObjectName::new("other", &format!("s{n}")),
+            ObjectName::new("other", format!("s{n}")),
             Some(service(&["10.96.1.1"], http())),
         ));
     }
@@ -350,15 +357,67 @@ fn one_endpoint_touches_one_row() {
     assert_eq!(touched, BTreeSet::from([Key::new(Table::LoadBalancer, "service/shop/web/tcp")]));
 }
 
+fn hints(zone: bool, node: bool) -> Option<Box<Hints>> {
+    let one = |some: bool, name: &str| some.then(|| name.into()).into_iter().collect();
+    (zone || node).then(|| Box::new(Hints { zones: one(zone, "z1"), nodes: one(node, "n1") }))
+}
+
+fn in_zone(name: &str, cidr: &str, zone: &str) -> Change {
+    let Change::Node(name, Some(it)) = node(name, &[cidr]) else { panic!() };
+    Change::Node(name, Some(Node { zone: zone.into(), ..it }))
+}
+
+/// `trafficDistribution: PreferSameZone` makes the EndpointSlice controller write such hints.
+#[test]
+fn endpoints_for_a_zone_are_for_its_nodes() {
+    let http = || vec![port("", Protocol::Tcp, 80)];
+    let near = |address: &str, zone: &str| {
+        let hints = Hints { zones: vec![zone.into()], nodes: Vec::new() };
+        Endpoint { hints: Some(Box::new(hints)), ..endpoint(address, true, true, false) }
+    };
+    let both = || vec![near("10.244.1.5", "z1"), near("10.244.2.5", "z2")];
+    let mut plan = plan([web(service(&["10.96.0.10"], http())), slice("web-4", http(), both())]);
+    for (node, cidr, zone) in [
+        ("n1", "10.244.1.0/24", "z1"),
+        ("n2", "10.244.2.0/24", "z2"),
+        ("n3", "10.244.3.0/24", "z2"),
+        ("n4", "10.244.4.0/24", ""),
+    ] {
+        apply(&mut plan, in_zone(node, cidr, zone));
+    }
+    let of = |plan: &Plan, id: &str| vips(plan, &format!("service/shop/web/tcp{id}"))[0].1.clone();
+    assert_eq!(of(&plan, "/zone/z1"), "10.244.1.5:80");
+    assert_eq!(of(&plan, "/zone/z2"), "10.244.2.5:80");
+    assert_eq!(of(&plan, "/zone/"), "10.244.1.5:80,10.244.2.5:80");
+    let row = row(&plan, Table::LoadBalancer, "service/shop/web/tcp/zone/z2");
+    assert_eq!(row.parent, Some((zone_key("z2"), "load_balancer")));
+    assert!(plan.get(&zone_key("z2")).is_some());
+    let groups =
+        |plan: &Plan, node: &str| plan.get(&switch_key(node)).unwrap().members["load_balancer_group"].clone();
+    assert_eq!(groups(&plan, "n3"), BTreeSet::from([group_key(), zone_key("z2")]));
+    // A zone that nobody is in any more.
+    for (node, cidr) in [("n2", "10.244.2.0/24"), ("n3", "10.244.3.0/24")] {
+        apply(&mut plan, in_zone(node, cidr, "z1"));
+    }
+    assert!(plan.get(&zone_key("z2")).is_none() && plan.count(Table::LoadBalancer) == 2);
+    // One that says nothing, and all are for all.
+    let mut some = both();
+    some[1].hints = None;
+    plan.apply(slice("web-4", http(), some));
+    assert_eq!(of(&plan, ""), "10.244.1.5:80,10.244.2.5:80");
+    assert_eq!(plan.count(Table::LoadBalancer), 1);
+}
+
 /// Few names, so that objects meet.
 fn any_change() -> impl Strategy<Value = Change> {
     let address = |n: u8| -> IpAddr { format!("10.244.{}.{}", n / 4, n % 4 + 1).parse().unwrap() };
     prop_oneof![
-        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8))).prop_map(|(n, node)| Change::Node(
+        (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, 0..3_u8))).prop_map(|(n, node)| Change::Node(
             format!("n{n}").into(),
-            node.map(|(uid, c)| Node {
+            node.map(|(uid, c, zone)| Node {
                 uid: format!("u{uid}").into(),
-                pod_cidrs: vec![format!("10.244.{c}.0/24")]
+                pod_cidrs: vec![format!("10.244.{c}.0/24")],
+                zone: ["", "z1", "z2"][usize::from(zone)].into(),
             })
         )),
         (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, any::<bool>()))).prop_map(|(n, range)| {
@@ -389,7 +448,7 @@ fn any_change() -> impl Strategy<Value = Change> {
             Change::NicNode(format!("nic{n}").into(), nic)
         }),
         (0..4_u8, prop::option::of((0..3_u8, 0..3_u8, 0..8_u8))).prop_map(|(n, pod)| Change::Pod(
-            ObjectName::new("a", &format!("p{n}")),
+            ObjectName::new("a", format!("p{n}")),
             pod.map(|(uid, node, kind)| Pod {
                 vf: kind != 0,
                 host_network: kind == 1,
@@ -399,7 +458,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         )),
         (0..4_u8, prop::option::of((0..4_u8, 0..3_u8, 0..3_u8, 0..12_u8))).prop_map(move |(n, it)| {
             Change::Attachment(
-                ObjectName::new("a", &format!("p{n}-eth0")),
+                ObjectName::new("a", format!("p{n}-eth0")),
                 it.map(|(pod, uid, node, ip)| Attached {
                     logical_port: format!("a_p{pod}").into(),
                     ips: vec![address(ip)],
@@ -408,23 +467,22 @@ fn any_change() -> impl Strategy<Value = Change> {
             )
         }),
         (0..3_u8, prop::option::of((any::<bool>(), any::<bool>()))).prop_map(|(n, service)| Change::Service(
-            ObjectName::new("a", &format!("s{n}")),
-            service.map(|(udp, local)| Service {
-                cluster_ips: vec![format!("10.96.0.{n}").parse().unwrap()],
-                ports: vec![port("", if udp { Protocol::Udp } else { Protocol::Tcp }, 80)],
-                affinity: None,
-                local,
+            ObjectName::new("a", format!("s{n}")),
+            service.map(|(udp, local)| {
+                let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+                Service { local, ..self::service(&[&format!("10.96.0.{n}")], vec![port("", protocol, 80)]) }
             })
         )),
-        (0..4_u8, prop::option::of((0..3_u8, 0..12_u8, 0..3_u8, prop::option::of((0..4_u8, 0..3_u8)))))
-            .prop_map(move |(n, slice)| Change::Slice(
-                ObjectName::new("a", &format!("e{n}")),
-                slice.map(|(service, ip, node, pod)| Slice {
-                    service: format!("s{service}").into(),
-                    ports: vec![port("", Protocol::Tcp, 8080)],
-                    endpoints: vec![Endpoint {
-                        pod: pod.map(|(pod, uid)| PodReference {
-                            name: ObjectName::new("a", &format!("p{pod}")),
+        (
+            0..4_u8,
+            prop::option::of((0..3_u8, 0..12_u8, 0..3_u8, prop::option::of((0..4_u8, 0..3_u8)), 0..4_u8))
+        )
+            .prop_map(move |(n, slice)| {
+                let name = ObjectName::new("a", format!("e{n}"));
+                let slice = slice.map(|(service, ip, node, pod, hint)| {
+                    let endpoint = Endpoint {
+                        target: pod.map(|(pod, uid)| Target {
+                            pod: ObjectName::new("a", format!("p{pod}")),
                             uid: format!("u{uid}").into(),
                         }),
                         node: Some(format!("n{node}").into()),
@@ -432,9 +490,13 @@ fn any_change() -> impl Strategy<Value = Change> {
                         ready: ip != 0,
                         serving: true,
                         terminating: ip == 0,
-                    }],
-                })
-            )),
+                        hints: hints(hint & 1 != 0, hint & 2 != 0),
+                    };
+                    let ports = vec![port("", Protocol::Tcp, 8080)];
+                    slice_of(name.clone(), &format!("s{service}"), ports, vec![endpoint])
+                });
+                Change::Slice(name, slice)
+            }),
     ]
 }
 

@@ -99,8 +99,8 @@ impl Plan {
     /// Does it answer at this address? Slices that are kept by hand say so themselves: no node can write them. Of the
     /// others, which are made of pods' statuses, it must be the pod's address by a word that is not its server's.
     pub(super) fn answers(&self, endpoint: &Endpoint) -> bool {
-        let Some(reference) = &endpoint.pod else { return true };
-        let Some(pod) = self.pods.get(&reference.name).filter(|pod| pod.uid == reference.uid) else {
+        let Some(target) = &endpoint.target else { return true };
+        let Some(pod) = self.pods.get(&target.pod).filter(|pod| pod.uid == target.uid) else {
             return false;
         };
         if endpoint.node.as_ref().is_some_and(|node| *node != pod.node) || !self.counts(pod) {
@@ -110,7 +110,7 @@ impl Plan {
             return self.addresses(&pod.node).any(|ip| ip == endpoint.address);
         }
         if self.nic(&pod.node).is_some() {
-            self.attachments(&reference.name)
+            self.attachments(&target.pod)
                 .any(|(_, it)| it.ips.contains(&endpoint.address) && self.is_believed(pod, it))
         } else {
             self.is_of_pods(&pod.node, endpoint.address)

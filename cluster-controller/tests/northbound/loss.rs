@@ -21,7 +21,7 @@ fn attached(name: &str, node: u64, host: u64) -> Change {
         ],
         created: Some(Timestamp::now() - SignedDuration::from_secs(60)),
     };
-    Change::Attachment(ObjectName::new("shop", &format!("{name}-eth0")), Some(attached))
+    Change::Attachment(ObjectName::new("shop", format!("{name}-eth0")), Some(attached))
 }
 
 fn pod(name: &str, node: u64) -> Change {

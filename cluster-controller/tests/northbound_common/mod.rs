@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_controller::cluster::{
-    Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice,
+    Change, Endpoint, EndpointSlice, Hints, NicNode, Node, ObjectName, Pod, Port, Protocol, Service,
 };
 use cluster_controller::core::{Applied, Core, fenced};
 use cluster_controller::northbound::observed::{key_of, monitored};
@@ -106,7 +106,7 @@ impl Cluster {
     fn pod(&mut self, n: u64, node: u64) -> Change {
         self.made += 1;
         let pod = pod_on(&format!("uid-{}", self.made), node);
-        Change::Pod(ObjectName::new(&format!("ns{}", n % 7), &format!("pod-{n}")), Some(pod))
+        Change::Pod(ObjectName::new(format!("ns{}", n % 7), format!("pod-{n}")), Some(pod))
     }
 
     /// Something happens.
@@ -144,7 +144,10 @@ pub fn node_name(n: u64) -> Arc<str> {
 
 pub fn node(n: u64) -> Change {
     let pod_cidrs = vec![format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
-    Change::Node(node_name(n), Some(Node { uid: format!("uid-of-{n}").into(), pod_cidrs }))
+    // Of every third there is no zone.
+    let zone = if n % 3 == 0 { String::new() } else { format!("z{}", n % 3) };
+    let node = Node { uid: format!("uid-of-{n}").into(), pod_cidrs, zone: zone.into() };
+    Change::Node(node_name(n), Some(node))
 }
 
 /// The change, and after a node's what is then confirmed of it: as the API has it once the publisher has written.
@@ -183,7 +186,11 @@ pub fn service(n: u64, dice: &mut Dice) -> Change {
     if dice.one_in(4) {
         ports.push(port("s", Protocol::Sctp, 9));
     }
+    let name = ObjectName::new("shop", format!("svc{n}"));
     let service = Service {
+        name: name.clone(),
+        ports_found: ports.len(),
+        fault: None,
         cluster_ips: vec![
             format!("10.96.0.{}", n + 1).parse().unwrap(),
             format!("fd00:96::{:x}", n + 1).parse().unwrap(),
@@ -192,26 +199,35 @@ pub fn service(n: u64, dice: &mut Dice) -> Change {
         affinity: dice.one_in(4).then_some(300),
         local: dice.one_in(6),
     };
-    Change::Service(ObjectName::new("shop", &format!("svc{n}")), Some(service))
+    Change::Service(name, Some(service))
 }
 
 pub fn slice(n: u64, nodes: u64, dice: &mut Dice) -> Change {
+    // Most say nothing of for whom they are.
+    let (for_zones, for_nodes) = (dice.one_in(4), dice.one_in(6));
     let endpoints = (0..dice.below(6))
         .map(|_| {
             let (node, host) = (dice.below(nodes), dice.below(200) + 2);
             Endpoint {
                 address: format!("10.244.{node}.{host}").parse().unwrap(),
-                pod: None,
+                target: None,
                 node: Some(node_name(node)),
                 ready: !dice.one_in(4),
                 serving: true,
                 terminating: dice.one_in(4),
+                hints: (for_zones || for_nodes).then(|| {
+                    let zones = for_zones.then(|| format!("z{}", node % 3).into());
+                    let nodes = for_nodes.then(|| node_name(node));
+                    Box::new(Hints { zones: zones.into_iter().collect(), nodes: nodes.into_iter().collect() })
+                }),
             }
         })
         .collect();
     let ports = vec![port("http", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 5353)];
-    let slice = Slice { service: format!("svc{n}").into(), ports, endpoints };
-    Change::Slice(ObjectName::new("shop", &format!("svc{n}-x")), Some(slice))
+    let name = ObjectName::new("shop", format!("svc{n}-x"));
+    let service = Some(format!("svc{n}").into());
+    let slice = EndpointSlice { name: name.clone(), service, ports, endpoints, fault: None, is_cut: false };
+    Change::Slice(name, Some(slice))
 }
 
 /// A controller without its loop: everything it does is waited for.

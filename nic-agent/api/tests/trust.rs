@@ -57,7 +57,9 @@ fn structs(source: &str) -> Structs {
             Some(_) if line == "}" => within = None,
             Some((owner, renamed)) => {
                 if let Some((name, kind)) = line.split_once(':') {
-                    let name = name.trim_start_matches("pub(super) ").trim_start_matches("pub ");
+                    let name = ["pub(super) ", "pub(crate) ", "pub "]
+                        .iter()
+                        .fold(name, |name, visible| name.trim_start_matches(visible));
                     let quoted =
                         |text: &str| Some(text.split_once("rename = \"")?.1.split('"').next()?.to_owned());
                     let column =
@@ -146,20 +148,12 @@ fn all_that_is_read() -> BTreeSet<String> {
             ("NicNodeObject", "NicNode"),
             ("AttachmentObject", "PodAttachment"),
             ("PodObject", "Pod"),
-            ("ServiceObject", "Service"),
-            ("SliceObject", "EndpointSlice"),
         ],
     );
+    let services = read("nic-agent/services/src/raw.rs");
+    walk(&structs(&services), &[("Service", "Service"), ("EndpointSlice", "EndpointSlice")]);
     let raw = read("nic-agent/src/policy/model/raw.rs");
-    walk(
-        &structs(&raw),
-        &[
-            ("Pod", "Pod"),
-            ("Namespace", "Namespace"),
-            ("Service", "Service"),
-            ("EndpointSlice", "EndpointSlice"),
-        ],
-    );
+    walk(&structs(&raw), &[("Pod", "Pod"), ("Namespace", "Namespace")]);
     let word = read("nic-agent/src/policy/model/raw/word.rs");
     walk(
         &structs(&word),
@@ -182,6 +176,7 @@ fn all_that_is_read() -> BTreeSet<String> {
     for source in [
         &controller,
         &agent,
+        &services,
         &read("cluster-controller/src/watch.rs"),
         &read("cluster-controller/src/ranges.rs"),
     ] {

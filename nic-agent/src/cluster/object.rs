@@ -330,7 +330,7 @@ mod tests {
             "spec": {"containers": "ten"}}));
         assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
         assert!(pod.content.unwrap_err().contains("ten"));
-        assert!(seen::<Services>(json!({"metadata": 5})).content.is_err());
+        assert!(seen::<Namespaces>(json!({"metadata": 5})).content.is_err());
     }
 
     #[test]

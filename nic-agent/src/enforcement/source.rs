@@ -32,6 +32,7 @@ pub fn start(
 ) -> (PolicyWatch, impl Future<Output = ()> + Send + 'static) {
     let settings = Settings {
         node: node.into(),
+        zone: "".into(),
         node_addresses: configured.node_addresses.iter().copied().collect(),
         budget: configured.budget,
     };
@@ -185,6 +186,7 @@ mod tests {
     fn source(path: PathBuf) -> Source {
         let settings = Settings {
             node: "server1".into(),
+            zone: "".into(),
             node_addresses: offload::policy::PrefixSet::default(),
             budget: crate::policy::Budget::default(),
         };

@@ -208,6 +208,7 @@ mod tests {
         ]});
         let settings = Settings {
             node: "n".into(),
+            zone: "".into(),
             node_addresses: offload::policy::PrefixSet::default(),
             budget: crate::policy::Budget::default(),
         };

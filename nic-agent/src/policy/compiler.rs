@@ -44,6 +44,8 @@ type Namespaces = BTreeMap<Arc<str>, Labels>;
 pub struct Settings {
     /// As in `spec.nodeName`.
     pub node: Arc<str>,
+    /// The node's label `topology.kubernetes.io/zone`; empty if it has none.
+    pub zone: Arc<str>,
     /// From which the node reaches its pods: always allowed in.
     pub node_addresses: PrefixSet,
     pub budget: Budget,
@@ -109,7 +111,7 @@ struct Local {
     selected_by: BTreeSet<ObjectName>,
     /// Key of its group, if it is isolated on egress.
     group: Option<Vec<ObjectName>>,
-    /// Services' ports that it is a ready backend of.
+    /// Services' ports that it is a backend of.
     own: BTreeSet<FrontId>,
     compiled: Option<Arc<PodPolicy>>,
     /// Directions in which nothing passes, as it would be too much.
@@ -141,7 +143,7 @@ impl Compiler {
         {
             origins.insert(&key);
         }
-        let services = Services::new(settings.budget);
+        let services = Services::new(settings.budget, settings.node.clone(), settings.zone.clone());
         let mut compiler = Self {
             settings,
             pods: Pods::default(),
@@ -239,6 +241,7 @@ impl Compiler {
             Change::ServiceGone(name) => self.services.remove(&name, &mut dirt.services),
             Change::EndpointSlice(slice) => self.services.put_slice(slice, &mut dirt.services),
             Change::EndpointSliceGone(name) => self.services.remove_slice(&name, &mut dirt.services),
+            Change::NodeZone(zone) => self.services.set_zone(zone, &mut dirt.services),
             Change::NodeAddresses(addresses) => {
                 if self.settings.node_addresses != addresses {
                     self.settings.node_addresses = addresses;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use offload::policy::PrefixSet;
 use serde::Deserialize;
+use serde::de::Error;
 use serde_json::Value;
 
 use super::model::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service};
@@ -25,6 +26,8 @@ pub enum Change {
     EndpointSliceGone(ObjectName),
     /// As [`Settings::node_addresses`](super::Settings).
     NodeAddresses(PrefixSet),
+    /// As [`Settings::zone`](super::Settings).
+    NodeZone(Arc<str>),
 }
 
 /// The kinds of which there are many objects.
@@ -111,15 +114,24 @@ impl Snapshot {
         match kind {
             "Pod" => {
                 let pod = Pod::deserialize(item)?;
-                all_readable("status.podIPs[].ip", pod.unreadable.as_deref())?;
+                if let Some(found) = &pod.unreadable {
+                    let what = format!(
+                        "status.podIPs[].ip is {found:?}, which is no address; write one such as 10.0.0.1 or fd00::1"
+                    );
+                    return Err(Error::custom(what));
+                }
                 self.pods.push(pod);
             }
             "Namespace" => self.namespaces.push(Namespace::deserialize(item)?),
             "NetworkPolicy" => self.policies.push(Policy::deserialize(item)?),
-            "Service" => self.services.push(Service::deserialize(item)?),
+            "Service" => {
+                let service = Service::deserialize(item)?;
+                all_readable(service.fault.as_deref())?;
+                self.services.push(service);
+            }
             "EndpointSlice" => {
                 let slice = EndpointSlice::deserialize(item)?;
-                all_readable("endpoints[].addresses[]", slice.unreadable.as_deref())?;
+                all_readable(slice.fault.as_deref())?;
                 self.slices.push(slice);
             }
             _ => {}
@@ -151,8 +163,6 @@ impl Snapshot {
 }
 
 /// Whoever writes the file is told what is wrong with it. In a cluster one node's nonsense must not hold up the others.
-fn all_readable(field: &str, unreadable: Option<&str>) -> Result<(), serde_json::Error> {
-    let Some(found) = unreadable else { return Ok(()) };
-    let what = format!("{field} is {found:?}, which is no address; write one such as 10.0.0.1 or fd00::1");
-    Err(serde::de::Error::custom(what))
+fn all_readable(fault: Option<&str>) -> Result<(), serde_json::Error> {
+    fault.map_or(Ok(()), |fault| Err(Error::custom(fault)))
 }

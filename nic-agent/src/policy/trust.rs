@@ -27,8 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{
-    AddressKind, Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, NicNode, ObjectName, Pod,
-    PodAttachment,
+    Confirmed, Endpoint, EndpointSlice, Labels, NamedPort, NicNode, ObjectName, Pod, PodAttachment,
 };
 use super::report::{Disbelief, Report};
 use super::snapshot::{Change, ObjectKind};
@@ -41,6 +40,8 @@ pub type Held = Arc<BTreeMap<Arc<str>, Vec<IpAddr>>>;
 pub struct Trust {
     /// This NIC's.
     node: Arc<str>,
+    /// The node's; of one that is made again the old one's until it is there.
+    zone: Arc<str>,
     pods: BTreeMap<ObjectName, Known>,
     /// Names of pods, by their node.
     of_node: HashMap<Arc<str>, BTreeSet<ObjectName>>,
@@ -92,12 +93,15 @@ struct Dirt {
     pods: HashSet<ObjectName>,
     nodes: HashSet<Arc<str>>,
     slices: HashSet<ObjectName>,
+    /// This node's.
+    zone: bool,
 }
 
 impl Trust {
     pub fn new(node: Arc<str>) -> Self {
         Self {
             node,
+            zone: "".into(),
             pods: BTreeMap::new(),
             of_node: HashMap::new(),
             held: Held::default(),
@@ -165,6 +169,9 @@ impl Trust {
         let of_nodes = dirt.nodes.iter().filter_map(|it| self.of_node.get(it));
         dirt.pods.extend(of_nodes.flatten().cloned());
         let mut changes = Vec::with_capacity(dirt.pods.len());
+        if dirt.zone {
+            changes.push(Change::NodeZone(self.zone.clone()));
+        }
         for name in dirt.pods {
             changes.push(match self.believe(&name) {
                 None => Change::PodGone(name.clone()),
@@ -251,6 +258,9 @@ impl Trust {
         if slice.service.is_none() {
             return self.remove_slice(&slice.name);
         }
+        for node in slice.endpoints.iter_mut().filter_map(|it| it.node.as_mut()) {
+            *node = self.texts.one(node.clone());
+        }
         for target in slice.endpoints.iter_mut().filter_map(|it| it.target.as_mut()) {
             if let Some((name, known)) = self.pods.get_key_value(&target.pod) {
                 target.pod = name.clone();
@@ -312,23 +322,26 @@ impl Trust {
     }
 
     fn believed_slice(&self, slice: &EndpointSlice) -> EndpointSlice {
-        let of = |endpoint: &Endpoint| {
-            let mut addresses = endpoint.addresses.clone();
-            if let Some(target) = &endpoint.target {
-                let pod = self.pods.get(&target.pod);
-                let pod = pod.filter(|it| target.uid.is_empty() || target.uid == it.pod.uid);
-                addresses.retain(|ip| pod.is_some_and(|it| it.ips.contains(ip)));
-            }
-            (!addresses.is_empty()).then_some(Endpoint { addresses, ready: endpoint.ready, target: None })
+        let counts = |endpoint: &&Endpoint| {
+            let Some(target) = &endpoint.target else { return true };
+            let pod = self.pods.get(&target.pod);
+            let pod = pod.filter(|it| target.uid.is_empty() || target.uid == it.pod.uid);
+            let is_there = |it: &Known| endpoint.node.as_ref().is_none_or(|node| *node == it.pod.node);
+            pod.is_some_and(|it| it.ips.contains(&endpoint.address) && is_there(it))
         };
-        let endpoints = match slice.kind {
-            AddressKind::Ip => slice.endpoints.iter().filter_map(of).collect(),
-            AddressKind::Fqdn => Vec::new(),
-        };
-        EndpointSlice { endpoints, unreadable: None, ..slice.clone() }
+        let endpoints = slice.endpoints.iter().filter(counts);
+        let endpoints = endpoints.map(|it| Endpoint { target: None, ..it.clone() }).collect();
+        EndpointSlice {
+            name: slice.name.clone(),
+            service: slice.service.clone(),
+            endpoints,
+            ports: slice.ports.clone(),
+            fault: None,
+            is_cut: slice.is_cut,
+        }
     }
 }
 
 fn complaint(slice: &EndpointSlice) -> Option<Disbelief> {
-    slice.unreadable.as_ref().map(|_| Disbelief::Unreadable { node: None })
+    slice.fault.as_ref().map(|_| Disbelief::Unreadable { node: None })
 }

@@ -175,7 +175,7 @@ impl<'a> Matrix<'a> {
         let items = of("Namespace", namespaces)
             .chain(of("Pod", self.namespaces.all("/api/v1", "pods")))
             .chain(of("NetworkPolicy", self.namespaces.all(NETWORKING, "networkpolicies")));
-        Cluster { items: items.collect(), node_addresses: Vec::new() }
+        Cluster { items: items.collect(), ..Cluster::default() }
     }
 
     fn change(&mut self, change: &Change, versions: &mut Versions) {

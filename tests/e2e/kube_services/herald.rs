@@ -109,6 +109,28 @@ impl Line {
     }
 }
 
+/// A socket that keeps its port: to a switch that knows its flow, all of its datagrams are one.
+#[derive(Debug)]
+pub struct Caller(UdpSocket);
+
+impl Caller {
+    /// From the network namespace that the caller is in.
+    pub fn new(to: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(patience(PATIENCE / 10)))?;
+        Ok(Self(socket))
+    }
+
+    /// One datagram, and who answers it.
+    pub fn call(&self) -> io::Result<String> {
+        let mut word = [0; 64];
+        let length = self.0.send(b"who?").and_then(|_| self.0.recv(&mut word))?;
+        Ok(String::from_utf8_lossy(word.get(..length).unwrap_or_default()).into_owned())
+    }
+}
+
 /// Who answers a new connection; from the network namespace that the caller is in.
 pub fn ask(to: SocketAddr, by: By) -> io::Result<String> {
     match by {
@@ -120,13 +142,8 @@ pub fn ask(to: SocketAddr, by: By) -> io::Result<String> {
         By::Udp => {
             let mut last = io::Error::from(io::ErrorKind::TimedOut);
             for _ in 0..DATAGRAMS {
-                let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-                let socket = UdpSocket::bind((any, 0))?;
-                socket.connect(to)?;
-                socket.set_read_timeout(Some(patience(PATIENCE / 10)))?;
-                let mut word = [0; 64];
-                match socket.send(b"who?").and_then(|_| socket.recv(&mut word)) {
-                    Ok(length) => return Ok(String::from_utf8_lossy(&word[..length]).into_owned()),
+                match Caller::new(to)?.call() {
+                    Ok(name) => return Ok(name),
                     Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(e),
                     Err(e) => last = e,
                 }

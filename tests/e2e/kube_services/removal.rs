@@ -12,7 +12,7 @@ use tests::nic::NICS;
 use tests::policy_lab::revalidated;
 use tests::{netns, place, until};
 
-use crate::herald::{By, Line, ask};
+use crate::herald::{By, Caller, Line, ask};
 use crate::{PORT, Scene};
 
 const SERVICE: &str = "shrinking";
@@ -99,6 +99,19 @@ impl Coming {
     }
 }
 
+/// A socket of which the pod that goes has answered the first datagram.
+fn with_the_one_that_goes(client: &KubePod, to: SocketAddr) -> Caller {
+    netns::within(&client.place(), || {
+        until(&format!("{GOES} answers {} at {to}", client.name), PATIENCE, || {
+            let caller = Caller::new(to).map_err(|e| e.to_string())?;
+            match caller.call() {
+                Ok(name) if name == GOES => Ok(caller),
+                other => Err(format!("{other:?}")),
+            }
+        })
+    })
+}
+
 /// Neither OVN's northbound nor the groups of either NIC's `br-int` name the pod's addresses.
 fn forgotten(pod: &KubePod) -> Result<(), String> {
     let mut texts = vec![
@@ -124,6 +137,7 @@ pub fn run(api: &Api, scene: &Scene) {
         .flat_map(|client| scene.services[SERVICE].map(|ip| (&scene.pods[client], SocketAddr::new(ip, PORT))))
         .collect();
     let busy: Vec<Busy> = pairs.iter().flat_map(|(client, to)| established(client, *to)).collect();
+    let kept: Vec<Caller> = pairs.iter().map(|(client, to)| with_the_one_that_goes(client, *to)).collect();
     let coming: Vec<Coming> = pairs.iter().map(|(client, to)| Coming::start(client, *to)).collect();
 
     api.delete(&goes.path());
@@ -131,6 +145,16 @@ pub fn run(api: &Api, scene: &Scene) {
     // And what has been made of it before.
     NICS.into_iter().for_each(revalidated);
     let (known, lived) = (Instant::now(), !goes.is_dead());
+    // UDP has no end: whoever keeps its port would ask the one that has gone for ever.
+    for (caller, (client, to)) in kept.iter().zip(&pairs) {
+        until(&format!("another answers the socket of {} at {to}", client.name), PATIENCE, || {
+            match caller.call() {
+                Ok(name) if name != GOES => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+    let moved = known.elapsed();
     let mut afterwards = 0;
     for (client, to) in &pairs {
         for by in [By::Tcp, By::Udp] {
@@ -166,6 +190,11 @@ pub fn run(api: &Api, scene: &Scene) {
         }
     }
     let said: usize = busy.into_iter().map(Busy::stop).sum();
+    println!(
+        "{} sockets that kept their ports had another {:.1} s after the NICs knew",
+        kept.len(),
+        moved.as_secs_f64()
+    );
     println!(
         "{meanwhile} new connections while a pod went (it {} when the NICs knew), {afterwards} afterwards; {said} messages on \
          established ones",

@@ -5,6 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{Api, PATIENCE};
@@ -85,6 +87,14 @@ impl KubePod {
     /// Its container has ended.
     pub fn is_dead(&self) -> bool {
         !Path::new(&self.place()).exists()
+    }
+
+    /// At once, whatever its grace.
+    pub fn kill(&self) {
+        if let Ok(process) = self.process.parse() {
+            // Who has ended by itself needs none.
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
     }
 
     pub fn path(&self) -> String {

@@ -115,7 +115,8 @@ pub fn believed(items: &[Value], own: &str, held: &Held) -> Vec<Value> {
 }
 
 fn endpoint_ips(items: &[Value], endpoint: &Value, own: &str, held: &Held) -> Vec<IpAddr> {
-    let said = addresses(&endpoint["addresses"]);
+    // The others mean nothing.
+    let said: Vec<IpAddr> = list(&endpoint["addresses"]).iter().take(1).filter_map(address).collect();
     let target = &endpoint["targetRef"];
     if target["kind"] != "Pod" {
         return said;
@@ -123,6 +124,9 @@ fn endpoint_ips(items: &[Value], endpoint: &Value, own: &str, held: &Held) -> Ve
     let is_it =
         |pod: &&Value| ["namespace", "name", "uid"].iter().all(|it| pod["metadata"][it] == target[it]);
     let Some(pod) = of_kind(items, "Pod").find(is_it) else { return Vec::new() };
+    if !endpoint["nodeName"].is_null() && endpoint["nodeName"] != pod["spec"]["nodeName"] {
+        return Vec::new();
+    }
     let ips = believed_ips(items, pod, own, held);
     said.into_iter().filter(|ip| ips.contains(ip)).collect()
 }

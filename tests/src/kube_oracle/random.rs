@@ -168,6 +168,20 @@ pub fn policy(dice: &mut Dice, namespace: &str, name: &str, block: Block<'_>) ->
         "metadata": {"namespace": namespace, "name": name, "uid": format!("{namespace}-{name}")}, "spec": spec})
 }
 
+/// Of an endpoint.
+pub fn conditions(dice: &mut Dice) -> Value {
+    dice.pick(&[
+        json!({}),
+        json!({"ready": true}),
+        json!({"ready": true, "serving": true, "terminating": false}),
+        json!({"ready": false}),
+        json!({"ready": false, "serving": false, "terminating": false}),
+        json!({"ready": false, "serving": true, "terminating": true}),
+        json!({"ready": false, "terminating": true}),
+        json!({"ready": false, "serving": false, "terminating": true}),
+    ])
+}
+
 /// One object, perhaps in the place of another of the same name.
 pub fn object(dice: &mut Dice, kind: &str) -> Value {
     let namespace = dice.pick(&NAMESPACES);
@@ -202,19 +216,48 @@ pub fn object(dice: &mut Dice, kind: &str) -> Value {
             if dice.one_in(2) {
                 port["protocol"] = dice.pick(&PROTOCOLS).into();
             }
-            json!({"kind": kind, "metadata": metadata(json!({})),
-                "spec": {"clusterIPs": if headless { vec!["None".to_owned()] } else { ips }, "ports": [port]}})
+            let labels = if dice.one_in(12) {
+                json!({"service.kubernetes.io/service-proxy-name": "another"})
+            } else {
+                json!({})
+            };
+            let traffic = dice.pick(&["Cluster", "Cluster", "Cluster", "Local"]);
+            json!({"kind": kind, "metadata": metadata(labels),
+                "spec": {"clusterIPs": if headless { vec!["None".to_owned()] } else { ips }, "ports": [port],
+                    "internalTrafficPolicy": traffic}})
         }
         "EndpointSlice" => {
             let is_v4 = !dice.one_in(3);
+            let hinted = dice.pick(&[&[][..], &[], &["forZones"], &["forNodes"], &["forZones", "forNodes"]]);
             let endpoints = dice.some(3, |dice| {
                 let host = 1 + dice.roll(14);
                 let address = if is_v4 { format!("10.0.0.{host}") } else { format!("fd00::{host:x}") };
-                json!({"addresses": [address], "conditions": dice.pick(&[json!({}), json!({"ready": true}), json!({"ready": false})])})
+                let mut endpoint = json!({"addresses": [address], "conditions": conditions(dice)});
+                if dice.one_in(8) {
+                    // Nobody uses the second.
+                    let second = if is_v4 { "10.0.0.15" } else { "fd00::f" };
+                    endpoint["addresses"].as_array_mut().unwrap().push(json!(second));
+                }
+                if !dice.one_in(4) {
+                    endpoint["nodeName"] = json!(dice.pick(&["n1", "n2"]));
+                }
+                if dice.one_in(12) {
+                    endpoint["targetRef"] = json!({"kind": "Pod", "namespace": "d", "name": "it-0"});
+                }
+                for (kind, names) in [("forZones", ["z1", "z2"]), ("forNodes", ["n1", "n2"])] {
+                    if hinted.contains(&kind) && !dice.one_in(6) {
+                        endpoint["hints"][kind] = json!([{"name": dice.pick(&names)}]);
+                    }
+                }
+                endpoint
             });
             let port = |dice: &mut Dice| json!({"name": dice.pick(&["", "web"]), "port": dice.pick(&PORTS[1..4]), "protocol": dice.pick(&PROTOCOLS)});
             let service = format!("it-{}", dice.roll(6));
-            json!({"kind": kind, "metadata": metadata(json!({"kubernetes.io/service-name": service})),
+            let mut labels = json!({"kubernetes.io/service-name": service});
+            if dice.one_in(12) {
+                labels["service.kubernetes.io/headless"] = json!("");
+            }
+            json!({"kind": kind, "metadata": metadata(labels),
                 "addressType": if is_v4 { "IPv4" } else { "IPv6" },
                 "endpoints": endpoints, "ports": dice.some(3, port)})
         }

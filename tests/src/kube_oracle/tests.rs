@@ -1,14 +1,21 @@
 //! The agent's compiler against the oracle, and a change against starting over.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use cluster_controller::cluster::object::{NodeObject, ServiceObject, SliceObject, VfResources, Watched};
+use cluster_controller::northbound::Table;
+use cluster_controller::plan::{Plan, group_key, switch_key, zone_key};
+use cluster_controller::ranges::{Allocation, Decision};
+use cluster_controller::settings::{RouterAddress, Settings as ControllersSettings};
+use drawbridge_api::{NodeRange, NodeRangeSpec};
 use nic_agent::policy::{Budget, Change, Compiler, ObjectName, Report, Settings, Snapshot};
 use offload::policy::{Direction, Packet, State, Transport, verdict};
-use serde_json::{Value, json};
+use serde_json::{Value, from_value, json};
 
 use super::random::{self, Dice, PORTS, PROTOCOLS};
-use super::{Cluster, Traffic, ips, list, text};
+use super::{Cluster, For, Traffic, ips, list, text};
 
 const NODE: [&str; 2] = ["10.0.1.1", "fd00:1::1"];
 
@@ -20,6 +27,7 @@ fn snapshot(items: &[Value]) -> Snapshot {
 fn settings() -> Settings {
     Settings {
         node: "n1".into(),
+        zone: "z1".into(),
         node_addresses: NODE.map(|it| it.parse::<IpAddr>().unwrap()).into_iter().collect(),
         budget: Budget::default(),
     }
@@ -36,8 +44,8 @@ fn transport(traffic: Traffic, is_ipv6: bool) -> Transport {
 
 /// What of this cluster is compiled wrongly, and how many cases were asked.
 fn differences(items: &[Value]) -> (Vec<String>, usize) {
-    let cluster =
-        Cluster { items: items.to_vec(), node_addresses: NODE.map(|it| it.parse().unwrap()).to_vec() };
+    let node_addresses = NODE.map(|it| it.parse().unwrap()).to_vec();
+    let cluster = Cluster { items: items.to_vec(), node_addresses, node: "n1".into(), zone: "z1".into() };
     let compiler = Compiler::new(settings(), snapshot(items));
     let mut addresses: Vec<IpAddr> = cluster.of_kind("Pod").flat_map(ips).collect();
     for service in cluster.of_kind("Service") {
@@ -212,7 +220,7 @@ fn changes_in_any_order_give_what_starting_over_gives() {
         let mut items = random::items(&mut dice);
         let mut compiler = Compiler::new(settings(), snapshot(&items));
         for step in 0..40 {
-            let before: std::collections::BTreeMap<_, _> =
+            let before: BTreeMap<_, _> =
                 compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect();
             let affected = if dice.one_in(4) && !items.is_empty() {
                 let item = items.remove(dice.roll(items.len()));
@@ -227,7 +235,7 @@ fn changes_in_any_order_give_what_starting_over_gives() {
             let anew = Compiler::new(settings(), snapshot(&items));
             assert_eq!(said(&compiler), said(&anew), "seed {seed} step {step}");
             // It says which pods it changed, and no others.
-            let after: std::collections::BTreeMap<_, _> =
+            let after: BTreeMap<_, _> =
                 compiler.all_compiled().map(|(uid, _, policy)| (uid.clone(), policy.clone())).collect();
             for uid in before.keys().chain(after.keys()) {
                 let is_changed = before.get(uid) != after.get(uid);
@@ -246,4 +254,95 @@ fn changes_in_any_order_give_what_starting_over_gives() {
         assert_eq!(said(&grown), said(&Compiler::new(settings(), Snapshot::default())));
         assert_eq!(grown.sets(), 0);
     }
+}
+
+fn controllers_plan() -> Plan {
+    Plan::new(ControllersSettings {
+        router_address: RouterAddress::First,
+        mtu: "1400".parse().unwrap(),
+        routes: Vec::new(),
+        allocation: Allocation::new(vec!["10.244.0.0/16".parse().unwrap()], Vec::new()),
+        copp_rate: "500".parse().unwrap(),
+    })
+}
+
+fn tell(plan: &mut Plan, object: impl Watched) {
+    if let Some(change) = object.present(&VfResources(Vec::new())) {
+        plan.apply(change);
+    }
+}
+
+/// What a client on the node finds at each address and port, by the load balancers of its switch.
+fn balanced(plan: &Plan, node: &str, zone: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let here = [group_key(), zone_key(zone), switch_key(node)];
+    let mut found = BTreeMap::new();
+    for (key, row) in plan.rows().filter(|(key, _)| key.table == Table::LoadBalancer) {
+        if !here.contains(&row.parent.as_ref().unwrap().0) {
+            continue;
+        }
+        let protocol = row.columns["protocol"].as_str().unwrap().to_uppercase();
+        for (vip, backends) in row.columns["vips"].pairs() {
+            let (vip, backends) = (vip.as_str().unwrap(), backends.as_str().unwrap());
+            let backends = backends.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+            let known = found.insert(format!("{protocol} {vip}"), backends);
+            assert!(known.is_none(), "two load balancers for {vip} on {node}: {key}");
+        }
+    }
+    found
+}
+
+/// On every node a ClusterIP leads where Kubernetes says.
+#[test]
+fn load_balancers_are_as_kubernetes_says() {
+    let (mut some, mut differ) = (0, 0);
+    for seed in 0..1000 {
+        let (mut items, mut dice) = (Vec::new(), Dice(seed << 20));
+        for _ in 0..60 {
+            let kind = dice.pick(&["Service", "EndpointSlice", "EndpointSlice"]);
+            random::put(&mut items, random::object(&mut dice, kind));
+        }
+        let mut plan = controllers_plan();
+        let nodes = [("n1", "z1"), ("n2", "z2"), ("n3", "z2"), ("n4", "")];
+        let node = |at: usize, (name, zone): (&str, &str)| {
+            json!({"kind": "Node", "metadata": {"name": name, "uid": name,
+                    "labels": {"topology.kubernetes.io/zone": zone}},
+                "spec": {"podCIDRs": [format!("10.244.{at}.0/24")]}})
+        };
+        items.extend(nodes.into_iter().enumerate().map(|(at, it)| node(at, it)));
+        dice.shuffle(&mut items);
+        for item in &items {
+            match text(&item["kind"]) {
+                "Service" => tell(&mut plan, from_value::<ServiceObject>(item.clone()).unwrap()),
+                "EndpointSlice" => tell(&mut plan, from_value::<SliceObject>(item.clone()).unwrap()),
+                _ => tell(&mut plan, from_value::<NodeObject>(item.clone()).unwrap()),
+            }
+        }
+        let decisions = plan.decisions("t").into_iter().map(|(name, (decision, _))| (name, decision));
+        for (name, decision) in decisions.collect::<Vec<_>>() {
+            let Decision::Status(status) = decision else { panic!("{decision:?}") };
+            let range = NodeRange::new(&name, NodeRangeSpec::default());
+            let range = Box::new(NodeRange { status: Some(*status), ..range });
+            plan.apply(cluster_controller::cluster::Change::NodeRange(name, Some(range)));
+        }
+        let mut all = Vec::new();
+        for (node, zone) in nodes {
+            let cluster =
+                Cluster { items: items.clone(), node: node.into(), zone: zone.into(), ..Cluster::default() };
+            // Of one address and port that two Services have, nobody says what it means.
+            let mut right: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
+            for port in cluster.service_ports(For::Connections) {
+                let vip = SocketAddr::new(port.ip, u16::try_from(port.number).unwrap());
+                let backends = port.backends.into_iter().map(|it| SocketAddr::from(it).to_string()).collect();
+                let key = format!("{} {vip}", port.protocol);
+                right.entry(key).and_modify(|it| *it = None).or_insert(Some(backends));
+            }
+            let right: BTreeMap<String, BTreeSet<String>> =
+                right.into_iter().filter_map(|(key, it)| Some((key, it?))).collect();
+            assert_eq!(balanced(&plan, node, zone), right, "seed {seed} {node}: {items:#?}");
+            some += right.values().filter(|it| !it.is_empty()).count();
+            all.push(right);
+        }
+        differ += usize::from(all.iter().any(|it| *it != all[0]));
+    }
+    assert!(some > 2000 && differ > 100, "{some} with backends; {differ} clusters in which nodes differ");
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube_services::{EndpointSlice, Service, WithMetadata};
 use lenient_json::{Dict, Flag, List, Part, Scalar, Text, Whole};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -201,81 +202,28 @@ pub(super) struct PodStatus {
     pub(super) phase: Text,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "WithMetadata<Service>")]
 pub struct ServiceObject {
-    #[serde(deserialize_with = "lenient_json::metadata")]
     pub(super) metadata: ObjectMeta,
-    pub(super) spec: Part<ServiceSpec>,
+    pub(super) service: Service,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ServiceSpec {
-    #[serde(rename = "type")]
-    pub(super) kind: Text,
-    #[serde(rename = "clusterIPs")]
-    pub(super) cluster_ips: List<Text>,
-    pub(super) ports: List<Part<ObjectPort>>,
-    pub(super) session_affinity: Text,
-    pub(super) session_affinity_config: Part<AffinityConfig>,
-    pub(super) internal_traffic_policy: Text,
+impl From<WithMetadata<Service>> for ServiceObject {
+    fn from(it: WithMetadata<Service>) -> Self {
+        Self { metadata: it.metadata, service: it.object }
+    }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct AffinityConfig {
-    #[serde(rename = "clientIP")]
-    pub(super) client_ip: Part<ClientIp>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ClientIp {
-    pub(super) timeout_seconds: Whole,
-}
-
-/// A Service's port and an endpoint slice's, as far as they are one.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ObjectPort {
-    pub(super) name: Text,
-    pub(super) protocol: Text,
-    pub(super) port: Whole,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "WithMetadata<EndpointSlice>")]
 pub struct SliceObject {
-    #[serde(deserialize_with = "lenient_json::metadata")]
     pub(super) metadata: ObjectMeta,
-    pub(super) address_type: Text,
-    pub(super) endpoints: List<Part<ObjectEndpoint>>,
-    pub(super) ports: List<Part<ObjectPort>>,
+    pub(super) slice: EndpointSlice,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ObjectEndpoint {
-    pub(super) addresses: List<Text>,
-    pub(super) conditions: Part<Conditions>,
-    pub(super) node_name: Text,
-    pub(super) target_ref: Option<Part<TargetReference>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct TargetReference {
-    pub(super) kind: Text,
-    pub(super) namespace: Text,
-    pub(super) name: Text,
-    pub(super) uid: Text,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Conditions {
-    pub(super) ready: Flag,
-    pub(super) serving: Flag,
-    pub(super) terminating: Flag,
+impl From<WithMetadata<EndpointSlice>> for SliceObject {
+    fn from(it: WithMetadata<EndpointSlice>) -> Self {
+        Self { metadata: it.metadata, slice: it.object }
+    }
 }

@@ -1,6 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::{EndpointSlice, Service};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Objects that went wrong, as nic-agent's tests make them.
 #[path = "../../../../nic-agent/src/cluster/testing/mutation.rs"]
@@ -105,108 +108,58 @@ fn an_attachment_of_which_a_part_cannot_be_read_says_nothing() {
     }
 }
 
-#[test]
-fn an_endpoint_is_a_pod_s_of_its_own_namespace_or_nobody_s() {
-    let target = |kind: &str, namespace: Value| {
-        let target = json!({"kind": kind, "namespace": namespace, "name": "web-0", "uid": "u1"});
-        let endpoints = json!([{"addresses": ["10.244.1.5"], "targetRef": target}]);
-        let endpoints = slice("IPv4", &endpoints).unwrap().endpoints;
-        endpoints.into_iter().map(|it| it.pod.map(|pod| (pod.name, pod.uid))).collect::<Vec<_>>()
-    };
-    let named = Some((ObjectName::new("shop", "web-0"), "u1".into()));
-    assert_eq!(target("Pod", json!("shop")), std::slice::from_ref(&named));
-    assert_eq!(target("Pod", Value::Null), std::slice::from_ref(&named));
-    assert_eq!(target("VirtualMachine", json!("shop")), [None]);
-    assert_eq!(target("Pod", json!("bank")), []);
-}
-
-fn service(spec: impl Into<Value>) -> Option<Service> {
-    let object = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec.into()});
+fn service(labels: &Value, spec: Value) -> Option<Service> {
+    let object = json!({"metadata": {"namespace": "shop", "name": "web", "labels": labels}, "spec": spec});
     match read::<ServiceObject>(object) {
-        Some(Change::Service(_, service)) => service,
+        Some(Change::Service(name, service)) => {
+            assert_eq!(name, ObjectName::new("shop", "web"));
+            service
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn services_with_addresses_of_their_own() {
-    let ports = json!([{"port": 80}, {"name": "dns", "protocol": "UDP", "port": 53}]);
-    let seen =
-        service(json!({"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00::a"], "ports": ports,
-                              "sessionAffinity": "None", "type": "ClusterIP"}));
-    let seen = seen.unwrap();
-    assert_eq!(seen.cluster_ips.len(), 2);
-    assert_eq!((&*seen.ports[0].name, seen.ports[0].protocol, seen.ports[0].number), ("", Protocol::Tcp, 80));
-    assert_eq!(
-        (&*seen.ports[1].name, seen.ports[1].protocol, seen.ports[1].number),
-        ("dns", Protocol::Udp, 53)
-    );
-    assert_eq!((seen.affinity, seen.local), (None, false));
-    for kind in ["NodePort", "LoadBalancer"] {
-        assert!(service(json!({"clusterIPs": ["10.96.0.10"], "ports": ports, "type": kind})).is_some());
+    let ports = json!([{"port": 80}]);
+    for kind in ["ClusterIP", "NodePort", "LoadBalancer"] {
+        let spec = json!({"clusterIPs": ["10.96.0.10"], "ports": ports, "type": kind});
+        assert!(service(&json!({}), spec).is_some());
     }
     // Headless, of another's name, not yet given an address.
-    assert_eq!(service(json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": ports})), None);
-    assert_eq!(service(json!({"type": "ExternalName", "externalName": "x.org"})), None);
-    assert_eq!(service(json!({"ports": ports})), None);
-    let other = json!({"metadata": {"namespace": "a", "name": "b", "labels": {OTHER_PROXY: "x"}},
-                       "spec": {"clusterIPs": ["10.96.0.10"], "ports": ports}});
-    assert_eq!(read::<ServiceObject>(other), Some(Change::Service(ObjectName::new("a", "b"), None)));
-}
-
-#[test]
-fn affinity_and_locality() {
-    let spec = |config: Value| {
-        json!({"clusterIPs": ["10.96.0.10"], "ports": [], "sessionAffinity": "ClientIP",
-               "sessionAffinityConfig": config, "internalTrafficPolicy": "Local"})
-    };
-    let seen = service(spec(json!({"clientIP": {"timeoutSeconds": 60}}))).unwrap();
-    assert_eq!((seen.affinity, seen.local), (Some(60), true));
-    assert_eq!(service(spec(Value::Null)).unwrap().affinity, Some(10_800));
-}
-
-fn slice(kind: &str, endpoints: &Value) -> Option<Slice> {
-    let object = json!({"metadata": {"namespace": "shop", "name": "web-x1", "labels": {SERVICE_NAME: "web"}},
-                        "addressType": kind, "endpoints": endpoints,
-                        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}, {"name": "all"}]});
-    match read::<SliceObject>(object) {
-        Some(Change::Slice(_, slice)) => slice,
-        other => panic!("{other:?}"),
+    for spec in
+        [json!({"clusterIP": "None", "clusterIPs": ["None"]}), json!({"type": "ExternalName"}), json!({})]
+    {
+        assert_eq!(service(&json!({}), spec), None);
     }
 }
 
 #[test]
-fn endpoints_say_what_they_say_or_what_kube_proxy_assumes() {
-    let endpoints = json!([
-        {"addresses": ["10.244.1.5", "10.244.1.6"], "conditions": {}, "nodeName": "node1"},
-        {"addresses": ["10.244.1.7"], "conditions": {"ready": false, "serving": true, "terminating": true}},
-        {"addresses": ["fd00::7"]},
-        {"addresses": []},
-    ]);
-    let seen = slice("IPv4", &endpoints).unwrap();
-    let told: Vec<(String, bool, bool, bool)> =
-        seen.endpoints.iter().map(|e| (e.address.to_string(), e.ready, e.serving, e.terminating)).collect();
-    assert_eq!(told, [("10.244.1.5".into(), true, true, false), ("10.244.1.7".into(), false, true, true)]);
-    assert_eq!(seen.endpoints[0].node.as_deref(), Some("node1"));
-    assert_eq!(seen.ports.len(), 1);
-    assert_eq!(slice("IPv6", &endpoints).unwrap().endpoints.len(), 1);
-    assert_eq!(slice("FQDN", &endpoints), None);
-    assert_eq!(slice("IPv4", &Value::Null).unwrap().endpoints, []);
-}
-
-#[test]
-fn a_headless_services_slices_are_none() {
-    let object = json!({"metadata": {"namespace": "a", "name": "b", "labels": {SERVICE_NAME: "web", HEADLESS: ""}},
-                        "addressType": "IPv4", "endpoints": []});
-    assert_eq!(read::<SliceObject>(object), Some(Change::Slice(ObjectName::new("a", "b"), None)));
+fn slices_that_back_a_cluster_ip() {
+    let slice = |labels: Value, kind: &str| -> Option<EndpointSlice> {
+        let object = json!({"metadata": {"namespace": "shop", "name": "web-x1", "labels": labels},
+            "addressType": kind, "endpoints": [{"addresses": ["10.244.1.5"]}], "ports": [{"port": 8080}]});
+        match read::<SliceObject>(object) {
+            Some(Change::Slice(name, slice)) => {
+                assert_eq!(name, ObjectName::new("shop", "web-x1"));
+                slice
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let seen = slice(json!({SERVICE_NAME: "web"}), "IPv4").unwrap();
+    assert_eq!((seen.service.as_deref(), seen.endpoints.len()), (Some("web"), 1));
+    assert_eq!(slice(json!({SERVICE_NAME: "web"}), "FQDN"), None);
+    assert_eq!(slice(json!({SERVICE_NAME: "web", "service.kubernetes.io/headless": ""}), "IPv4"), None);
+    assert_eq!(slice(json!({}), "IPv4"), None);
 }
 
 #[test]
 fn nodes_and_their_nics() {
-    let node = json!({"metadata": {"name": "n", "uid": "u"},
+    let node = json!({"metadata": {"name": "n", "uid": "u", "labels": {"topology.kubernetes.io/zone": "z"}},
                       "spec": {"podCIDR": "x", "podCIDRs": ["10.244.1.0/24", "nonsense"]}});
     let claims = vec!["10.244.1.0/24".to_owned(), "nonsense".to_owned()];
-    let seen = Node { uid: "u".into(), pod_cidrs: claims };
+    let seen = Node { uid: "u".into(), pod_cidrs: claims, zone: "z".into() };
     assert_eq!(read::<NodeObject>(node), Some(Change::Node("n".into(), Some(seen))));
     let nic =
         |spec: Value, status: Value| json!({"metadata": {"name": "nic1"}, "spec": spec, "status": status});

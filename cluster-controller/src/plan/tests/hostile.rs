@@ -158,7 +158,7 @@ fn backends_after(changes: Vec<Change>) -> String {
 
 fn of_pod(address: &str, pod: &str, uid: &str) -> Endpoint {
     let name = ObjectName::new("shop", pod);
-    Endpoint { pod: Some(PodReference { name, uid: uid.into() }), ..endpoint(address, true, true, false) }
+    Endpoint { target: Some(Target { pod: name, uid: uid.into() }), ..endpoint(address, true, true, false) }
 }
 
 #[test]

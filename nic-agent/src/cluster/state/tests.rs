@@ -24,6 +24,7 @@ const SERVED: Served<'static> = Served { node: "server1", static_pods: true };
 fn state() -> State {
     let settings = Settings {
         node: "server1".into(),
+        zone: "".into(),
         node_addresses: offload::policy::PrefixSet::default(),
         budget: crate::policy::Budget::default(),
     };

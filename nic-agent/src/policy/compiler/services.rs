@@ -4,19 +4,23 @@
 
 mod fronts;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kube_services::{Backing, Client};
 use offload::policy::Rule;
 
 use crate::policy::budget::{Budget, Excess, Served};
-use crate::policy::model::{AddressKind, EndpointSlice, ObjectName, Protocol, Service, ServicePort};
+use crate::policy::model::{Endpoint, EndpointSlice, ObjectName, Protocol, Service};
 use fronts::Fronts;
 pub(super) use fronts::{Front, FrontId};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Services {
+    /// From where this node's pods ask.
+    node: Arc<str>,
+    zone: Arc<str>,
     by_name: BTreeMap<ObjectName, Service>,
     /// By Service, then by the slice's name.
     slices: BTreeMap<ObjectName, BTreeMap<ObjectName, EndpointSlice>>,
@@ -49,8 +53,30 @@ pub(super) struct Moved {
 }
 
 impl Services {
-    pub fn new(budget: Budget) -> Self {
-        Self { budget, ..Self::default() }
+    pub fn new(budget: Budget, node: Arc<str>, zone: Arc<str>) -> Self {
+        Self {
+            node,
+            zone,
+            by_name: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            service_of: BTreeMap::new(),
+            fronts: Fronts::default(),
+            by_service: BTreeMap::new(),
+            budget,
+            shares: BTreeMap::new(),
+            exceeding: BTreeSet::new(),
+            excess_changed: false,
+        }
+    }
+
+    /// Which endpoints the node's pods get may be another matter now.
+    pub fn set_zone(&mut self, zone: Arc<str>, moved: &mut Moved) {
+        if self.zone != zone {
+            self.zone = zone;
+            for name in self.by_name.keys().cloned().collect::<Vec<_>>() {
+                self.remake(&name, moved);
+            }
+        }
     }
 
     /// May [`Self::excesses`] be others than when this was last asked?
@@ -144,22 +170,18 @@ impl Services {
             };
             return service.cluster_ips.iter().map(whole).collect();
         }
-        let slices: Vec<_> = self.slices_of(name).map(|slice| (slice, targets(slice))).collect();
+        let backing = self.backing(name, service);
+        let client = Client { node: &self.node, zone: &self.zone };
         let mut fronts = Vec::new();
         for address in &service.cluster_ips {
             for port in &service.ports {
-                let mut backends = BTreeSet::new();
-                for (slice, targets) in &slices {
-                    for target in targets.get(&(&*port.name, port.protocol)).into_iter().flatten() {
-                        backends.extend(ready(slice, *address).map(|ip| (*ip, *target)));
-                    }
-                }
                 fronts.push(Front {
                     service: name.clone(),
                     address: *address,
                     protocol: port.protocol,
-                    port: port.port,
-                    backends: backends.into_iter().collect(),
+                    port: port.number,
+                    // Without any that gets a connection: a pod keeps those that it has.
+                    backends: backing.backends_or_listed(port, address.is_ipv4(), client),
                     is_whole: false,
                 });
             }
@@ -167,9 +189,13 @@ impl Services {
         fronts
     }
 
+    fn backing(&self, name: &ObjectName, service: &Service) -> Backing<'_, fn(&Endpoint) -> bool> {
+        // What is here is believed.
+        Backing::new(service, self.slices_of(name), |_| true)
+    }
+
     fn slices_of(&self, name: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
-        let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
-        slices.filter(|it| it.kind == AddressKind::Ip)
+        self.slices.get(name).into_iter().flat_map(BTreeMap::values)
     }
 
     fn is_refused(&self, name: &ObjectName) -> bool {
@@ -188,11 +214,11 @@ impl Services {
             if slice.is_cut {
                 cost.endpoints = cost.endpoints.saturating_add(self.budget.service.endpoints + 1);
             }
-            let targets = targets(slice);
-            let of_port = |port: &ServicePort| targets.get(&(&*port.name, port.protocol)).map_or(0, Vec::len);
-            let ports: usize = service.ports.iter().map(of_port).sum();
-            for address in &service.cluster_ips {
-                let endpoints = ready(slice, *address).count().saturating_mul(ports);
+        }
+        let backing = self.backing(name, service);
+        for address in &service.cluster_ips {
+            for port in &service.ports {
+                let endpoints = backing.count(port, address.is_ipv4());
                 cost.endpoints = cost.endpoints.saturating_add(endpoints);
             }
         }
@@ -286,19 +312,4 @@ impl Services {
             moved.new.insert(id);
         }
     }
-}
-
-/// The numbers of the slice's ports by name and protocol: an endpoint's port of the same name is a Service port's backend.
-fn targets(slice: &EndpointSlice) -> HashMap<(&str, Protocol), Vec<u16>> {
-    let mut targets: HashMap<_, Vec<u16>> = HashMap::new();
-    for port in &slice.ports {
-        targets.entry((&*port.name, port.protocol)).or_default().push(port.port);
-    }
-    targets
-}
-
-/// Addresses of the same version that are ready.
-fn ready(slice: &EndpointSlice, address: IpAddr) -> impl Iterator<Item = &IpAddr> {
-    let ready = slice.endpoints.iter().filter(|it| it.ready).flat_map(|it| &it.addresses);
-    ready.filter(move |it| it.is_ipv4() == address.is_ipv4())
 }

@@ -56,7 +56,10 @@ fn policy(name: &str, spec: Value) -> Value {
 fn compiler(more: Vec<Value>) -> Compiler {
     let items: Vec<Value> = cluster().into_iter().chain(more).collect();
     let node_addresses = ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect();
-    Compiler::new(Settings { node: "n".into(), node_addresses, budget: Budget::default() }, read(&items))
+    Compiler::new(
+        Settings { node: "n".into(), zone: "".into(), node_addresses, budget: Budget::default() },
+        read(&items),
+    )
 }
 
 fn tcp(dst: u16) -> Transport {
@@ -281,6 +284,50 @@ fn kuryrs_example() {
     assert_eq!(compiler.origins().text(tier.origin).unwrap(), "x/test-network-policy ingress default deny");
 }
 
+/// The policy lets x/a to y/b alone: which endpoints are its backends decides.
+#[test]
+fn a_service_is_what_a_pod_of_this_node_gets_of_it() {
+    let service = |traffic: &str| {
+        change(json!({"kind": "Service", "metadata": {"namespace": "y", "name": "s"},
+            "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 80}], "internalTrafficPolicy": traffic}}))
+    };
+    let at = |pod: &str, node: &str, conditions: Value, zone: &str| {
+        json!({"addresses": [ip(pod).to_string()], "nodeName": node, "conditions": conditions,
+            "hints": {"forZones": [{"name": zone}]}})
+    };
+    let slice = |endpoints: Value| {
+        change(
+            json!({"kind": "EndpointSlice", "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": endpoints,
+            "metadata": {"namespace": "y", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}}}),
+        )
+    };
+    let to_b = json!({"podSelector": labels("pod", "a"), "policyTypes": ["Egress"],
+        "egress": [{"to": [{"namespaceSelector": labels("ns", "y"), "podSelector": labels("pod", "b")}]}]});
+    let mut compiler = compiler(vec![policy("to-b", to_b)]);
+    let passes = |compiler: &mut Compiler, changes: Vec<Change>| {
+        compiler.apply_all(changes);
+        self::passes(compiler, Direction::Egress, "x/a", "10.96.0.1".parse().unwrap(), tcp(80))
+    };
+    let ready = || json!({});
+    let leaving = || json!({"ready": false, "serving": true, "terminating": true});
+    let gone = || json!({"ready": false, "serving": false, "terminating": true});
+    let (b, c) = (|it| at("y/b", "n", it, "z1"), |it| at("y/c", "far", it, "z2"));
+    assert!(!passes(&mut compiler, vec![service("Cluster"), slice(json!([b(ready()), c(ready())]))]));
+    // In the zone of y/b, in that of y/c, in none.
+    assert!(passes(&mut compiler, vec![Change::NodeZone("z1".into())]));
+    assert!(!passes(&mut compiler, vec![Change::NodeZone("z2".into())]));
+    assert!(!passes(&mut compiler, vec![Change::NodeZone("".into())]));
+    assert!(passes(&mut compiler, vec![service("Local")]));
+    assert!(!passes(&mut compiler, vec![service("Cluster")]));
+    // Who is not ready is none while another is; who serves to its end is, once nobody is ready.
+    assert!(passes(&mut compiler, vec![slice(json!([b(ready()), c(leaving())]))]));
+    assert!(passes(&mut compiler, vec![slice(json!([b(leaving()), c(gone())]))]));
+    assert!(!passes(&mut compiler, vec![slice(json!([b(gone()), c(leaving())]))]));
+    // The last one that was ready is not any more: what it has goes on.
+    assert!(passes(&mut compiler, vec![slice(json!([b(gone())]))]));
+    assert!(!passes(&mut compiler, vec![slice(json!([]))]));
+}
+
 #[test]
 fn a_service_is_allowed_as_a_whole_or_refused() {
     let service = json!({"kind": "Service", "metadata": {"namespace": "y", "name": "s"},
@@ -376,6 +423,7 @@ fn numbers_of_rules_that_collide_move_in_every_rule() {
     };
     let settings = Settings {
         node: "n".into(),
+        zone: "".into(),
         node_addresses: ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect(),
         budget: Budget::default(),
     };

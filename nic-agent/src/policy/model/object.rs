@@ -1,60 +1,12 @@
-//! Pods, namespaces, Services and their endpoints.
+//! Pods and namespaces.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kube_services::{ObjectName, Protocol};
 use serde::Deserialize;
 
 use super::{Labels, raw};
-
-/// Namespace and name. Displayed as Kubernetes' tools write it: `default/web`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl ObjectName {
-    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// Kubernetes' own spelling, upper case only.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "TCP" => Some(Self::Tcp),
-            "UDP" => Some(Self::Udp),
-            "SCTP" => Some(Self::Sctp),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Sctp => "SCTP",
-        })
-    }
-}
 
 /// A container's port that has a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,69 +67,4 @@ pub(in crate::policy) fn find_port(ports: &[NamedPort], name: &str, protocol: Pr
 pub struct Namespace {
     pub name: Arc<str>,
     pub labels: Labels,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "raw::Service")]
-pub struct Service {
-    pub name: ObjectName,
-    /// None of a headless Service or one of type ExternalName.
-    pub cluster_ips: Vec<IpAddr>,
-    /// All of them, or the first where they are too many.
-    pub ports: Vec<ServicePort>,
-    /// How many there are.
-    pub ports_found: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServicePort {
-    /// Empty if it has none; an endpoint's port of the same name is its backend.
-    pub name: Arc<str>,
-    pub protocol: Protocol,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "raw::EndpointSlice")]
-pub struct EndpointSlice {
-    pub name: ObjectName,
-    /// Label `kubernetes.io/service-name`; a slice without it is nobody's.
-    pub service: Option<Arc<str>>,
-    pub kind: AddressKind,
-    pub endpoints: Vec<Endpoint>,
-    pub ports: Vec<EndpointPort>,
-    /// Something in `endpoints[].addresses` that is no address.
-    pub unreadable: Option<Box<str>>,
-    /// It was too much to be read: whatever it says, it says of too many.
-    pub is_cut: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressKind {
-    Ip,
-    /// Names, which no ClusterIP balances to.
-    Fqdn,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    pub addresses: Vec<IpAddr>,
-    /// Not said: ready (the API's documentation of `EndpointConditions`).
-    pub ready: bool,
-    /// The pod that it is said to be. None: somebody wrote the address by hand.
-    pub target: Option<Target>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub pod: ObjectName,
-    /// Empty: not said.
-    pub uid: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPort {
-    pub name: Arc<str>,
-    pub protocol: Protocol,
-    pub port: u16,
 }

@@ -11,17 +11,15 @@ use lenient_json::Whole;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::object::{self, AddressKind, ObjectName, Protocol};
+use kube_services::{ObjectName, Protocol};
+
+use super::object;
 
 pub(super) use network_policy::Policy;
 pub(super) use word::{NicNode, NodeName, NodeRange, PodAttachment};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    #[error(
-        "{kind} {object}: {field} is {found:?}, which is no address; write one such as 10.0.0.1 or fd00::1"
-    )]
-    Address { kind: &'static str, object: ObjectName, field: &'static str, found: String },
     #[error("{kind} {object}: {field} is {found:?}; write TCP, UDP or SCTP")]
     Protocol { kind: &'static str, object: ObjectName, field: &'static str, found: String },
 }
@@ -100,20 +98,6 @@ fn addresses<'a>(texts: impl IntoIterator<Item = &'a str>) -> (Vec<IpAddr>, Opti
         }
     }
     (ips, unreadable)
-}
-
-fn address(
-    kind: &'static str,
-    object: &ObjectName,
-    field: &'static str,
-    text: &str,
-) -> Result<IpAddr, ReadError> {
-    text.parse().map_err(|_| ReadError::Address {
-        kind,
-        object: object.clone(),
-        field,
-        found: text.to_owned(),
-    })
 }
 
 fn protocol(
@@ -246,147 +230,5 @@ pub(super) struct Namespace {
 impl From<Namespace> for object::Namespace {
     fn from(raw: Namespace) -> Self {
         Self { name: raw.metadata.name.into(), labels: raw.metadata.labels.into_iter().collect() }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Service {
-    metadata: Metadata,
-    spec: ServiceSpec,
-}
-
-#[derive(Debug, Deserialize)]
-struct ServiceSpec {
-    #[serde(default, rename = "type", deserialize_with = "or_default")]
-    kind: String,
-    #[serde(default, rename = "clusterIP", deserialize_with = "or_default")]
-    cluster_ip: String,
-    #[serde(default, rename = "clusterIPs", deserialize_with = "or_default")]
-    cluster_ips: Vec<String>,
-    #[serde(default, deserialize_with = "or_default")]
-    ports: Vec<ServicePort>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ServicePort {
-    #[serde(default, deserialize_with = "or_default")]
-    name: String,
-    protocol: Option<String>,
-    #[serde(default)]
-    port: Whole,
-}
-
-impl TryFrom<Service> for object::Service {
-    type Error = ReadError;
-
-    fn try_from(raw: Service) -> Result<Self, ReadError> {
-        let name = raw.metadata.name();
-        let texts = match raw.spec.kind.as_str() {
-            "ExternalName" => Vec::new(),
-            _ if raw.spec.cluster_ips.is_empty() => vec![raw.spec.cluster_ip],
-            _ => raw.spec.cluster_ips,
-        };
-        let cluster_ips = texts
-            .iter()
-            .filter(|it| !it.is_empty() && *it != "None")
-            .map(|it| address("Service", &name, "spec.clusterIPs[]", it))
-            .collect::<Result<_, _>>()?;
-        let port = |it: ServicePort| {
-            let port = it.port.port()?;
-            let protocol = protocol("Service", &name, "spec.ports[].protocol", it.protocol.as_deref());
-            Some(protocol.map(|protocol| object::ServicePort { name: it.name.into(), protocol, port }))
-        };
-        let ports = raw.spec.ports.into_iter().filter_map(port).collect::<Result<Vec<_>, _>>()?;
-        let ports_found = ports.len();
-        Ok(Self { name, cluster_ips, ports, ports_found })
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EndpointSlice {
-    metadata: Metadata,
-    address_type: String,
-    #[serde(default, deserialize_with = "or_default")]
-    endpoints: Vec<Endpoint>,
-    #[serde(default, deserialize_with = "or_default")]
-    ports: Vec<EndpointPort>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Endpoint {
-    #[serde(default, deserialize_with = "or_default")]
-    addresses: Vec<String>,
-    #[serde(default, deserialize_with = "or_default")]
-    conditions: Conditions,
-    target_ref: Option<TargetRef>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TargetRef {
-    #[serde(default, deserialize_with = "or_default")]
-    kind: String,
-    #[serde(default, deserialize_with = "or_default")]
-    namespace: String,
-    #[serde(default, deserialize_with = "or_default")]
-    name: String,
-    #[serde(default, deserialize_with = "or_default")]
-    uid: String,
-}
-
-impl TargetRef {
-    fn pod(self, namespace: &str) -> Option<object::Target> {
-        let of = if self.namespace.is_empty() { namespace } else { &self.namespace };
-        let pod = ObjectName::new(of, self.name.as_str());
-        (self.kind == "Pod").then(|| object::Target { pod, uid: self.uid.into() })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct EndpointPort {
-    #[serde(default, deserialize_with = "or_default")]
-    name: String,
-    protocol: Option<String>,
-    /// Missing: all ports, which no Service port can mean; kube-proxy skips it, too. The API server takes any number, also
-    /// one that no packet has: that port is skipped, not the slice.
-    #[serde(default)]
-    port: Whole,
-}
-
-impl TryFrom<EndpointSlice> for object::EndpointSlice {
-    type Error = ReadError;
-
-    fn try_from(raw: EndpointSlice) -> Result<Self, ReadError> {
-        let name = raw.metadata.name();
-        let kind = if raw.address_type == "FQDN" { AddressKind::Fqdn } else { AddressKind::Ip };
-        let mut unreadable = None;
-        let mut endpoints = Vec::with_capacity(raw.endpoints.len());
-        for it in raw.endpoints {
-            let ips = match kind {
-                AddressKind::Fqdn => Vec::new(),
-                AddressKind::Ip => {
-                    let (ips, wrong) = addresses(it.addresses.iter().map(String::as_str));
-                    unreadable = unreadable.or(wrong);
-                    ips
-                }
-            };
-            let target = it.target_ref.and_then(|it| it.pod(&name.namespace));
-            let ready = it.conditions.ready.unwrap_or(true);
-            endpoints.push(object::Endpoint { addresses: ips, ready, target });
-        }
-        let mut ports = Vec::new();
-        for it in raw.ports {
-            let Some(port) = it.port.port() else { continue };
-            let protocol = protocol("EndpointSlice", &name, "ports[].protocol", it.protocol.as_deref())?;
-            ports.push(object::EndpointPort { name: it.name.into(), protocol, port });
-        }
-        let service = raw.metadata.labels.get("kubernetes.io/service-name").map(|it| it.as_str().into());
-        Ok(Self { name, service, kind, endpoints, ports, unreadable, is_cut: false })
     }
 }

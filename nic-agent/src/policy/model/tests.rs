@@ -89,7 +89,7 @@ fn a_port_that_no_packet_has_leaves_the_others() {
             "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
             "ports": [{"name": "odd", "port": odd.clone()}, {"name": "http", "port": 80}, {"name": "all"}]}))
         .unwrap();
-        let ports: Vec<(&str, u16)> = slice.ports.iter().map(|it| (&*it.name, it.port)).collect();
+        let ports: Vec<(&str, u16)> = slice.ports.iter().map(|it| (&*it.name, it.number)).collect();
         assert_eq!((ports.as_slice(), slice.endpoints.len()), ([("http", 80)].as_slice(), 1), "{odd}");
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "a"},

@@ -38,6 +38,8 @@ pub struct NicNode {
 pub struct Node {
     pub name: Arc<str>,
     pub uid: Arc<str>,
+    /// Label `topology.kubernetes.io/zone`; empty if it has none.
+    pub zone: Arc<str>,
 }
 
 /// The cluster's controller: these addresses are this node's.

@@ -48,6 +48,10 @@ impl Trust {
                 }
             }
             Word::Node(node) => {
+                if node.name == self.node && self.zone != node.zone {
+                    self.zone = node.zone;
+                    self.dirt.zone = true;
+                }
                 if self.nodes.get(&node.name) != Some(&node.uid) {
                     self.dirt.nodes.insert(node.name.clone());
                     self.nodes.insert(node.name, node.uid);

@@ -69,6 +69,7 @@ impl Bench {
             "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 80}]}});
         let settings = Settings {
             node: "n".into(),
+            zone: "".into(),
             node_addresses: offload::policy::PrefixSet::default(),
             budget: crate::policy::Budget::default(),
         };

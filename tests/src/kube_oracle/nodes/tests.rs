@@ -23,7 +23,7 @@ const LIAR: &str = "n2";
 
 fn settings() -> Settings {
     let node_addresses = ["10.9.0.1".parse::<IpAddr>().unwrap()].into_iter().collect();
-    Settings { node: OWN.into(), node_addresses, budget: Budget::default() }
+    Settings { node: OWN.into(), zone: "z1".into(), node_addresses, budget: Budget::default() }
 }
 
 type Key = (String, String, String);
@@ -111,9 +111,11 @@ fn compiled(compiler: &Compiler) -> Compiled {
 
 /// Who wrote these is believed in everything. `None`: there is something that is no address.
 fn as_file(items: &[Value]) -> Option<Compiled> {
+    let own = items.iter().find(|it| it["kind"] == "Node" && it["metadata"]["name"] == OWN).unwrap();
+    let zone = text(&own["metadata"]["labels"]["topology.kubernetes.io/zone"]).into();
     let list = json!({"kind": "List", "items": items});
     let snapshot = Snapshot::parse(Path::new("test"), list.to_string().as_bytes());
-    snapshot.ok().map(|it| compiled(&Compiler::new(settings(), it)))
+    snapshot.ok().map(|it| compiled(&Compiler::new(Settings { zone, ..settings() }, it)))
 }
 
 #[test]

@@ -20,7 +20,10 @@ fn change(item: Value) -> Change {
 }
 
 fn compiler(budget: Budget, items: &[Value]) -> Compiler {
-    Compiler::new(Settings { node: "n".into(), node_addresses: PrefixSet::default(), budget }, read(items))
+    Compiler::new(
+        Settings { node: "n".into(), zone: "".into(), node_addresses: PrefixSet::default(), budget },
+        read(items),
+    )
 }
 
 /// Namespaces a and b, a pod each.

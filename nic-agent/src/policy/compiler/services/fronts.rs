@@ -23,7 +23,7 @@ pub(in crate::policy::compiler) struct Front {
     pub address: IpAddr,
     pub protocol: Protocol,
     pub port: u16,
-    /// Ready ones, sorted, of the address's version.
+    /// Those that a pod of this node gets, or may have got; sorted, of the address's version.
     pub backends: Vec<(IpAddr, u16)>,
     /// Every protocol and port of the address, with no backend: the Service is more than it may be.
     pub is_whole: bool,

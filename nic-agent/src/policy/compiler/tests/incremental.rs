@@ -142,7 +142,7 @@ proptest! {
     ) {
         let node_addresses = ["10.0.9.9".parse::<IpAddr>().unwrap()].into_iter().collect();
         let budget = Budget { pod_service_flows: most, ..Budget::default() };
-        let settings = Settings { node: "n".into(), node_addresses, budget };
+        let settings = Settings { node: "n".into(), zone: "".into(), node_addresses, budget };
         let mut compiler = Compiler::new(settings.clone(), Snapshot::default());
         let mut objects: BTreeMap<String, Value> = BTreeMap::new();
         let mut known: BTreeMap<String, _> = BTreeMap::new();

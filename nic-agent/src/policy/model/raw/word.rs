@@ -70,7 +70,7 @@ impl From<NicNode> for word::NicNode {
     }
 }
 
-/// Of a Node that is read for its name alone.
+/// Of a Node that is read for its metadata alone.
 #[derive(Debug, Deserialize)]
 pub(in crate::policy::model) struct NodeName {
     metadata: Metadata,
@@ -78,7 +78,12 @@ pub(in crate::policy::model) struct NodeName {
 
 impl From<NodeName> for word::Node {
     fn from(raw: NodeName) -> Self {
-        Self { name: raw.metadata.name.into(), uid: raw.metadata.uid.into() }
+        let zone = raw.metadata.labels.get("topology.kubernetes.io/zone").map(String::as_str);
+        Self {
+            name: raw.metadata.name.as_str().into(),
+            uid: raw.metadata.uid.as_str().into(),
+            zone: zone.unwrap_or_default().into(),
+        }
     }
 }
 

@@ -26,7 +26,9 @@ fn node_number(node: &str) -> &str {
 }
 
 fn node(name: &str, uid: usize) -> Value {
-    json!({"kind": "Node", "metadata": {"name": name, "uid": format!("n{uid}")}})
+    let zone = format!("z{}", node_number(name));
+    json!({"kind": "Node", "metadata": {"name": name, "uid": format!("n{uid}"),
+        "labels": {"topology.kubernetes.io/zone": zone}}})
 }
 
 /// Of the Node of this uid.
@@ -94,7 +96,7 @@ impl Cluster {
     }
 
     pub fn step(&mut self) {
-        match self.dice.roll(24) {
+        match self.dice.roll(25) {
             0..4 => self.make_pod(),
             4..8 => self.attach(),
             8..10 => self.kubelet(),
@@ -111,6 +113,15 @@ impl Cluster {
                 if !is_lasting {
                     self.items.remove(gone);
                 }
+            }
+            19 => {
+                let mut own = node(OWN, 0);
+                own["metadata"]["labels"] = self.dice.pick(&[
+                    json!({}),
+                    json!({"topology.kubernetes.io/zone": "z1"}),
+                    json!({"topology.kubernetes.io/zone": "z3"}),
+                ]);
+                self.put(own);
             }
             _ => self.other("NetworkPolicy"),
         }
@@ -340,7 +351,8 @@ impl Cluster {
         let truth = |item: &Value| match text(&item["kind"]) {
             "EndpointSlice" => None,
             "Node" => Some(json!({"kind": "Node",
-                "metadata": {"name": item["metadata"]["name"], "uid": item["metadata"]["uid"]}})),
+                "metadata": {"name": item["metadata"]["name"], "uid": item["metadata"]["uid"],
+                    "labels": item["metadata"]["labels"]}})),
             "Pod" if is_mirror(item) => None,
             "Pod" if item["spec"]["nodeName"] == LIAR => {
                 let mut pod = item.clone();
@@ -382,7 +394,16 @@ fn slices(items: &[Value]) -> Vec<Value> {
                 let is_ready = pod["status"]["conditions"][0]["status"] == "True";
                 let of_family = |it: &&Value| text(&it["ip"]).contains(':') == is_v6;
                 for ip in list(&pod["status"]["podIPs"]).iter().filter(of_family) {
-                    endpoints.push(json!({"addresses": [ip["ip"]], "conditions": {"ready": is_ready},
+                    // Some terminate; and of some Services each is for its own zone.
+                    let leaves = !is_ready && text(&metadata["uid"]).ends_with(['1', '4', '7']);
+                    let zone = format!("z{}", node_number(text(&pod["spec"]["nodeName"])));
+                    let hints = if text(&service["metadata"]["name"]).ends_with(['1', '3']) {
+                        json!({"forZones": [{"name": zone}]})
+                    } else {
+                        Value::Null
+                    };
+                    endpoints.push(json!({"addresses": [ip["ip"]], "hints": hints,
+                        "conditions": {"ready": is_ready, "serving": is_ready || leaves, "terminating": leaves},
                         "nodeName": pod["spec"]["nodeName"],
                         "targetRef": {"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"],
                             "uid": metadata["uid"]}}));
