@@ -1,19 +1,16 @@
 //! The cluster's objects as a stream of changes, from one watch for each kind.
 //!
-//! kube's watcher lists and watches, takes up bookmarks, and lists anew where the server has forgotten (410). Here an
-//! object is trimmed as soon as it is read. A list that begins anew takes nothing away until it has ended: then what it
-//! did not name is gone. Whatever fails is said once per try, and tried again after a pause that grows.
+//! [`kube_watch`] lists and watches. Here an object is trimmed as soon as it is read. A list that begins anew takes nothing
+//! away until it has ended: then what it did not name is gone.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::pin::pin;
+use std::sync::Arc;
 
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, watcher::Config};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
+use kube_watch::{Accesses, Event, Listener, Options};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::cluster::Change;
@@ -78,24 +75,60 @@ pub fn start(
     metrics: &Metrics,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let watch =
-        |kind| Watch { kind, resources: resources.clone(), out: out.clone(), metrics: metrics.clone() };
-    let all = Config::default();
-    tasks.spawn(watch(Kind::Node).run::<NodeObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::NodeRange).run::<RangeObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::NicNode).run::<NicNodeObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::Pod).run::<PodObject>(Api::all(client.clone()), all.clone().fields(RUNNING)));
-    tasks.spawn(watch(Kind::Service).run::<ServiceObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::EndpointSlice).run::<SliceObject>(Api::all(client.clone()), all.clone()));
-    tasks.spawn(watch(Kind::PodAttachment).run::<AttachmentObject>(Api::all(client.clone()), all));
+    // The client reads its credential again by itself.
+    let (keep, accesses) = watch::channel(Ok(Arc::new(client.clone())));
+    let teller =
+        |kind| Teller { kind, resources: resources.clone(), out: out.clone(), metrics: metrics.clone() };
+    tasks.spawn(follow::<NodeObject>(None, accesses.clone(), teller(Kind::Node)));
+    tasks.spawn(follow::<RangeObject>(None, accesses.clone(), teller(Kind::NodeRange)));
+    tasks.spawn(follow::<NicNodeObject>(None, accesses.clone(), teller(Kind::NicNode)));
+    tasks.spawn(follow::<PodObject>(Some(RUNNING), accesses.clone(), teller(Kind::Pod)));
+    tasks.spawn(follow::<ServiceObject>(None, accesses.clone(), teller(Kind::Service)));
+    tasks.spawn(follow::<SliceObject>(None, accesses.clone(), teller(Kind::EndpointSlice)));
+    tasks.spawn(follow::<AttachmentObject>(None, accesses, teller(Kind::PodAttachment)));
+    let until_closed = out.clone();
+    tasks.spawn(async move {
+        until_closed.closed().await;
+        drop(keep);
+    });
     tasks
 }
 
-struct Watch {
+async fn follow<K>(fields: Option<&str>, accesses: Accesses<Client>, teller: Teller)
+where
+    K: Watched + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let options = Options { fields: fields.map(str::to_owned), ..Options::new(teller.kind.as_str()) };
+    let known = Known::<K>::new(teller.kind);
+    kube_watch::follow::<K, _, _>(options, accesses, Telling { known, teller }).await;
+}
+
+struct Teller {
     kind: Kind,
     resources: VfResources,
     out: mpsc::Sender<Input>,
     metrics: Metrics,
+}
+
+struct Telling<K> {
+    known: Known<K>,
+    teller: Teller,
+}
+
+impl<K: Watched + Resource + Send> Listener<K> for Telling<K> {
+    async fn hear(&mut self, event: Event<K>) -> bool {
+        let Teller { kind, resources, out, metrics } = &self.teller;
+        if let Event::Failed(error) = &event {
+            metrics.watch_failures.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+            tracing::warn!(kind = kind.as_str(), %error, "watch failed, trying again");
+        }
+        for input in self.known.take(event, resources) {
+            if out.send(input).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Namespace, where there are any, and name.
@@ -121,11 +154,11 @@ impl<K: Watched + Resource> Known<K> {
 
     fn take(&mut self, event: Event<K>, resources: &VfResources) -> Vec<Input> {
         match event {
-            Event::Init => {
+            Event::Begin => {
                 self.listing = Some(HashSet::new());
                 Vec::new()
             }
-            Event::InitApply(object) | Event::Apply(object) => {
+            Event::Object(object) => {
                 let Some(name) = name_of(&object) else { return Vec::new() };
                 let Some(change) = object.present(resources) else { return Vec::new() };
                 if change.is_present() {
@@ -139,52 +172,31 @@ impl<K: Watched + Resource> Known<K> {
                 }
                 vec![Input::Change(change)]
             }
-            Event::Delete(object) => {
+            Event::Gone(object) => {
                 let Some(name) = name_of(&object) else { return Vec::new() };
                 if let Some(listing) = &mut self.listing {
                     listing.remove(&name);
                 }
                 if self.there.remove(&name) { Self::gone(&name).into_iter().collect() } else { Vec::new() }
             }
-            Event::InitDone => {
+            Event::End => {
                 let named = self.listing.take().unwrap_or_default();
                 let gone: Vec<Name> = self.there.difference(&named).cloned().collect();
                 self.there = named;
                 let gone = gone.iter().filter_map(Self::gone);
                 gone.chain([Input::Listed(self.kind)]).collect()
             }
+            // A list that was under way begins anew.
+            Event::Failed(_) => {
+                self.listing = None;
+                Vec::new()
+            }
+            Event::Well => Vec::new(),
         }
     }
 
     fn gone((namespace, name): &Name) -> Option<Input> {
         K::absent(namespace.as_deref(), name).map(Input::Change)
-    }
-}
-
-impl Watch {
-    async fn run<K>(self, api: Api<K>, config: Config)
-    where
-        K: Watched + Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    {
-        let mut events = pin!(watcher(api, config).default_backoff());
-        let mut known = Known::<K>::new(self.kind);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    for input in known.take(event, &self.resources) {
-                        if self.out.send(input).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                Err(error) => self.report(&error),
-            }
-        }
-    }
-
-    fn report(&self, error: &watcher::Error) {
-        self.metrics.watch_failures.get_or_create(&KindLabel { kind: self.kind.as_str() }).inc();
-        tracing::warn!(kind = self.kind.as_str(), %error, "watch failed, trying again");
     }
 }
 

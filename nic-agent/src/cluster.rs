@@ -32,7 +32,6 @@ pub mod status;
 mod testing;
 #[cfg(test)]
 mod tests;
-pub mod trouble;
 mod watch;
 mod words;
 

@@ -29,38 +29,38 @@ fn take(known: &mut Known<PodObject>, events: Vec<Event<PodObject>>) -> Vec<Stri
 fn a_list_takes_away_what_it_does_not_name_and_only_at_its_end() {
     let mut known = Known::new(Kind::Pod);
     let first = vec![
-        Event::Init,
-        Event::InitApply(pod("x", true)),
-        Event::InitApply(pod("y", true)),
-        Event::InitApply(pod("z", false)),
-        Event::InitDone,
+        Event::Begin,
+        Event::Object(pod("x", true)),
+        Event::Object(pod("y", true)),
+        Event::Object(pod("z", false)),
+        Event::End,
     ];
     assert_eq!(take(&mut known, first), ["+x", "+y", "listed"]);
-    let again = vec![Event::Init, Event::InitApply(pod("y", true))];
+    let again = vec![Event::Begin, Event::Object(pod("y", true))];
     assert_eq!(take(&mut known, again), ["+y"]);
-    assert_eq!(take(&mut known, vec![Event::InitDone]), ["-x", "listed"]);
+    assert_eq!(take(&mut known, vec![Event::End]), ["-x", "listed"]);
     assert_eq!(known.there.len(), 1);
 }
 
 #[test]
 fn a_list_that_was_cut_short_takes_nothing_away() {
     let mut known = Known::new(Kind::Pod);
-    take(&mut known, vec![Event::Init, Event::InitApply(pod("x", true)), Event::InitDone]);
-    let cut = vec![Event::Init, Event::Init, Event::InitApply(pod("x", true)), Event::InitDone];
+    take(&mut known, vec![Event::Begin, Event::Object(pod("x", true)), Event::End]);
+    let cut = vec![Event::Begin, Event::Begin, Event::Object(pod("x", true)), Event::End];
     assert_eq!(take(&mut known, cut), ["+x", "listed"]);
 }
 
 #[test]
 fn finished_pods_cost_nothing_and_one_that_finishes_is_gone() {
     let mut known = Known::new(Kind::Pod);
-    assert!(take(&mut known, vec![Event::Apply(pod("x", false)), Event::Delete(pod("x", false))]).is_empty());
+    assert!(take(&mut known, vec![Event::Object(pod("x", false)), Event::Gone(pod("x", false))]).is_empty());
     assert!(known.there.is_empty());
     assert_eq!(
-        take(&mut known, vec![Event::Apply(pod("x", true)), Event::Apply(pod("x", false))]),
+        take(&mut known, vec![Event::Object(pod("x", true)), Event::Object(pod("x", false))]),
         ["+x", "-x"]
     );
     assert_eq!(
-        take(&mut known, vec![Event::Apply(pod("y", true)), Event::Delete(pod("y", true))]),
+        take(&mut known, vec![Event::Object(pod("y", true)), Event::Gone(pod("y", true))]),
         ["+y", "-y"]
     );
     let expected = Change::Pod(ObjectName::new("a", "y"), None);

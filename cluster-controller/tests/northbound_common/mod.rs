@@ -145,7 +145,7 @@ pub fn node_name(n: u64) -> Arc<str> {
 pub fn node(n: u64) -> Change {
     let pod_cidrs = vec![format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
     // Of every third there is no zone.
-    let zone = if n % 3 == 0 { String::new() } else { format!("z{}", n % 3) };
+    let zone = if n.is_multiple_of(3) { String::new() } else { format!("z{}", n % 3) };
     let node = Node { uid: format!("uid-of-{n}").into(), pod_cidrs, zone: zone.into() };
     Change::Node(node_name(n), Some(node))
 }

@@ -34,7 +34,6 @@ pub mod datum;
 pub mod frame;
 pub mod monitor;
 pub mod op;
-pub mod reconnect;
 pub mod remote;
 pub mod replica;
 pub mod row;

@@ -22,6 +22,7 @@ use super::words::{SWITCHED_OFF, status_of};
 use crate::claim::Claim;
 use crate::reconcile::published::{Entry, PodStatus, Published, State};
 
+mod seen;
 mod write;
 pub use write::{Inputs, run};
 

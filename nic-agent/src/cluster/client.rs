@@ -14,6 +14,7 @@ use axum::http::header::{HeaderValue, USER_AGENT};
 use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube_watch::Answered;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
@@ -41,7 +42,7 @@ pub enum AccessError {
 }
 
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    super::trouble::chain(error)
+    kube_watch::chain(error)
 }
 
 /// What a kubeconfig said when it was read. Makes clients; each has connections of its own.
@@ -54,7 +55,7 @@ pub struct Access {
 }
 
 /// The newest, or why there is none yet.
-pub type Accesses = watch::Receiver<Result<Arc<Access>, String>>;
+pub type Accesses = kube_watch::Accesses<Access>;
 
 impl Access {
     pub async fn load(path: &Path) -> Result<Self, AccessError> {
@@ -87,23 +88,22 @@ impl Access {
         Ok(builder.map_err(|e| self.failed(e))?.build())
     }
 
-    /// A client that says when the server has answered one of its requests with success.
-    pub fn watched_client(
-        &self,
-        answered: impl Fn() + Clone + Send + 'static,
-    ) -> Result<Client, AccessError> {
+    fn failed(&self, source: kube::Error) -> AccessError {
+        AccessError::Client { path: self.path.clone(), source: Box::new(source) }
+    }
+}
+
+impl kube_watch::Access for Access {
+    fn watched_client(&self, answered: Answered) -> Result<Client, String> {
         let note = move |response: axum::http::Response<_>| {
             if response.status().is_success() {
                 answered();
             }
             response
         };
-        let builder = ClientBuilder::try_from(self.config.clone()).map_err(|e| self.failed(e))?;
+        let builder = ClientBuilder::try_from(self.config.clone());
+        let builder = builder.map_err(|e| self.failed(e).to_string())?;
         Ok(builder.with_layer(&MapResponseLayer::new(note)).build())
-    }
-
-    fn failed(&self, source: kube::Error) -> AccessError {
-        AccessError::Client { path: self.path.clone(), source: Box::new(source) }
     }
 }
 

@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::Accesses;
 use super::object::{Content, Pods, Seen};
-use super::trouble::{self, Trouble};
 use crate::claim::{PodRef, Refusal};
 use crate::directory::{Directories, Directory, PodRecord, Served};
 
@@ -84,7 +83,7 @@ impl Lookup {
         let client = access.client().map_err(|e| e.to_string())?;
         let path = format!("/api/v1/namespaces/{}/pods", pod.namespace);
         let request = Request::new(path).get(&pod.name, &kube::api::GetParams::default());
-        let request = request.map_err(|e| trouble::chain(&e))?;
+        let request = request.map_err(|e| kube_watch::chain(&e))?;
         match client.request::<Seen<Pods>>(request).await {
             Ok(seen) => match seen.content {
                 Ok(Content::Pod(found)) => Ok(Some(found.1)),
@@ -92,7 +91,7 @@ impl Lookup {
                 Err(e) => Err(format!("pod {pod} cannot be read: {e}")),
             },
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(e) => Err(format!("pod {pod} cannot be asked for: {}", Trouble::of(&e))),
+            Err(e) => Err(format!("pod {pod} cannot be asked for: {}", kube_watch::Trouble::of(&e))),
         }
     }
 

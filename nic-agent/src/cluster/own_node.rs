@@ -8,11 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use drawbridge_api::{NicNode, NicNodeSpec, NicNodeStatus};
-use futures::StreamExt;
-use kube::api::Api;
 use kube::core::{ClusterResourceScope, ObjectMeta};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
+use kube_watch::{Event, Listener, Options};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -105,29 +103,43 @@ pub enum Own {
 
 /// Until dropped. Losing the API leaves what was last seen.
 pub async fn follow(client: Client, name: &str, publish: &watch::Sender<Own>) {
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let events = watcher(Api::<OwnNode>::all(client), only).default_backoff();
-    let mut events = std::pin::pin!(events);
-    let (mut listed, mut failing) = (None, false);
-    while let Some(event) = events.next().await {
+    let options =
+        Options { fields: Some(format!("metadata.name={name}")), ..super::watch::options("own nicnode") };
+    let (_kept, accesses) = watch::channel(Ok(Arc::new(client)));
+    let teller = Teller { name, publish, listing: false, listed: None, failing: false };
+    kube_watch::follow(options, accesses, teller).await;
+}
+
+struct Teller<'a> {
+    name: &'a str,
+    publish: &'a watch::Sender<Own>,
+    listing: bool,
+    listed: Option<OwnNode>,
+    failing: bool,
+}
+
+impl Listener<OwnNode> for Teller<'_> {
+    async fn hear(&mut self, event: Event<OwnNode>) -> bool {
+        let Self { name, publish, .. } = *self;
         match event {
-            Ok(watcher::Event::Init) => listed = None,
-            Ok(watcher::Event::InitApply(node)) => listed = Some(node),
-            Ok(watcher::Event::InitDone) => {
-                failing = false;
-                say(publish, listed.take(), name);
+            Event::Begin => (self.listing, self.listed) = (true, None),
+            Event::Object(node) if self.listing => self.listed = Some(node),
+            Event::Object(node) => say(publish, Some(node), name),
+            Event::Gone(_) if self.listing => self.listed = None,
+            Event::Gone(_) => say(publish, None, name),
+            Event::End => {
+                self.listing = false;
+                say(publish, self.listed.take(), name);
             }
-            Ok(watcher::Event::Apply(node)) => {
-                failing = false;
-                say(publish, Some(node), name);
-            }
-            Ok(watcher::Event::Delete(_)) => say(publish, None, name),
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    warn!(name, error = %error, "NicNode cannot be followed, what it last said stays in force");
+            Event::Well => self.failing = false,
+            Event::Failed(error) => {
+                self.listing = false;
+                if !std::mem::replace(&mut self.failing, true) {
+                    warn!(name, %error, "NicNode cannot be followed, what it last said stays in force");
                 }
             }
         }
+        true
     }
 }
 

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube_watch::Trouble;
 use offload::policy::PrefixSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::object::{Content, Kind};
-use super::trouble::Trouble;
-use super::watch::{Event, Said};
+use super::watch::{Event, Named, Said};
 use crate::directory::{Directory, PodRecord};
 use crate::enforcement::Policies;
 use crate::enforcement::feed::Feed;
@@ -123,7 +123,7 @@ impl State {
         let Some(of) = self.kinds.get_mut(&kind) else { return };
         match event {
             Event::Begin => of.listing = Some(HashSet::new()),
-            Event::Object { name, version, content } => {
+            Event::Object(Named { name, version, content, .. }) => {
                 of.newest = of.newest.max(version);
                 if let Some(listing) = &mut of.listing {
                     listing.insert(name.clone());
@@ -131,7 +131,7 @@ impl State {
                 self.count(kind, "object");
                 self.put(kind, name, content);
             }
-            Event::Gone { name, uid, version } => {
+            Event::Gone(Named { name, uid, version, .. }) => {
                 of.newest = of.newest.max(version);
                 self.count(kind, "gone");
                 self.gone(kind, name, &uid);

@@ -254,7 +254,7 @@ async fn a_credential_that_was_renewed_is_used() {
     let mut bench = filled().await;
     bench.api.only_token("other");
     let why = bench.health(Result::is_err).await.unwrap_err();
-    assert!(why.contains("401: the credential of cluster.kubeconfig"), "{why}");
+    assert!(why.contains("401: the credential") && why.contains("cluster.kubeconfig"), "{why}");
     bench.api.kubeconfig(bench.dir.path(), "other");
     bench.health(Result::is_ok).await.unwrap();
     bench.api.put("networkpolicies", policy("p", "cache"));
@@ -273,7 +273,7 @@ async fn who_is_not_the_api_server_is_not_believed() {
     bench.health(Result::is_ok).await.unwrap();
     std::fs::write(bench.dir.path().join("ca.pem"), foreign_ca).unwrap();
     let why = bench.health(Result::is_err).await.unwrap_err();
-    assert!(why.contains("not signed by the CA of cluster.kubeconfig"), "{why}");
+    assert!(why.contains("not signed by the CA") && why.contains("cluster.kubeconfig"), "{why}");
     assert_eq!(bench.claim("web", "u-web").await, "believed");
 
     let expired = FakeApi::with_certificate(true).await;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use reconnect::Reconnect;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, split};
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,6 @@ use super::standing::{self, Standing, Unfit};
 use super::{Command, Error, Options, State};
 use crate::frame::{FrameError, Framer};
 use crate::monitor::entry::{Ask, Entry, Fault};
-use crate::reconnect::Reconnect;
 use crate::remote::Remote;
 use crate::rpc::{self, Incoming, RpcFault};
 use crate::transport::{self, ConnectError, Stream};

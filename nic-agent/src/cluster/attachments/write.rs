@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use drawbridge_api::PodAttachment;
-use futures::{FutureExt, StreamExt};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource};
-use ovsdb_session::reconnect::Reconnect;
+use kube_watch::{Event, Options};
+use reconnect::Reconnect;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
+use super::seen::OwnAttachment;
 use super::{FIRST_FIGURES, Key, Step, Taken, plan, wanted};
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
 use crate::config::Config;
@@ -24,6 +24,8 @@ use crate::reconcile::published::Published;
 
 /// Between two rounds of writing, for what was written to come back by the watch.
 const APART: Duration = Duration::from_millis(500);
+/// Of the watch, while something is written.
+const WAITING: usize = 64;
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
 
 #[derive(Clone)]
@@ -37,25 +39,30 @@ pub struct Inputs {
 struct Observed {
     listed: bool,
     objects: BTreeMap<Key, PodAttachment>,
-    listing: BTreeMap<Key, PodAttachment>,
+    listing: Option<BTreeMap<Key, PodAttachment>>,
 }
 
 impl Observed {
-    fn apply(&mut self, event: watcher::Event<PodAttachment>) {
+    fn hear(&mut self, event: Event<OwnAttachment>) {
         match event {
-            watcher::Event::Init => self.listing.clear(),
-            watcher::Event::InitApply(object) => {
-                self.listing.insert(key(&object), object);
+            Event::Begin => self.listing = Some(BTreeMap::new()),
+            Event::Object(OwnAttachment(object)) => {
+                let of = self.listing.as_mut().unwrap_or(&mut self.objects);
+                of.insert(key(&object), object);
             }
-            watcher::Event::InitDone => {
-                self.objects = std::mem::take(&mut self.listing);
+            Event::Gone(OwnAttachment(object)) => {
+                let of = self.listing.as_mut().unwrap_or(&mut self.objects);
+                of.remove(&key(&object));
+            }
+            Event::End => {
+                self.objects = self.listing.take().unwrap_or_default();
                 self.listed = true;
             }
-            watcher::Event::Apply(object) => {
-                self.objects.insert(key(&object), object);
-            }
-            watcher::Event::Delete(object) => {
-                self.objects.remove(&key(&object));
+            Event::Well => {}
+            Event::Failed(error) => {
+                self.listing = None;
+                // The watch comes back by itself; what was seen before is still the best that is known.
+                debug!(%error, "PodAttachments cannot be followed");
             }
         }
     }
@@ -69,9 +76,12 @@ fn key(object: &PodAttachment) -> Key {
 /// Until dropped, or until the agent stops.
 pub async fn run(client: Client, mut from: Inputs) {
     let node = from.config.borrow().node.name.clone();
-    let own = watcher::Config::default().fields(&format!("spec.node={node}"));
-    let events = watcher(Api::<PodAttachment>::all(client.clone()), own).default_backoff();
-    let mut events = pin!(events);
+    let own = format!("spec.node={node}");
+    let options = Options { fields: Some(own), ..crate::cluster::watch::options("own podattachments") };
+    let (_kept, accesses) = watch::channel(Ok(Arc::new(client.clone())));
+    let (say, mut said) = mpsc::channel(WAITING);
+    let watching = kube_watch::follow::<OwnAttachment, _, _>(options, accesses, say);
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let mut observed = Observed::default();
     let mut writes: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut pauses = Reconnect::new(1, RETRY.0, RETRY.1);
@@ -80,8 +90,8 @@ pub async fn run(client: Client, mut from: Inputs) {
     let mut taken = Taken::new(salt());
     loop {
         // All that is there already, so that nothing is planned twice.
-        while let Some(Some(event)) = events.next().now_or_never() {
-            take(event, &mut observed);
+        while let Ok(event) = said.try_recv() {
+            observed.hear(event);
         }
         let published = from.published.borrow_and_update().clone();
         let hw_offload = from.config.borrow_and_update().chassis.hw_offload;
@@ -135,19 +145,11 @@ pub async fn run(client: Client, mut from: Inputs) {
         let early = Instant::now() < not_before;
         let idle = tokio::time::sleep_until(if early { not_before } else { Instant::now() + FIRST_FIGURES });
         tokio::select! {
-            Some(event) = events.next() => take(event, &mut observed),
+            Some(event) = said.recv() => observed.hear(event),
             changed = from.published.changed() => if changed.is_err() { return },
             changed = from.config.changed() => if changed.is_err() { return },
             () = idle => {}
         }
-    }
-}
-
-fn take(event: Result<watcher::Event<PodAttachment>, watcher::Error>, observed: &mut Observed) {
-    match event {
-        Ok(event) => observed.apply(event),
-        // The watch comes back by itself; what was seen before is still the best that is known.
-        Err(error) => debug!(error = %error, "PodAttachments cannot be followed"),
     }
 }
 
@@ -171,6 +173,7 @@ enum Done {
 
 async fn take_step(client: &Client, step: &Step) -> Result<Done, String> {
     let of = |namespace: &str| Api::<PodAttachment>::namespaced(client.clone(), namespace);
+    let as_it_is = |namespace: &str| Api::<OwnAttachment>::namespaced(client.clone(), namespace);
     let work = async {
         match step {
             Step::Create(object) => {
@@ -181,8 +184,9 @@ async fn take_step(client: &Client, step: &Step) -> Result<Done, String> {
                     // The watch has not said so yet; or it is not ours, and it will not.
                     Err(kube::Error::Api(status)) if status.is_already_exists() => {
                         let name = object.metadata.name.as_deref().unwrap_or_default();
-                        let there = of(namespace).get_opt(name).await?;
-                        let squatted = there.is_some_and(|it| it.spec.node != object.spec.node);
+                        let there = as_it_is(namespace).get_opt(name).await?;
+                        let squatted =
+                            there.is_some_and(|OwnAttachment(it)| it.spec.node != object.spec.node);
                         return Ok(if squatted { Done::Squatted } else { Done::Well });
                     }
                     // The pod's namespace goes, and the pod with it.

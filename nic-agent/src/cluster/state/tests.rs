@@ -5,8 +5,8 @@ use crate::claim::PodRef;
 use crate::cluster::object::{
     EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
 };
-use crate::cluster::trouble::Cause;
 use crate::directory::Served;
+use kube_watch::Cause;
 
 const KINDS: [Kind; 8] = [
     Kind::EndpointSlices,
@@ -33,7 +33,12 @@ fn state() -> State {
 
 fn object<K: Watched>(object: Value) -> Said {
     let seen: Seen<K> = serde_json::from_value(object).unwrap();
-    let event = Event::Object { name: seen.name(), version: seen.version(), content: seen.content };
+    let event = Event::Object(Named {
+        name: seen.name(),
+        uid: seen.uid(),
+        version: seen.version(),
+        content: seen.content,
+    });
     Said { kind: K::KIND, event }
 }
 
@@ -51,7 +56,11 @@ fn deny(name: &str) -> Said {
         "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]}}))
 }
 
-fn said(kind: Kind, event: Event) -> Said {
+fn gone_event(name: ObjectName, uid: &str, version: u64) -> Event<Named> {
+    Event::Gone(Named { name, uid: uid.to_owned(), version, content: Err(String::new()) })
+}
+
+fn said(kind: Kind, event: Event<Named>) -> Said {
     Said { kind, event }
 }
 
@@ -66,7 +75,7 @@ fn list(state: &mut State, kind: Kind, objects: Vec<Said>) {
 
 fn gone(name: &str, uid: &str) -> Said {
     let name = ObjectName::new("default", name);
-    said(Kind::Pods, Event::Gone { name, uid: uid.to_owned(), version: 6 })
+    said(Kind::Pods, gone_event(name, uid, 6))
 }
 
 /// All kinds, and these pods and policies.
@@ -367,7 +376,7 @@ fn what_the_own_node_is_not_believed_is_told_apart() {
     assert!(only.what.ends_with("and 2 more"), "{only:?}");
     for number in 0..5 {
         let (name, uid) = (ObjectName::new("default", format!("near-{number}")), format!("near-{number}"));
-        state.take(said(Kind::Pods, Event::Gone { name, uid, version: 9 }));
+        state.take(said(Kind::Pods, gone_event(name, &uid, 9)));
     }
     assert!(known(&state.news()).disbelieved.is_empty());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use drawbridge_api::{NicNode, NicNodeStatus};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
-use ovsdb_session::reconnect::Reconnect;
+use reconnect::Reconnect;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;

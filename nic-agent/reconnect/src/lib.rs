@@ -4,6 +4,7 @@
 //! pause that grows from `min` to `max`, drawn anew each time ("decorrelated jitter") so that many clients of one
 //! server do not come back together. A connection that had worked for a while is taken up again at once, at the *next*
 //! remote: the one just lost is the least likely to be there.
+#![forbid(unsafe_code)]
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

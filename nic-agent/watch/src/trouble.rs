@@ -84,6 +84,15 @@ impl Trouble {
         Self { cause, what: what.into() }
     }
 
+    /// With the place where the credential, and the CA, are configured, should it be about these.
+    #[must_use]
+    pub fn configured_in(mut self, place: &str) -> Self {
+        if matches!(self.cause, Cause::Unauthorised | Cause::Tls) {
+            self.what = format!("{} [{place}]", self.what);
+        }
+        self
+    }
+
     pub fn of_watch(error: &watcher::Error) -> Self {
         match error {
             watcher::Error::InitialListFailed(e)
@@ -112,7 +121,7 @@ impl Trouble {
         match status.code {
             401 => Self::new(
                 Cause::Unauthorised,
-                format!("401: the credential of cluster.kubeconfig is not accepted, or has run out ({said})"),
+                format!("401: the credential for the API is not accepted, or has run out ({said})"),
             ),
             403 => Self::new(Cause::Forbidden, format!("403: {said}")),
             code @ (429 | 500..) => Self::new(Cause::Server, format!("{code}: {said}")),
@@ -127,7 +136,7 @@ fn of_tls(error: &rustls::Error) -> String {
     let hint = match error {
         // Clusters like to call their CAs by one name: then the signature tells them apart.
         Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
-            "the API server's certificate was not signed by the CA of cluster.kubeconfig"
+            "the API server's certificate was not signed by the CA that we were given for it"
         }
         Error::InvalidCertificate(
             Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. },
