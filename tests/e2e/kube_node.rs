@@ -311,3 +311,133 @@ fn the_port_is_what_the_nic_node_names() {
         server.fetch(good.addresses[0]).ok_or_else(String::new)
     });
 }
+
+fn nbctl(arguments: &[&str]) -> String {
+    place("central", &[&["ovn-nbctl", "--timeout=60"], arguments].concat()).ok().trim().to_owned()
+}
+
+/// OVN makes it at random with each database, and MACs and IPv6 addresses from it.
+fn mac_prefix() -> Result<String, String> {
+    let said = nbctl(&["--if-exists", "get", "NB_Global", ".", "options:mac_prefix"]);
+    if said.is_empty() { Err("northd has made none yet".to_owned()) } else { Ok(said) }
+}
+
+/// The northbound is gone, with all that was in it, and is made again empty: whatever runs keeps its MAC and addresses, and a
+/// pod that waited for one meanwhile gets none of theirs.
+#[test]
+fn the_northbound_is_lost_and_whatever_runs_keeps_what_it_has() {
+    let server = Server(Nic(1));
+    server.attached();
+    server.is_configured();
+    let _namespaces = Namespace::create(&API, NAMESPACE);
+    API.create(POLICIES, &deny_all());
+    until("the pod is taken", PATIENCE, || {
+        API.try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
+    });
+    let good = until("the pod is ready", PATIENCE, || match health("good")? {
+        health if health.ready && health.addresses.len() == 2 => Ok(health),
+        other => Err(format!("{other:?}")),
+    });
+    let link = || server.shown(&["link", "show", "dev", &server.device()])[0]["address"].to_string();
+    let (addresses, mac, prefix) = (server.addresses(), link(), mac_prefix().unwrap());
+    println!("before: {addresses:?} {mac} {prefix} {:?}", good.addresses);
+
+    for name in ["northd", "nb"] {
+        daemon("central", name, "stop");
+    }
+    let remake = "rm -f /run/central/ovnnb.db /run/central/.ovnnb.db.~lock~; \
+                  ovsdb-tool create /run/central/ovnnb.db /usr/share/ovn/ovn-nb.ovsschema";
+    sh("central", remake).ok();
+    // By name it comes before the one that runs.
+    API.create(PODS, &pod("a-new", 8080, 8080));
+    for name in ["nb", "northd"] {
+        daemon("central", name, "start");
+    }
+    let again = until("northd has begun anew", PATIENCE, mac_prefix);
+    assert_ne!(again, prefix, "the new database makes other MACs");
+    let port = format!("{NAMESPACE}_good");
+    let wanted: Vec<String> = good.addresses.iter().map(ToString::to_string).collect();
+    until("the running pod's port is as it was", PATIENCE, || {
+        let said = nbctl(&["--if-exists", "lsp-get-addresses", &port]);
+        if wanted.iter().all(|ip| said.contains(ip.as_str())) { Ok(()) } else { Err(said) }
+    });
+    let new = until("the pod that waited is ready", PATIENCE, || match health("a-new")? {
+        health if health.ready && health.addresses.len() == 2 => Ok(health),
+        other => Err(format!("{other:?}")),
+    });
+    let taken: Vec<IpAddr> = good.addresses.iter().chain(&addresses).copied().collect();
+    assert!(new.addresses.iter().all(|ip| !taken.contains(ip)), "{new:?} and {taken:?}");
+    server.attached();
+    assert_eq!((server.addresses(), link()), (addresses, mac.clone()));
+    let bound = nbctl(&["lsp-get-addresses", &format!("k8s-{}", server.place())]);
+    assert!(addresses.iter().all(|ip| bound.contains(&ip.to_string())), "{bound}");
+    // Who asks again is told the same.
+    server.dhcp_again();
+    server.is_configured();
+    for (pod, ips) in [("good", &good.addresses), ("a-new", &new.addresses)] {
+        for ip in ips {
+            until(&format!("the server reaches {pod} at {ip}"), PATIENCE, || {
+                if server.fetch(*ip).as_deref() == Some(pod) { Ok(()) } else { Err(String::new()) }
+            });
+        }
+    }
+    let now = health("good").unwrap();
+    assert!(now.ready && now.addresses == good.addresses, "{now:?}");
+    assert_eq!(now.restarts, good.restarts, "kubelet's probes went on: {now:?}");
+    println!("after: {addresses:?} {mac} {again} {:?}, and the new pod {:?}", now.addresses, new.addresses);
+}
+
+/// Kubelet says a pod's addresses once its containers run, which waits for their `postStart` hooks: a hook that asks a pod whose
+/// policy lets in its own would never end, were it nobody's peer before that.
+#[test]
+fn a_pod_is_a_peer_before_kubelet_says_its_address() {
+    let _namespaces = Namespace::create(&API, NAMESPACE);
+    let from_early = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "early"},
+        "spec": {"podSelector": {"matchLabels": {"app": "asked"}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "early"}}}]}]}});
+    API.create(POLICIES, &from_early);
+    let labelled = |name: &str, node: &str, app: &str| {
+        let mut pod = pod(name, 8080, 8080);
+        pod["metadata"]["labels"] = json!({"app": app});
+        pod["spec"]["nodeSelector"]["kubernetes.io/hostname"] = json!(node);
+        pod
+    };
+    until("the pod is taken", PATIENCE, || {
+        API.try_create(PODS, &labelled("asked", "host2", "asked")).map_err(|e| e.message)
+    });
+    let asked = until("the pod that is asked is ready", PATIENCE, || match health("asked")? {
+        health if health.ready && health.addresses.len() == 2 => Ok(health),
+        other => Err(format!("{other:?}")),
+    });
+    // On the NIC of the pod that is asked, and on the other.
+    for (name, node) in [("near", "host2"), ("far", "host1")] {
+        let mut early = labelled(name, node, "early");
+        let wget =
+            format!("until wget -q -T 5 -O /dev/null http://{}:8080/; do sleep 1; done", asked.addresses[0]);
+        early["spec"]["containers"][0]["lifecycle"] =
+            json!({"postStart": {"exec": {"command": ["/bin/sh", "-c", wget]}}});
+        API.create(PODS, &early);
+        until(&format!("{name} has addresses"), PATIENCE, || {
+            let at = format!("{ATTACHMENTS}/{name}-eth0");
+            let found = API.get(&at).map_err(|e| e.message)?;
+            let ips = found["status"]["ips"].as_array().map_or(0, Vec::len);
+            if ips == 2 { Ok(()) } else { Err(found["status"].to_string()) }
+        });
+        until(&format!("the hook of {name} ends"), PATIENCE, || match health(name)? {
+            health if health.ready => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    // It was the policy's selector that let them in.
+    let mut stranger = labelled("stranger", "host1", "stranger");
+    stranger["spec"]["containers"][0]["command"] = json!(["/bin/sleep", "3600"]);
+    stranger["spec"]["containers"][0].as_object_mut().unwrap().retain(|key, _| !key.ends_with("Probe"));
+    API.create(PODS, &stranger);
+    until("the stranger runs", PATIENCE, || match health("stranger")? {
+        health if health.ready && health.addresses.len() == 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let url = format!("http://{}:8080/", asked.addresses[0]);
+    let said = place(&format!("kube:{NAMESPACE}/stranger"), &["curl", "--silent", "--max-time", "4", &url]);
+    assert!(!said.is_ok(), "{said:?}");
+}
