@@ -115,6 +115,7 @@ pub fn pods() -> Directory {
         mirror: false,
         static_uid: String::new(),
         phase: "Running".to_owned(),
+        annotations: std::collections::BTreeMap::new(),
     };
     Directory::Known(Arc::new((0..PODS).map(|it| (format!("u{it}"), pod(it))).collect()))
 }
