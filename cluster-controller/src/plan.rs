@@ -30,7 +30,7 @@ use drawbridge_api::{NodeRange, NodeRangeStatus};
 use ipnet::IpNet;
 use kube_services::Backing;
 
-use crate::cluster::{Attached, Change, EndpointSlice, NicNode, Node, ObjectName, Pod, Service};
+use crate::cluster::{Attached, Change, EndpointSlice, NicHealth, NicNode, Node, ObjectName, Pod, Service};
 use crate::northbound::{GROUP_NAME, Key, Table, WantedRow, ZONE_GROUPS};
 use crate::ranges::{self, Decision, Held};
 use crate::settings::Settings;
@@ -199,6 +199,8 @@ impl Plan {
                 self.hold(&name, changed)
             }
             Change::NicNode(name, nic_node) => {
+                // A heartbeat changes no row.
+                let nic_node = nic_node.map(|it| NicNode { health: NicHealth::default(), ..it });
                 if self.nic_nodes.get(&name) == nic_node.as_ref() {
                     return Touched::new();
                 }

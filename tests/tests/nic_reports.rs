@@ -92,7 +92,8 @@ fn published(uid: Option<&str>) -> Published {
             }),
             representor: Some("c1pf0vf3".to_owned()),
         };
-        let entry = Entry { claim: claim(uid), token: 1, wiring, state: State::Ready(Arc::new(attached)) };
+        let state = State::Ready(Arc::new(attached));
+        let entry = Entry { claim: claim(uid), token: 1, wiring, state, remarks: Vec::new() };
         published.attachments.insert(entry.claim.key.clone(), entry);
     }
     published

@@ -9,7 +9,9 @@ mod raw;
 
 use std::net::IpAddr;
 
-use drawbridge_api::{Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus};
+use drawbridge_api::{
+    Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus, conditions as nic_conditions,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lenient_json::{List, Part, Scalar, Text};
 
@@ -18,7 +20,8 @@ pub use raw::{
 };
 use raw::{AttachmentStatus, RangeCondition, Resources};
 
-use super::{Attached, Change, Managed, NicNode, Node, ObjectName, Pod};
+use super::{Attached, Change, Managed, NicHealth, NicNode, Node, ObjectName, Pod};
+use crate::taint;
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +70,11 @@ impl Watched for NodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name?;
         let zone = self.metadata.labels.as_ref().and_then(|it| it.get(ZONE)).map(String::as_str);
+        let spec = self.spec.0;
         let node = Node {
             uid: self.metadata.uid?.into(),
-            pod_cidrs: texts(self.spec.0.pod_cidrs),
+            nic_taint: spec.taints.iter().any(|taint| taint::is_ours(&taint.key, &taint.effect)),
+            pod_cidrs: texts(spec.pod_cidrs),
             zone: zone.unwrap_or_default().into(),
         };
         Some(Change::Node(name.into(), Some(node)))
@@ -83,6 +88,7 @@ impl Watched for NodeObject {
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let status = self.status.0;
+        let health = health(&status);
         let nic_node = NicNode {
             node: (*self.spec.node).into(),
             management: self.spec.management_port.is_some(),
@@ -90,12 +96,24 @@ impl Watched for NicNodeObject {
             chassis: status.chassis.some().map(Into::into),
             managed: addresses(&status.management_port.ips)
                 .map(|ips| Managed { mac: (*status.management_port.mac).into(), ips }),
+            health,
         };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }
 
     fn absent(_: Option<&str>, name: &str) -> Option<Change> {
         Some(Change::NicNode(name.into(), None))
+    }
+}
+
+fn health(status: &raw::NicNodeStatus) -> NicHealth {
+    let ready = status.conditions.iter().find(|it| &*it.kind == nic_conditions::READY);
+    let message = ready.map_or("", |it| &*it.message);
+    let message = message.get(..message.floor_char_boundary(NicHealth::LONGEST)).unwrap_or_default();
+    NicHealth {
+        ready: ready.is_some_and(|it| &*it.status == "True"),
+        message: message.into(),
+        heartbeat: Some(&*status.heartbeat).filter(|it| !it.is_empty()).map(Into::into),
     }
 }
 

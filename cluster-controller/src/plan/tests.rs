@@ -60,7 +60,8 @@ fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
 
 fn node(name: &str, cidrs: &[&str]) -> Change {
     let pod_cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
-    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs, zone: "".into() }))
+    let uid = format!("uid-of-{name}").into();
+    Change::Node(name.into(), Some(Node { uid, pod_cidrs, zone: "".into(), nic_taint: false }))
 }
 
 /// An operator's word.
@@ -71,7 +72,14 @@ fn operator(name: &str, ranges: &[&str], addresses: &[&str]) -> Change {
 }
 
 fn nic_of(node: &str) -> NicNode {
-    NicNode { node: node.into(), management: false, static_pods: false, chassis: None, managed: None }
+    NicNode {
+        node: node.into(),
+        management: false,
+        static_pods: false,
+        chassis: None,
+        managed: None,
+        health: NicHealth::default(),
+    }
 }
 
 fn nic(node: &str, management: bool) -> Change {
@@ -124,6 +132,19 @@ fn slice(name: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Change {
 
 fn slice_of(name: ObjectName, service: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice { name, service: Some(service.into()), endpoints, ports, fault: None, is_cut: false }
+}
+
+#[test]
+fn a_heartbeat_changes_no_row() {
+    let mut plan = Plan::new(settings());
+    apply(&mut plan, node("n1", &["10.244.1.0/24"]));
+    apply(&mut plan, nic("n1", true));
+    apply(&mut plan, pod("a", "u1", "n1"));
+    let health = NicHealth { ready: true, message: "".into(), heartbeat: Some("now".into()) };
+    let beating = NicNode { management: true, health, ..nic_of("n1") };
+    let nics = plan.nic_nodes.clone();
+    assert_eq!(plan.apply(Change::NicNode("nic-n1".into(), Some(beating))), Touched::new());
+    assert_eq!(plan.nic_nodes, nics);
 }
 
 fn web(service: Service) -> Change {
@@ -418,6 +439,7 @@ fn any_change() -> impl Strategy<Value = Change> {
                 uid: format!("u{uid}").into(),
                 pod_cidrs: vec![format!("10.244.{c}.0/24")],
                 zone: ["", "z1", "z2"][usize::from(zone)].into(),
+                nic_taint: false,
             })
         )),
         (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, any::<bool>()))).prop_map(|(n, range)| {
@@ -444,6 +466,7 @@ fn any_change() -> impl Strategy<Value = Change> {
                 chassis: management.then(|| format!("chassis{n}").into()),
                 managed: management
                     .then(|| Managed { mac: "0a:00:00:00:00:06".into(), ips: vec![address(node * 4 + n)] }),
+                health: NicHealth { ready: static_pods, ..NicHealth::default() },
             });
             Change::NicNode(format!("nic{n}").into(), nic)
         }),

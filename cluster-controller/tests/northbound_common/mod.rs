@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_controller::cluster::{
-    Change, Endpoint, EndpointSlice, Hints, NicNode, Node, ObjectName, Pod, Port, Protocol, Service,
+    Change, Endpoint, EndpointSlice, Hints, NicHealth, NicNode, Node, ObjectName, Pod, Port, Protocol,
+    Service,
 };
 use cluster_controller::core::{Applied, Core, fenced};
 use cluster_controller::northbound::observed::{key_of, monitored};
@@ -146,7 +147,7 @@ pub fn node(n: u64) -> Change {
     let pod_cidrs = vec![format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
     // Of every third there is no zone.
     let zone = if n.is_multiple_of(3) { String::new() } else { format!("z{}", n % 3) };
-    let node = Node { uid: format!("uid-of-{n}").into(), pod_cidrs, zone: zone.into() };
+    let node = Node { uid: format!("uid-of-{n}").into(), pod_cidrs, zone: zone.into(), nic_taint: false };
     Change::Node(node_name(n), Some(node))
 }
 
@@ -166,7 +167,14 @@ pub fn with_range(change: &Change) -> Vec<Change> {
 }
 
 pub fn nic(n: u64, management: bool) -> Change {
-    let nic = NicNode { node: node_name(n), management, static_pods: false, chassis: None, managed: None };
+    let nic = NicNode {
+        node: node_name(n),
+        management,
+        static_pods: false,
+        chassis: None,
+        managed: None,
+        health: NicHealth::default(),
+    };
     Change::NicNode(format!("nic{n}").into(), Some(nic))
 }
 
