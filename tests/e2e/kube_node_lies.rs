@@ -49,6 +49,7 @@ fn nothing_that_a_node_writes_changes_what_others_pods_may_do() {
         let before = scene.state();
         lies::run(&scene, &liar, &before);
         let seen = watchers.stop();
+        lies::genuine(&scene, &liar);
         if guarded {
             lies::ends(&scene, &liar, &before);
         }

@@ -7,7 +7,7 @@ use tests::cluster::{Api, PATIENCE, control_plane, version};
 use tests::until;
 
 use crate::liar::{Fate, Liar};
-use crate::scene::{BANK, Scene, Seen};
+use crate::scene::{BACKEND, BANK, Scene, Seen};
 
 const NODE: &str = "/api/v1/nodes/host1";
 const PODS: &str = "/api/v1/namespaces/bank/pods";
@@ -157,6 +157,40 @@ pub fn ends(scene: &Scene, liar: &Liar, before: &Seen) {
     before.without("evil_x").is_the_same(&scene.state());
 }
 
+/// Of a pod that is by right a backend of the database's Service, and on this server: its lies cost that pod its part, and lead
+/// nobody anywhere else.
+pub fn genuine(scene: &Scene, liar: &Liar) {
+    let backend = scene.pod(BACKEND);
+    let true_ip = backend.addresses[0].to_string();
+    let status = format!("{PODS}/{BACKEND}");
+    let truth = scene.api.get(&status).unwrap();
+    let is_backend = |ip: &str| scene.backends().iter().any(|it| it.split(':').next() == Some(ip));
+    until("it is one", PATIENCE, || {
+        if is_backend(&true_ip) { Ok(()) } else { Err(format!("{:?}", scene.backends())) }
+    });
+    for (whose, ip) in
+        [("its own server's other pod", scene.ip("x")), ("another server's pod", scene.ip("z"))]
+    {
+        let fate = if whose.starts_with("its") { Fate::Taken } else { Fate::Guarded(ADDRESSES) };
+        let what = format!("a Service's own backend, ready at the address of {whose}: {ip}");
+        let Some(told) = liar.judge(&what, fate, liar.puts(&status, &running(&[&ip]))) else { continue };
+        until("the control plane lists it", PATIENCE, || {
+            let listed = scene.endpoints();
+            if listed.contains(&ip) { Ok(()) } else { Err(format!("{listed:?}")) }
+        });
+        scene.heard(version(&told));
+        std::thread::sleep(LOOK);
+        let now = scene.backends();
+        assert!(!is_backend(&ip) && !is_backend(&true_ip) && is_backend(&scene.ip("db")), "{now:?}");
+        scene.served();
+        Scene::reported(&["node host1 says addresses of pods that its NIC does not"]);
+    }
+    scene.api.patch(&format!("{status}/status"), &json!({"status": truth["status"]}));
+    until("it is one again", PATIENCE, || {
+        if is_backend(&true_ip) { Ok(()) } else { Err(format!("{:?}", scene.backends())) }
+    });
+}
+
 /// In the name of somebody else's agent, of somebody else's pod.
 fn events(liar: &Liar) {
     let event = json!({"apiVersion": "v1", "kind": "Event",
@@ -258,6 +292,7 @@ fn nodes(scene: &Scene, liar: &Liar, before: &Seen) {
         Fate::Taken,
         &json!({"metadata": {"labels": {"example.org/zone": "bank"}}}),
     );
+    node("zone", Fate::Taken, &json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "bank"}}}));
     let mut addresses: Vec<Value> = truth["status"]["addresses"].as_array().unwrap().clone();
     for ip in [scene.ip("api"), scene.ip("db"), "10.0.3.22".to_owned()] {
         addresses.push(json!({"type": "InternalIP", "address": ip}));
@@ -269,7 +304,7 @@ fn nodes(scene: &Scene, liar: &Liar, before: &Seen) {
 
     let keys = ["drawbridge.dev/ranges", "k8s.ovn.org/node-subnets", "k8s.ovn.org/node-chassis-id"];
     let notes: serde_json::Map<_, _> = keys.map(|it| (it.to_owned(), Value::Null)).into_iter().collect();
-    let labels = json!({"example.org/zone": null});
+    let labels = json!({"example.org/zone": null, "topology.kubernetes.io/zone": null});
     let back = json!({"metadata": {"annotations": notes, "labels": labels, "finalizers": null}});
     scene.api.patch(NODE, &back);
     scene

@@ -1,7 +1,7 @@
 //! A database on server 2 that lets in `app=api`, by its address and as a Service; who may, and who may not.
 //!
 //! ```text
-//!  server 1: own (app=api)   x            server 2: db   api (app=api, sends to app=db only)   z
+//!  server 1: own (app=api)   second (app=db)   x     server 2: db   api (app=api, sends to app=db only)   z
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,8 @@ use tests::{State, place, until};
 use crate::herald::{By, Herald, ask};
 
 pub const BANK: &str = "bank";
+/// On server 1, behind the database's Service by right.
+pub const BACKEND: &str = "second";
 const EVIL: &str = "evil";
 const DB: u16 = 8080;
 const PORT: u16 = 80;
@@ -25,8 +27,10 @@ const MARKER: &str = "marker";
 type Labels = &'static [(&'static str, &'static str)];
 
 /// Name, namespace, server, labels.
-const PODS: [(&str, &str, &str, Labels); 5] = [
+const PODS: [(&str, &str, &str, Labels); 6] = [
     ("db", BANK, "host2", &[("app", "db"), ("svc", "db")]),
+    // The same, on the server that lies.
+    (BACKEND, BANK, "host1", &[("app", "db"), ("svc", "db")]),
     ("api", BANK, "host2", &[("app", "api")]),
     ("own", BANK, "host1", &[("app", "api")]),
     ("x", EVIL, "host1", &[]),
@@ -84,7 +88,7 @@ pub struct Scene {
     namespaces: Namespaces<'static>,
     pods: BTreeMap<&'static str, KubePod>,
     service: [IpAddr; 2],
-    _herald: Herald,
+    _heralds: [Herald; 2],
     marks: AtomicU8,
 }
 
@@ -139,14 +143,14 @@ impl Scene {
             .map(|(name, namespace, node, labels)| wanted(name, namespace, node, labels))
             .collect();
         let pods: BTreeMap<_, _> = PODS.iter().map(|it| it.0).zip(namespaces.run(&pods)).collect();
-        let herald = Herald::start(&pods["db"], "db", DB);
+        let heralds = ["db", BACKEND].map(|name| Herald::start(&pods[name], "db", DB));
         api.create(
             &format!("/api/v1/namespaces/{EVIL}/services"),
             &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": MARKER},
                 "spec": {"ports": [{"port": PORT}]}}),
         );
         let service = ips.try_into().unwrap();
-        let scene = Self { api, namespaces, pods, service, _herald: herald, marks: AtomicU8::new(0) };
+        let scene = Self { api, namespaces, pods, service, _heralds: heralds, marks: AtomicU8::new(0) };
         for name in ["api", "own"] {
             tests::netns::within(&scene.pod(name).place(), || {
                 for to in scene.targets() {
@@ -167,6 +171,35 @@ impl Scene {
     pub fn add(&mut self, name: &'static str, node: &'static str) {
         let mut pods = self.namespaces.run(&[wanted(name, BANK, node, &[])]);
         self.pods.insert(name, pods.remove(0));
+    }
+
+    /// To which the database's Service leads: IPv4, address and port.
+    pub fn backends(&self) -> Vec<String> {
+        let vip = SocketAddr::new(self.service[0], PORT).to_string();
+        let said = [
+            "ovn-nbctl",
+            "--timeout=60",
+            "--no-leader-only",
+            "--bare",
+            "--columns=vips",
+            "list",
+            "Load_Balancer",
+        ];
+        let said = place("central", &said).ok();
+        let of = said.split_whitespace().find_map(|it| it.strip_prefix(&format!("{vip}=")));
+        of.unwrap_or_default().split(',').map(str::to_owned).collect()
+    }
+
+    /// Whoever may ask the database by its Service is answered by it.
+    pub fn served(&self) {
+        tests::netns::within(&self.pod("api").place(), || {
+            for ip in self.service {
+                for _ in 0..4 {
+                    let said = ask(SocketAddr::new(ip, PORT), By::Tcp);
+                    assert_eq!(said.as_deref().ok(), Some("db"), "{ip}: {said:?}");
+                }
+            }
+        });
     }
 
     pub fn pod(&self, name: &str) -> &KubePod {
