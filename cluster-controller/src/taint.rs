@@ -118,7 +118,8 @@ impl Verdict {
 pub struct Nics {
     timing: Timing,
     nodes: BTreeMap<Arc<str>, Node>,
-    nics: BTreeMap<Arc<str>, Nic>,
+    /// By the NicNodes' names.
+    known: BTreeMap<Arc<str>, Nic>,
     /// Of each node with a NIC: its last verdict, and since when.
     standing: BTreeMap<Arc<str>, (Kind, Instant)>,
     /// No NIC has a fresh heartbeat.
@@ -130,7 +131,7 @@ impl Nics {
         Self {
             timing,
             nodes: BTreeMap::new(),
-            nics: BTreeMap::new(),
+            known: BTreeMap::new(),
             standing: BTreeMap::new(),
             disrupted: true,
         }
@@ -148,14 +149,14 @@ impl Nics {
             }
             Change::NicNode(name, Some(nic)) => self.hear(name, nic, now),
             Change::NicNode(name, None) => {
-                self.nics.remove(name);
+                self.known.remove(name);
             }
             _ => {}
         }
     }
 
     fn hear(&mut self, name: &Arc<str>, nic: &NicNode, now: Instant) {
-        let before = self.nics.get(name).filter(|it| it.node == nic.node);
+        let before = self.known.get(name).filter(|it| it.node == nic.node);
         let (since, heard) = match before {
             Some(before) if before.health.heartbeat == nic.health.heartbeat => (before.since, before.heard),
             Some(_) => (now, nic.health.heartbeat.is_some()),
@@ -163,12 +164,12 @@ impl Nics {
             None => (now, false),
         };
         let nic = Nic { node: Arc::clone(&nic.node), health: nic.health.clone(), since, heard };
-        self.nics.insert(Arc::clone(name), nic);
+        self.known.insert(Arc::clone(name), nic);
     }
 
     /// Does no NIC report, of those that once did?
     pub fn is_disrupted(&self) -> bool {
-        self.disrupted && self.nics.values().any(|nic| nic.health.heartbeat.is_some())
+        self.disrupted && self.known.values().any(|nic| nic.health.heartbeat.is_some())
     }
 
     /// How many Nodes have the taint.
@@ -180,7 +181,7 @@ impl Nics {
     pub fn plan(&mut self, now: Instant) -> AllWanted {
         self.look_for_disruption(now);
         let mut verdicts: BTreeMap<Arc<str>, Verdict> = BTreeMap::new();
-        for (name, nic) in &self.nics {
+        for (name, nic) in &self.known {
             let verdict = self.verdict(name, nic, now);
             let of_node = verdicts.entry(Arc::clone(&nic.node)).or_insert(Verdict::Ready);
             // Of several NICs the worst counts: nobody knows which one a pod would get.
@@ -227,13 +228,13 @@ impl Nics {
 
     fn look_for_disruption(&mut self, now: Instant) {
         let fresh: BTreeSet<Arc<str>> = self
-            .nics
+            .known
             .iter()
             .filter(|(_, nic)| self.is_fresh(nic, now))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         if !fresh.is_empty() && self.disrupted {
-            for (_, nic) in self.nics.iter_mut().filter(|(name, _)| !fresh.contains(*name)) {
+            for (_, nic) in self.known.iter_mut().filter(|(name, _)| !fresh.contains(*name)) {
                 (nic.since, nic.heard) = (now, false);
             }
         }
