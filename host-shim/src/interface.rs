@@ -11,7 +11,7 @@ use nix::Error as Errno;
 use crate::{
     addr::{Mac, Prefix, Route},
     attachment::Attachment,
-    link::{Link, LinkError, Links},
+    link::{GiveWay, Link, LinkError, Links},
     netns::{Netns, NetnsError},
     note,
     result::PrevRoute,
@@ -84,7 +84,7 @@ fn or_none(value: Option<impl Display>) -> String {
 /// Reads the interface `name`; None when there is none.
 pub async fn observe(netns: &Netns, name: &str) -> Result<Option<(Link, Observed)>, LinkError> {
     let links = Links::open(netns)?;
-    let Some(link) = links.by_name(name).await? else { return Ok(None) };
+    let Some(link) = links.by_name(name)? else { return Ok(None) };
     let observed = Observed {
         mac: link.mac,
         mtu: link.mtu,
@@ -103,7 +103,8 @@ pub async fn configure(
     wanted: &Attachment,
 ) -> Result<(), LinkError> {
     let links = Links::open(netns)?;
-    links.rename(arrived, name).await?;
+    // The runtime says what it is called; an alternative name of another is one of several.
+    links.take_name(arrived, name, GiveWay::All).await?;
     let link = Link { name: name.to_owned(), ..arrived.clone() };
     if link.mac != Some(wanted.mac) {
         links.set_mac(&link, wanted.mac).await?;
@@ -132,7 +133,7 @@ pub async fn configure(
 
 async fn prepare_ipv6(
     netns: &Netns,
-    links: &Links,
+    links: &Links<'_>,
     link: &Link,
     wanted: &Attachment,
 ) -> Result<(), LinkError> {

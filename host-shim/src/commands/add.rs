@@ -13,6 +13,7 @@ use crate::{
     agent::{Agent, AgentError},
     args::{Environment, Pod, Sandbox},
     attachment::Attachment,
+    commands::remember_name,
     config::Config,
     device::{PciAddress, Sysfs, Vf},
     error::{CniError, Code},
@@ -126,7 +127,11 @@ impl Add<'_> {
             let place = self.locate(pci, previous.iter().chain(&superseded)).await?;
             // An interface that is on its way says nothing about itself; the record of whoever sent it does.
             let inherited = previous.iter().chain(&superseded).find_map(|record| record.vf.clone());
-            record.vf = Some(inherited.filter(|vf| vf.pci == pci).unwrap_or_else(|| describe(pci, &place)));
+            let inherited = inherited.filter(|vf| vf.pci == pci);
+            let lost = || self.state.lost_name(pci, is_home(&place).then_some(place.link.name.as_str()));
+            record.vf = Some(
+                inherited.or_else(lost).unwrap_or_else(|| VfRecord::of(pci, &place.link, is_home(&place))),
+            );
             record.has_parent = place.link.parent.is_some();
             found = Some(place);
         }
@@ -139,15 +144,15 @@ impl Add<'_> {
         pci: PciAddress,
         records: impl Iterator<Item = &Record>,
     ) -> Result<Found, VfError> {
-        if let Some(found) = vf::find_at_home(pci, &self.sysfs).await? {
+        if let Some(found) = vf::find_at_home(pci, &self.sysfs)? {
             return Ok(found);
         }
         for record in records.filter(|record| record.pci == pci) {
-            if let Some(found) = vf::find_away(record, None).await? {
+            if let Some(found) = vf::find_away(record, None)? {
                 return Ok(found);
             }
         }
-        vf::find_anywhere(pci).await?.ok_or(VfError::NotFound(pci))
+        vf::find_anywhere(pci)?.ok_or(VfError::NotFound(pci))
     }
 
     /// Asks the NIC. Nothing has moved yet.
@@ -254,14 +259,14 @@ impl Add<'_> {
 
     async fn take_back(&self, claim: &Claim, home: &VfRecord) -> Result<(), VfError> {
         let record = self.state.load(&self.sandbox).ok().flatten().unwrap_or_else(|| claim.record.clone());
-        let found = match vf::find_away(&record, None).await? {
+        let found = match vf::find_away(&record, None)? {
             Some(found) => Some(found),
-            None => vf::find_at_home(record.pci, &self.sysfs).await?,
+            None => vf::find_at_home(record.pci, &self.sysfs)?,
         };
-        match found {
-            Some(found) => vf::bring_home(&found, home).await.map(|_| ()),
-            None => Err(VfError::NotFound(record.pci)),
-        }
+        let found = found.ok_or(VfError::NotFound(record.pci))?;
+        let link = vf::bring_home(&found, home).await?;
+        remember_name(&self.state, home, Some(&link));
+        Ok(())
     }
 
     // === another plugin's interface ===
@@ -315,10 +320,6 @@ struct Claim {
     found: Option<Found>,
 }
 
-/// A VF as it is before we touch it. Away from home its name and MAC are a pod's: then they are not worth keeping.
-fn describe(pci: PciAddress, place: &Found) -> VfRecord {
-    let at_home = Netns::current().is_ok_and(|host| place.netns.is(&host));
-    let name = if at_home { place.link.name.clone() } else { pci.transit_name() };
-    let mac = place.link.mac.filter(|_| at_home).map(|mac| mac.to_string());
-    VfRecord { pci, name, mac, mtu: at_home.then_some(place.link.mtu) }
+fn is_home(place: &Found) -> bool {
+    Netns::current().is_ok_and(|host| place.netns.is(&host))
 }

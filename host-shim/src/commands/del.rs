@@ -14,6 +14,7 @@ use std::{path::Path, time::Duration};
 use crate::{
     agent::Agent,
     args::{Environment, Sandbox},
+    commands::remember_name,
     config::Config,
     device::Sysfs,
     error::CniError,
@@ -44,7 +45,7 @@ pub async fn undo(
     record: &Record,
     netns: Option<&Path>,
 ) -> Result<(), CniError> {
-    let home = bring_home(config, record, netns).await;
+    let home = bring_home(config, state, record, netns).await;
     let detached = detach(config, &record.key(), PATIENCE.min(config.timeout)).await;
     match (home, detached) {
         (Ok(()), Ok(_)) => Ok(state.remove(&record.key())?),
@@ -55,18 +56,26 @@ pub async fn undo(
 }
 
 /// Gives the VF back to the host, from wherever it is.
-async fn bring_home(config: &Config, record: &Record, netns: Option<&Path>) -> Result<(), VfError> {
+async fn bring_home(
+    config: &Config,
+    state: &StateDir,
+    record: &Record,
+    netns: Option<&Path>,
+) -> Result<(), VfError> {
     let Some(home) = &record.vf else { return Ok(()) };
-    let found = match vf::find_away(record, netns).await? {
+    let found = match vf::find_away(record, netns)? {
         Some(found) => Some(found),
-        None => vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs)).await?,
+        None => vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs))?,
     };
     let Some(found) = found else {
         let netns = record.netns.display();
         note(format_args!("VF {} is neither in {netns} nor on the host: nothing to bring home", record.pci));
+        remember_name(state, home, None);
         return Ok(());
     };
-    vf::bring_home(&found, home).await.map(|_| ())
+    let link = vf::bring_home(&found, home).await?;
+    remember_name(state, home, Some(&link));
+    Ok(())
 }
 
 async fn detach(config: &Config, sandbox: &Sandbox, patience: Duration) -> Result<bool, CniError> {

@@ -10,5 +10,6 @@
 
 mod agent;
 mod lifecycle;
+mod names;
 mod support;
 mod trouble;

@@ -207,7 +207,7 @@ impl Bench {
         let Ok(entries) = fs::read_dir(self.directory.path().join("state")) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "lock");
+        names.retain(|name| name.ends_with(".json"));
         names.sort();
         names
     }
