@@ -95,7 +95,7 @@ pub async fn observe(netns: &Netns, name: &str) -> Result<Option<(Link, Observed
     Ok(Some((link, observed)))
 }
 
-/// Sets up an interface that has just arrived in the pod, down and under a transit name.
+/// Sets up an interface that has just arrived in the pod, down and under a transit name; or one that was half set up.
 pub async fn configure(
     netns: &Netns,
     arrived: &Link,
@@ -104,7 +104,9 @@ pub async fn configure(
 ) -> Result<(), LinkError> {
     let links = Links::open(netns)?;
     // The runtime says what it is called; an alternative name of another is one of several.
-    links.take_name(arrived, name, GiveWay::All).await?;
+    if arrived.name != name {
+        links.take_name(arrived, name, GiveWay::All).await?;
+    }
     let link = Link { name: name.to_owned(), ..arrived.clone() };
     if link.mac != Some(wanted.mac) {
         links.set_mac(&link, wanted.mac).await?;
@@ -115,7 +117,14 @@ pub async fn configure(
     prepare_ipv6(netns, &links, &link, wanted).await?;
     links.up(&link).await?;
     for address in &wanted.addresses {
-        links.add_address(&link, address.prefix).await?;
+        match links.add_address(&link, address.prefix).await {
+            Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                if !links.addresses(&link).await?.contains(&address.prefix) {
+                    return Err(error);
+                }
+            }
+            other => other?,
+        }
     }
     for route in &wanted.routes {
         match links.add_route(&link, route, wanted.needs_onlink(route)).await {
@@ -129,6 +138,17 @@ pub async fn configure(
         }
     }
     Ok(())
+}
+
+/// The kernel may have taken a setting and not follow it.
+pub async fn confirm(netns: &Netns, name: &str, wanted: &Attachment) -> Result<Observed, LinkError> {
+    let op = || format!("set up {name} as the NIC says");
+    let different = |problem| LinkError::Netlink { op: op(), problem };
+    let Some((_, observed)) = observe(netns, name).await? else {
+        return Err(different("there is no such interface".to_owned()));
+    };
+    let problems = Expected::from(wanted).missing_in(&observed);
+    if problems.is_empty() { Ok(observed) } else { Err(different(problems.join("; "))) }
 }
 
 async fn prepare_ipv6(

@@ -16,7 +16,9 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{args::Sandbox, device::PciAddress, link::Link, note};
+use crate::{
+    args::Sandbox, attachment::Attachment, config::AgentAccess, device::PciAddress, link::Link, note,
+};
 
 /// The directory cannot be used.
 #[derive(Debug, Error)]
@@ -97,6 +99,26 @@ pub struct Record {
     pub began: u64,
     #[serde(default)]
     pub ended: Option<u64>,
+    /// Its DEL has begun: it is not to be put back into the pod.
+    #[serde(default)]
+    pub leaving: bool,
+    /// A restore has begun and not ended.
+    #[serde(default)]
+    pub restoring: bool,
+    /// None in a record of a host-shim that could not restore.
+    #[serde(default)]
+    pub restorable: Option<Restorable>,
+}
+
+/// What brings the interface back into the pod without a runtime that asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restorable {
+    /// PF and number of the VF: a function of the same address that is another one is not the pod's.
+    pub pf: u8,
+    pub vf: u32,
+    pub attachment: Attachment,
+    pub access: AgentAccess,
+    pub sysfs: PathBuf,
 }
 
 /// Nanoseconds since the machine booted: no clock that is set moves it. The state directory does not outlive a boot.
@@ -123,6 +145,9 @@ impl Record {
             has_parent: false,
             began: uptime(),
             ended: None,
+            leaving: false,
+            restoring: false,
+            restorable: None,
         }
     }
 

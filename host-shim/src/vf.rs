@@ -118,6 +118,11 @@ pub fn find_at_home(pci: PciAddress, sysfs: &Sysfs) -> Result<Option<Found>, VfE
     look(Netns::current()?, &Marks::host(pci, sysfs))
 }
 
+/// In the pod of a record, and nowhere else.
+pub fn find_in_pod(record: &Record) -> Result<Option<Found>, VfError> {
+    look(Netns::open(&record.netns)?, &Marks::pod(record))
+}
+
 /// In the pod of a record, or in the kernel's first namespace, where it goes when the pod's dies.
 ///
 /// `also` is what the runtime calls the pod's namespace now.

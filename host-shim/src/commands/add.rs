@@ -17,12 +17,11 @@ use crate::{
     config::Config,
     device::{PciAddress, Sysfs, Vf},
     error::{CniError, Code},
-    interface::{self, Expected},
-    kubelet,
+    interface, kubelet,
     netns::{Netns, NetnsError},
     note,
     result::{AddResult, PrevInterface},
-    state::{Record, StateDir, VfRecord, uptime},
+    state::{Record, Restorable, StateDir, VfRecord, uptime},
     vf::{self, Found, VfError},
 };
 
@@ -58,7 +57,7 @@ pub async fn run(environment: &Environment, config: &Config) -> Result<Value, Cn
         config,
         state: StateDir::new(&config.state_dir),
         sysfs: Sysfs::new(&config.sysfs),
-        agent: Agent::new(config)?,
+        agent: Agent::new(&config.access)?,
         sandbox,
         pod,
         netns,
@@ -190,6 +189,13 @@ impl Add<'_> {
         let pci = claim.vf.address;
         let mut record = claim.record.clone();
         record.assigned_mac = Some(attachment.mac.to_string());
+        record.restorable = Some(Restorable {
+            pf: claim.vf.pf,
+            vf: claim.vf.index,
+            attachment: attachment.clone(),
+            access: self.config.access.clone(),
+            sysfs: self.config.sysfs.clone(),
+        });
         self.state.save(&record)?;
         let (Some(home), Some(found)) = (&record.vf, &claim.found) else {
             return Err(VfError::NotFound(pci).into());
@@ -212,14 +218,7 @@ impl Add<'_> {
         record.index = Some(arrived.index);
         self.state.save(&record)?;
         interface::configure(&self.netns, &arrived, &self.sandbox.interface, attachment).await?;
-        let observed = interface::observe(&self.netns, &self.sandbox.interface).await?;
-        let (_, observed) = observed.ok_or(VfError::NotFound(pci))?;
-        let problems = Expected::from(attachment).missing_in(&observed);
-        if !problems.is_empty() {
-            let msg =
-                format!("the kernel took the settings of {} and shows others: {}", pci, problems.join("; "));
-            return Err(CniError::new(Code::Link, msg));
-        }
+        let observed = interface::confirm(&self.netns, &self.sandbox.interface, attachment).await?;
         self.ended(record)?;
         Ok(AddResult {
             interface: self.sandbox.interface.clone(),
@@ -259,9 +258,9 @@ impl Add<'_> {
 
     async fn take_back(&self, claim: &Claim, home: &VfRecord) -> Result<(), VfError> {
         let record = self.state.load(&self.sandbox).ok().flatten().unwrap_or_else(|| claim.record.clone());
-        let found = match vf::find_away(&record, None)? {
+        let found = match vf::find_at_home(record.pci, &self.sysfs)? {
             Some(found) => Some(found),
-            None => vf::find_at_home(record.pci, &self.sysfs)?,
+            None => vf::find_away(&record, None)?,
         };
         let found = found.ok_or(VfError::NotFound(record.pci))?;
         let link = vf::bring_home(&found, home).await?;

@@ -11,5 +11,6 @@
 mod agent;
 mod lifecycle;
 mod names;
+mod restore;
 mod support;
 mod trouble;

@@ -209,9 +209,17 @@ fn is_object_name(text: &str) -> bool {
 fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAttachmentStatus {
     let (wiring, claim) = (&entry.wiring, &entry.claim);
     let binding = wiring.binding.as_ref();
-    let bound = match &entry.state {
-        State::Ready(_) => Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow"),
-        State::Waiting(missing) => Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing),
+    let bound = match (&entry.state, &entry.problem) {
+        (State::Waiting(missing), _) => {
+            Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing)
+        }
+        (State::Ready(_), Some(problem)) => {
+            let what = format!("the server could not give the pod its interface: {problem}");
+            Condition::new(kinds::BOUND, ConditionStatus::False, "InterfaceMissing", what)
+        }
+        (State::Ready(_), None) => {
+            Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow")
+        }
     };
     let offload = policy.map(|it| &it.offload).cloned().unwrap_or_default();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

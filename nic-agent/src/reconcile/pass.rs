@@ -385,7 +385,8 @@ impl Reconciler {
                 binding: attachment.binding.clone(),
                 representor: self.rep_names.get(&attachment.claim.vf).cloned(),
             };
-            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
+            let problem = self.reported.get(key).cloned();
+            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state, problem };
             published.attachments.insert(key.clone(), entry);
         }
         let port = published.attachments.remove(&management::key());

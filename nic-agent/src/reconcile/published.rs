@@ -170,6 +170,8 @@ pub struct Entry {
     pub token: u64,
     pub wiring: Wiring,
     pub state: State,
+    /// Why the server says that the interface is not in the pod. The NIC's side may be ready all the same.
+    pub problem: Option<String>,
 }
 
 /// Where an attachment is, or will be.

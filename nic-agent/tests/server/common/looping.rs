@@ -96,7 +96,7 @@ impl Loop {
                 representor: None,
             };
             let token = self.tickets.token(key);
-            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
+            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state, problem: None };
             published.attachments.insert(key.clone(), entry);
         }
         self.publish.send_replace(Arc::new(published));
