@@ -5,6 +5,7 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Text that is no address.
@@ -19,7 +20,8 @@ pub enum AddrError {
 }
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
@@ -61,6 +63,19 @@ impl fmt::Display for Mac {
     }
 }
 
+impl TryFrom<String> for Mac {
+    type Error = AddrError;
+    fn try_from(text: String) -> Result<Self, AddrError> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(it: Mac) -> Self {
+        it.to_string()
+    }
+}
+
 impl fmt::Debug for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -68,7 +83,8 @@ impl fmt::Debug for Mac {
 }
 
 /// An address with the length of its prefix; host bits are kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Prefix {
     pub addr: IpAddr,
     pub len: u8,
@@ -126,6 +142,19 @@ impl fmt::Display for Prefix {
     }
 }
 
+impl TryFrom<String> for Prefix {
+    type Error = AddrError;
+    fn try_from(text: String) -> Result<Self, AddrError> {
+        text.parse()
+    }
+}
+
+impl From<Prefix> for String {
+    fn from(it: Prefix) -> Self {
+        it.to_string()
+    }
+}
+
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -133,7 +162,7 @@ impl fmt::Debug for Prefix {
 }
 
 /// A route of the pod's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Without host bits.
     pub destination: Prefix,

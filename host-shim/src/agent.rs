@@ -16,7 +16,7 @@ use tonic::{
 use crate::{
     args::{Pod, Sandbox},
     attachment::{Attachment, AttachmentError},
-    config::Config,
+    config::AgentAccess,
     device::Vf,
 };
 
@@ -76,14 +76,14 @@ enum Failure {
 }
 
 impl Agent {
-    pub fn new(config: &Config) -> Result<Self, AgentError> {
+    pub fn new(access: &AgentAccess) -> Result<Self, AgentError> {
         let read = |path: &PathBuf| {
             fs::read(path).map_err(|source| AgentError::Credential { path: path.clone(), source })
         };
         let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read(&config.tls.ca)?))
-            .identity(Identity::from_pem(read(&config.tls.cert)?, read(&config.tls.key)?))
-            .domain_name(&config.server_name);
+            .ca_certificate(Certificate::from_pem(read(&access.tls.ca)?))
+            .identity(Identity::from_pem(read(&access.tls.cert)?, read(&access.tls.key)?))
+            .domain_name(&access.server_name);
         let endpoint = |agent: &String| {
             let error = |error: tonic::transport::Error| AgentError::Endpoint {
                 agent: agent.clone(),
@@ -96,7 +96,7 @@ impl Agent {
             let endpoint = endpoint.connect_timeout(CONNECT).tls_config(tls.clone()).map_err(error)?;
             Ok::<_, AgentError>((agent.clone(), endpoint))
         };
-        Ok(Self { endpoints: config.agents.iter().map(endpoint).collect::<Result<_, _>>()? })
+        Ok(Self { endpoints: access.agents.iter().map(endpoint).collect::<Result<_, _>>()? })
     }
 
     pub async fn attach(
@@ -136,8 +136,15 @@ impl Agent {
         }
     }
 
-    pub async fn check(&self, sandbox: &Sandbox, patience: Duration) -> Result<Attachment, AgentError> {
-        let request = v1::CheckRequest { sandbox: Some(to_proto(sandbox)) };
+    /// `problem`: what keeps the interface from being in the pod as it should; the NIC cannot see that.
+    pub async fn check(
+        &self,
+        sandbox: &Sandbox,
+        problem: Option<&str>,
+        patience: Duration,
+    ) -> Result<Attachment, AgentError> {
+        let problem = problem.map(reportable).unwrap_or_default();
+        let request = v1::CheckRequest { sandbox: Some(to_proto(sandbox)), problem };
         let op = format!("confirm {} of sandbox {}", sandbox.interface, sandbox.id);
         let answer =
             self.call(op, patience, request, async |mut client, request| client.check(request).await).await?;
@@ -209,6 +216,17 @@ impl Agent {
 
     fn names(&self) -> String {
         self.endpoints.iter().map(|(agent, _)| agent.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Within what the contract takes.
+fn reportable(problem: &str) -> String {
+    let printable = |c: char| if c.is_ascii_graphic() { c } else { ' ' };
+    let text: String = problem.chars().map(printable).take(proto::PROBLEM_MAX).collect();
+    if text.trim().is_empty() {
+        "a problem that cannot be printed".to_owned()
+    } else {
+        text.trim().to_owned()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use proto::v1;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -32,14 +33,14 @@ pub enum AttachmentError {
 }
 
 /// An address and the gateway that CNI results name beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     pub prefix: Prefix,
     pub gateway: Option<IpAddr>,
 }
 
 /// All of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     pub mac: Mac,
     /// None: as it is.
@@ -51,6 +52,14 @@ pub struct Attachment {
 impl Attachment {
     pub fn has_ipv6(&self) -> bool {
         self.addresses.iter().any(|address| address.prefix.is_ipv6())
+    }
+
+    /// Is an interface that was set up by `other` as this says? The MTU may be another's to choose.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.mac == other.mac
+            && (self.mtu.is_none() || self.mtu == other.mtu)
+            && self.addresses.iter().all(|address| other.addresses.contains(address))
+            && self.routes.iter().all(|route| other.routes.contains(route))
     }
 
     /// A gateway that lies in none of the prefixes must be said to be on link. Link-local ones always are.

@@ -3,6 +3,7 @@ pub mod add;
 pub mod check;
 pub mod del;
 pub mod gc;
+pub mod restore;
 pub mod status;
 pub mod version;
 
@@ -12,6 +13,9 @@ use crate::{
     args::{Command, Environment},
     config::Config,
     error::{CniError, Code},
+    link::Link,
+    note,
+    state::{StateDir, VfRecord},
     version::CniVersion,
 };
 
@@ -33,5 +37,12 @@ pub async fn run(environment: &Environment, stdin: &[u8]) -> Result<Option<Value
         Command::Status => status::run(&config).await.map(|()| None),
         Command::Gc => gc::run(&config).await.map(|()| None),
         Command::Version => Ok(None),
+    }
+}
+
+/// A VF that is not called as it was keeps the name that it had in mind, for the next time that it comes home.
+fn remember_name(state: &StateDir, was: &VfRecord, now: Option<&Link>) {
+    if let Err(error) = state.keep_name(was, now.map(|link| link.name.as_str())) {
+        note(error);
     }
 }

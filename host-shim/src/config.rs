@@ -4,6 +4,7 @@
 //! are not ours are left alone: runtimes and other plugins of a chain add theirs.
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -23,11 +24,21 @@ pub enum ConfigError {
 }
 
 /// The files of our side of mutual TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     pub ca: PathBuf,
     pub cert: PathBuf,
     pub key: PathBuf,
+}
+
+/// How the agent is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentAccess {
+    /// `host:port`; more than one are ways to the same agent, tried in turn.
+    pub agents: Vec<String>,
+    /// Whom the agent's certificate must name.
+    pub server_name: String,
+    pub tls: Tls,
 }
 
 /// A configuration that was checked.
@@ -36,11 +47,7 @@ pub struct Config {
     pub version: CniVersion,
     /// The network's name.
     pub name: String,
-    /// `host:port` of the agent; more than one are ways to the same agent, tried in turn.
-    pub agents: Vec<String>,
-    /// Whom the agent's certificate must name.
-    pub server_name: String,
-    pub tls: Tls,
+    pub access: AgentAccess,
     /// How long ADD waits for the agent.
     pub timeout: Duration,
     /// The extended resource whose device kubelet gave to the pod.
@@ -93,9 +100,11 @@ impl Config {
         Ok(Self {
             version,
             name: keys.name()?,
-            agents: keys.agents()?,
-            server_name: keys.server_name()?,
-            tls: keys.tls()?,
+            access: AgentAccess {
+                agents: keys.agents()?,
+                server_name: keys.server_name()?,
+                tls: keys.tls()?,
+            },
             timeout: Duration::from_secs(
                 keys.number(
                     "timeoutSeconds",

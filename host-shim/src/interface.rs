@@ -11,7 +11,7 @@ use nix::Error as Errno;
 use crate::{
     addr::{Mac, Prefix, Route},
     attachment::Attachment,
-    link::{Link, LinkError, Links},
+    link::{GiveWay, Link, LinkError, Links},
     netns::{Netns, NetnsError},
     note,
     result::PrevRoute,
@@ -84,7 +84,7 @@ fn or_none(value: Option<impl Display>) -> String {
 /// Reads the interface `name`; None when there is none.
 pub async fn observe(netns: &Netns, name: &str) -> Result<Option<(Link, Observed)>, LinkError> {
     let links = Links::open(netns)?;
-    let Some(link) = links.by_name(name).await? else { return Ok(None) };
+    let Some(link) = links.by_name(name)? else { return Ok(None) };
     let observed = Observed {
         mac: link.mac,
         mtu: link.mtu,
@@ -95,7 +95,7 @@ pub async fn observe(netns: &Netns, name: &str) -> Result<Option<(Link, Observed
     Ok(Some((link, observed)))
 }
 
-/// Sets up an interface that has just arrived in the pod, down and under a transit name.
+/// Sets up an interface that has just arrived in the pod, down and under a transit name; or one that was half set up.
 pub async fn configure(
     netns: &Netns,
     arrived: &Link,
@@ -103,7 +103,10 @@ pub async fn configure(
     wanted: &Attachment,
 ) -> Result<(), LinkError> {
     let links = Links::open(netns)?;
-    links.rename(arrived, name).await?;
+    // The runtime says what it is called; an alternative name of another is one of several.
+    if arrived.name != name {
+        links.take_name(arrived, name, GiveWay::All).await?;
+    }
     let link = Link { name: name.to_owned(), ..arrived.clone() };
     if link.mac != Some(wanted.mac) {
         links.set_mac(&link, wanted.mac).await?;
@@ -114,7 +117,14 @@ pub async fn configure(
     prepare_ipv6(netns, &links, &link, wanted).await?;
     links.up(&link).await?;
     for address in &wanted.addresses {
-        links.add_address(&link, address.prefix).await?;
+        match links.add_address(&link, address.prefix).await {
+            Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                if !links.addresses(&link).await?.contains(&address.prefix) {
+                    return Err(error);
+                }
+            }
+            other => other?,
+        }
     }
     for route in &wanted.routes {
         match links.add_route(&link, route, wanted.needs_onlink(route)).await {
@@ -130,9 +140,20 @@ pub async fn configure(
     Ok(())
 }
 
+/// The kernel may have taken a setting and not follow it.
+pub async fn confirm(netns: &Netns, name: &str, wanted: &Attachment) -> Result<Observed, LinkError> {
+    let op = || format!("set up {name} as the NIC says");
+    let different = |problem| LinkError::Netlink { op: op(), problem };
+    let Some((_, observed)) = observe(netns, name).await? else {
+        return Err(different("there is no such interface".to_owned()));
+    };
+    let problems = Expected::from(wanted).missing_in(&observed);
+    if problems.is_empty() { Ok(observed) } else { Err(different(problems.join("; "))) }
+}
+
 async fn prepare_ipv6(
     netns: &Netns,
-    links: &Links,
+    links: &Links<'_>,
     link: &Link,
     wanted: &Attachment,
 ) -> Result<(), LinkError> {

@@ -36,7 +36,12 @@ pub mod vf;
 
 use std::fmt::Display;
 
-use crate::{args::Environment, error::CniError, version::CniVersion};
+use crate::{
+    args::Environment,
+    commands::restore::{Options, UsageError},
+    error::CniError,
+    version::CniVersion,
+};
 
 /// What the runtime reads: stdout and whether the command succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,18 @@ pub async fn run(environment: &Environment, stdin: &[u8]) -> Reply {
         }
         Err(error) => fail(&error, stdin),
     }
+}
+
+/// `host-shim restore`, with the arguments after it. Needs a tokio runtime. True when there is nothing left to do.
+///
+/// # Errors
+/// The command line makes no sense.
+pub async fn restore(args: impl IntoIterator<Item = String>) -> Result<bool, UsageError> {
+    let options = Options::parse(args)?;
+    Ok(commands::restore::run(&options).await.unwrap_or_else(|error| {
+        note(format_args!("restore: {error}"));
+        false
+    }))
 }
 
 /// The answer for an error, in the version that the configuration asks for.

@@ -8,10 +8,11 @@ use futures::TryStreamExt;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags},
-    link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage},
+    link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage, Prop},
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use nix::Error as Errno;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, packet_core::DefaultNla};
 use thiserror::Error;
 use tokio::{runtime::Handle as Runtime, task::JoinHandle};
 
@@ -20,6 +21,8 @@ use crate::{
     netns::{Netns, NetnsError},
 };
 
+mod list;
+
 /// What the kernel refused.
 #[derive(Debug, Error)]
 pub enum LinkError {
@@ -27,6 +30,8 @@ pub enum LinkError {
     Kernel { op: String, source: io::Error },
     #[error("cannot {op}: {problem}")]
     Netlink { op: String, problem: String },
+    #[error("cannot {op}: {source}: {holder} has that name")]
+    NameTaken { op: String, source: io::Error, holder: String },
     #[error(transparent)]
     Netns(#[from] NetnsError),
 }
@@ -42,9 +47,15 @@ impl LinkError {
     /// The errno, if it was the kernel's.
     pub fn errno(&self) -> Option<nix::Error> {
         match self {
-            Self::Kernel { source, .. } => source.raw_os_error().map(nix::Error::from_raw),
-            _ => None,
+            Self::Kernel { source, .. } | Self::NameTaken { source, .. } => {
+                source.raw_os_error().map(Errno::from_raw)
+            }
+            Self::Netlink { .. } | Self::Netns(_) => None,
         }
+    }
+
+    pub fn is_name_taken(&self) -> bool {
+        self.errno() == Some(Errno::EEXIST)
     }
 }
 
@@ -53,6 +64,10 @@ impl LinkError {
 pub struct Link {
     pub index: u32,
     pub name: String,
+    /// IFLA_ALT_IFNAME (Linux 5.5): the kernel lets no other link of the namespace have one of them as a name of either kind.
+    pub altnames: Vec<Vec<u8>>,
+    /// IFLA_IFALIAS: any text, and empty where there is none.
+    pub alias: Vec<u8>,
     pub mac: Option<Mac>,
     pub mtu: u32,
     pub up: bool,
@@ -60,22 +75,52 @@ pub struct Link {
     pub parent: Option<String>,
 }
 
+impl Link {
+    /// Those of a namespace.
+    pub fn all(netns: &Netns) -> Result<Vec<Self>, LinkError> {
+        let listed = netns.run(list::links)?;
+        listed.map_err(|source| LinkError::Kernel { op: "list the interfaces".into(), source })
+    }
+
+    /// Is it a name of this link, of either kind?
+    pub fn has_name(&self, name: &str) -> bool {
+        self.name == name || self.has_altname(name)
+    }
+
+    pub fn has_altname(&self, name: &str) -> bool {
+        self.altnames.iter().any(|altname| altname == name.as_bytes())
+    }
+}
+
+/// Whose alternative names give way to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveWay {
+    /// Only the link's own.
+    Own,
+    /// Those of all links in the namespace.
+    All,
+}
+
+/// How often a name is taken from where it is an alternative one: udev may give it again meanwhile.
+const TRIES: u32 = 4;
+
 /// A session with one namespace's rtnetlink.
 #[derive(Debug)]
-pub struct Links {
+pub struct Links<'a> {
+    netns: &'a Netns,
     handle: rtnetlink::Handle,
     connection: JoinHandle<()>,
 }
 
-impl Drop for Links {
+impl Drop for Links<'_> {
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
-impl Links {
+impl<'a> Links<'a> {
     /// Opens the socket inside `netns`: a netlink socket stays with the namespace that it was made in.
-    pub fn open(netns: &Netns) -> Result<Self, LinkError> {
+    pub fn open(netns: &'a Netns) -> Result<Self, LinkError> {
         let runtime = Runtime::current();
         let opened = netns.run(|| {
             let _guard = runtime.enter();
@@ -83,24 +128,15 @@ impl Links {
         })?;
         let (connection, handle, _) =
             opened.map_err(|source| LinkError::Kernel { op: "open a netlink socket".into(), source })?;
-        Ok(Self { handle, connection: tokio::spawn(connection) })
+        Ok(Self { netns, handle, connection: tokio::spawn(connection) })
     }
 
-    pub async fn list(&self) -> Result<Vec<Link>, LinkError> {
-        let op = || "list the interfaces".to_owned();
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|error| LinkError::new(op(), error))?;
-        Ok(messages.iter().map(read_link).collect())
+    pub fn list(&self) -> Result<Vec<Link>, LinkError> {
+        Link::all(self.netns)
     }
 
-    pub async fn by_name(&self, name: &str) -> Result<Option<Link>, LinkError> {
-        Ok(self.list().await?.into_iter().find(|link| link.name == name))
+    pub fn by_name(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        Ok(self.list()?.into_iter().find(|link| link.name == name))
     }
 
     async fn set(&self, message: LinkMessage, op: String) -> Result<(), LinkError> {
@@ -128,8 +164,59 @@ impl Links {
         self.set(unspec(link).mtu(mtu).build(), format!("give {} the MTU {mtu}", link.name)).await
     }
 
-    pub async fn move_to(&self, link: &Link, netns: &Netns) -> Result<(), LinkError> {
-        let message = unspec(link).setns_by_fd(netns.fd().as_raw_fd()).build();
+    /// As [`Self::rename`], and takes the name away from where it is an alternative one.
+    pub async fn take_name(&self, link: &Link, name: &str, of: GiveWay) -> Result<(), LinkError> {
+        let mut tries = 0;
+        loop {
+            let error = match self.rename(link, name).await {
+                Err(error) if error.is_name_taken() => error,
+                other => return other,
+            };
+            let holder = self.list()?.into_iter().find(|it| it.has_name(name));
+            let Some(holder) = holder else { return Err(error) };
+            let gives_way = holder.has_altname(name) && (of == GiveWay::All || holder.index == link.index);
+            if !gives_way || tries == TRIES {
+                let LinkError::Kernel { op, source } = error else { return Err(error) };
+                return Err(LinkError::NameTaken { op, source, holder: holder.name });
+            }
+            tries += 1;
+            self.drop_altnames(&holder, [name.as_bytes()]).await?;
+        }
+    }
+
+    pub async fn drop_altnames<'n>(
+        &self,
+        link: &Link,
+        names: impl IntoIterator<Item = &'n [u8]>,
+    ) -> Result<(), LinkError> {
+        // Bytes, as a pod's names need not be text.
+        let name = |name: &[u8]| Prop::Other(DefaultNla::new(list::IFLA_ALT_IFNAME, name.to_vec()));
+        let props: Vec<Prop> = names.into_iter().map(name).collect();
+        if props.is_empty() {
+            return Ok(());
+        }
+        let mut request = self.handle.link().property_del(link.index);
+        request.message_mut().attributes.push(LinkAttribute::PropList(props));
+        let op = || format!("take alternative names from {}", link.name);
+        request.execute().await.map_err(|error| LinkError::new(op(), error))
+    }
+
+    pub async fn set_alias(&self, link: &Link, alias: &str) -> Result<(), LinkError> {
+        // Without an end mark, so that the empty one takes it away (dev_set_alias()).
+        let alias = DefaultNla::new(list::IFLA_IFALIAS, alias.as_bytes().to_vec());
+        let message = unspec(link).append_extra_attribute(LinkAttribute::Other(alias)).build();
+        self.set(message, format!("set the alias of {}", link.name)).await
+    }
+
+    pub async fn add_altname(&self, link: &Link, name: &str) -> Result<(), LinkError> {
+        let op = || format!("give {} the alternative name {name}", link.name);
+        let request = self.handle.link().property_add(link.index).alt_ifname(&[name]);
+        request.execute().await.map_err(|error| LinkError::new(op(), error))
+    }
+
+    /// Under `name` from the moment that it is there: nobody on either side sees it under another.
+    pub async fn move_to(&self, link: &Link, netns: &Netns, name: &str) -> Result<(), LinkError> {
+        let message = unspec(link).setns_by_fd(netns.fd().as_raw_fd()).name(name).build();
         self.set(message, format!("move {} to {}", link.name, netns.path().display())).await
     }
 
@@ -216,27 +303,6 @@ impl Links {
 
 fn unspec(link: &Link) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(link.index)
-}
-
-fn read_link(message: &LinkMessage) -> Link {
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        mac: None,
-        mtu: 0,
-        up: message.header.flags.contains(LinkFlags::Up),
-        parent: None,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(bytes),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::ParentDevName(name) => link.parent = Some(name.clone()),
-            _ => {}
-        }
-    }
-    link
 }
 
 fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use nix::{
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, PROC_SUPER_MAGIC, fstatfs},
 };
 use thiserror::Error;
@@ -29,6 +29,8 @@ pub enum NetnsError {
     Open { path: PathBuf, source: io::Error },
     #[error("cannot enter the network namespace {path}: {source}; host-shim must run as root")]
     Enter { path: PathBuf, source: io::Error },
+    #[error("cannot make a network namespace: {0}; host-shim must run as root")]
+    Make(#[source] io::Error),
 }
 
 /// An open network namespace.
@@ -56,6 +58,18 @@ impl Netns {
             Ok(_) => Err(gone()),
             Err(errno) => Err(NetnsError::Open { path: path.to_owned(), source: errno.into() }),
         }
+    }
+
+    /// A new namespace with nobody in it. It ends when it is dropped, and gives what is in it to the kernel's first one.
+    pub fn private() -> Result<Self, NetnsError> {
+        thread::scope(|scope| {
+            let inside = thread::Builder::new().spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError::Make(errno.into()))?;
+                Self::current()
+            });
+            let died = |_| Err(NetnsError::Make(io::Error::other("the thread that made it died")));
+            inside.map_err(NetnsError::Make)?.join().unwrap_or_else(died)
+        })
     }
 
     pub fn path(&self) -> &Path {

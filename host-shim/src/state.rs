@@ -16,7 +16,9 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{args::Sandbox, device::PciAddress, note};
+use crate::{
+    args::Sandbox, attachment::Attachment, config::AgentAccess, device::PciAddress, link::Link, note,
+};
 
 /// The directory cannot be used.
 #[derive(Debug, Error)]
@@ -36,6 +38,38 @@ pub struct VfRecord {
     /// Its own MAC and MTU; none when they could not be known.
     pub mac: Option<String>,
     pub mtu: Option<u32>,
+    /// The alternative names that it had there.
+    #[serde(default)]
+    pub altnames: Vec<String>,
+    #[serde(default)]
+    pub alias: String,
+}
+
+impl VfRecord {
+    /// A VF as it is before we touch it. Away from home its names and MAC are a pod's: then they are not worth keeping.
+    pub fn of(pci: PciAddress, link: &Link, at_home: bool) -> Self {
+        if !at_home {
+            let name = pci.transit_name();
+            return Self { pci, name, mac: None, mtu: None, altnames: Vec::new(), alias: String::new() };
+        }
+        let altnames = link.altnames.iter().filter_map(|name| String::from_utf8(name.clone()).ok());
+        Self {
+            pci,
+            name: link.name.clone(),
+            mac: link.mac.map(|mac| mac.to_string()),
+            mtu: Some(link.mtu),
+            altnames: altnames.collect(),
+            alias: String::from_utf8(link.alias.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A VF that could not be given its own name: somebody else on the host has it, or it is where we cannot see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Nameless {
+    was: VfRecord,
+    /// Its name when it was left; none where nobody knows.
+    left_as: Option<String>,
 }
 
 /// One attachment.
@@ -65,6 +99,26 @@ pub struct Record {
     pub began: u64,
     #[serde(default)]
     pub ended: Option<u64>,
+    /// Its DEL has begun: it is not to be put back into the pod.
+    #[serde(default)]
+    pub leaving: bool,
+    /// A restore has begun and not ended.
+    #[serde(default)]
+    pub restoring: bool,
+    /// None in a record of a host-shim that could not restore.
+    #[serde(default)]
+    pub restorable: Option<Restorable>,
+}
+
+/// What brings the interface back into the pod without a runtime that asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restorable {
+    /// PF and number of the VF: a function of the same address that is another one is not the pod's.
+    pub pf: u8,
+    pub vf: u32,
+    pub attachment: Attachment,
+    pub access: AgentAccess,
+    pub sysfs: PathBuf,
 }
 
 /// Nanoseconds since the machine booted: no clock that is set moves it. The state directory does not outlive a boot.
@@ -91,6 +145,9 @@ impl Record {
             has_parent: false,
             began: uptime(),
             ended: None,
+            leaving: false,
+            restoring: false,
+            restorable: None,
         }
     }
 
@@ -161,25 +218,56 @@ impl StateDir {
 
     pub fn save(&self, record: &Record) -> Result<(), StateError> {
         self.create()?;
-        let path = self.file(&record.key());
-        let scratch = path.with_extension("new");
-        let write = || {
-            let mut text = serde_json::to_vec(record)?;
-            text.push(b'\n');
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&scratch)?;
-            file.write_all(&text)?;
-            fs::rename(&scratch, &path)
-        };
-        write().map_err(fail("write", &path))
+        write_file(&self.file(&record.key()), record)
+    }
+
+    fn nameless_file(&self, pci: PciAddress) -> PathBuf {
+        self.0.join(format!("{pci}.nameless"))
+    }
+
+    /// After a VF has left its pod: `now` is its name on the host. Kept is what it was before, if its name is not that yet.
+    pub fn keep_name(&self, was: &VfRecord, now: Option<&str>) -> Result<(), StateError> {
+        let path = self.nameless_file(was.pci);
+        if now == Some(was.name.as_str()) {
+            return remove_file(&path);
+        }
+        self.create()?;
+        let nameless = Nameless { was: was.clone(), left_as: now.map(ToOwned::to_owned) };
+        write_file(&path, &nameless)
+    }
+
+    /// What a VF was before it lost its name. One that has it again, or has got another since, has lost none.
+    pub fn lost_name(&self, pci: PciAddress, now: Option<&str>) -> Option<VfRecord> {
+        let text = fs::read(self.nameless_file(pci)).ok()?;
+        let nameless: Nameless = serde_json::from_slice(&text).ok()?;
+        let Nameless { was, left_as } = nameless;
+        let is_renamed = now.is_some() && left_as.is_some() && left_as.as_deref() != now;
+        let is_back = now == Some(was.name.as_str());
+        (was.pci == pci && !is_renamed && !is_back).then_some(was)
     }
 
     pub fn remove(&self, key: &Sandbox) -> Result<(), StateError> {
-        let path = self.file(key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail("remove", &path)(error)),
-            _ => Ok(()),
-        }
+        remove_file(&self.file(key))
+    }
+}
+
+fn write_file(path: &Path, what: &impl Serialize) -> Result<(), StateError> {
+    let scratch = path.with_extension("new");
+    let write = || {
+        let mut text = serde_json::to_vec(what)?;
+        text.push(b'\n');
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&scratch)?;
+        file.write_all(&text)?;
+        fs::rename(&scratch, path)
+    };
+    write().map_err(fail("write", path))
+}
+
+fn remove_file(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -157,7 +157,12 @@ pub trait Attachments: Send + Sync + 'static {
     fn attach(&self, claim: Claim) -> impl Future<Output = Result<Attached, Refusal>> + Send;
     /// True when there was something to detach.
     fn detach(&self, key: SandboxKey) -> impl Future<Output = Result<bool, Refusal>> + Send;
-    fn check(&self, key: SandboxKey) -> impl Future<Output = Result<Attached, Refusal>> + Send;
+    /// `problem`: why the server says that the interface is not in the pod as it should be.
+    fn check(
+        &self,
+        key: SandboxKey,
+        problem: Option<String>,
+    ) -> impl Future<Output = Result<Attached, Refusal>> + Send;
     fn list(&self) -> impl Future<Output = Vec<Claim>> + Send;
     /// `Err` says why an attach could not succeed now.
     fn status(&self) -> impl Future<Output = Result<(), String>> + Send;

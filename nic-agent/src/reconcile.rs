@@ -113,6 +113,8 @@ pub struct Reconciler {
     throttle: Throttle,
     /// How long, and for whom, each new attachment has waited.
     waits: BTreeMap<SandboxKey, Waited>,
+    /// What the server says keeps interfaces from their pods. A restart forgets it; the server's next word is believed again.
+    reported: BTreeMap<SandboxKey, String>,
     /// Names of representors as last seen: one that vanished keeps its port's name.
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
@@ -194,6 +196,7 @@ impl Reconciler {
             metrics: parts.metrics,
             heartbeat: parts.heartbeat,
             waits: BTreeMap::new(),
+            reported: BTreeMap::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
@@ -297,6 +300,26 @@ impl Reconciler {
             }
         }
         self.detached.extend(settled.detached);
+        for (key, problem) in settled.reported {
+            self.report(key, problem);
+        }
+    }
+
+    /// The server is believed against its own pods, and for nothing else.
+    fn report(&mut self, key: SandboxKey, problem: Option<String>) {
+        let Some(attachment) = self.ledger.get(&key) else { return };
+        let pod = &attachment.claim.pod;
+        match problem {
+            Some(problem) if self.reported.get(&key) == Some(&problem) => {}
+            Some(problem) => {
+                warn!(%key, %pod, error = problem, "the server could not give the pod its interface");
+                self.reported.insert(key, problem);
+            }
+            None if self.reported.remove(&key).is_some() => {
+                info!(%key, %pod, "the pod has its interface again");
+            }
+            None => {}
+        }
     }
 
     /// An attachment left the ledger.
@@ -308,6 +331,7 @@ impl Reconciler {
     /// As [`Self::forget`], but for its tickets: its sandbox may have asked anew since.
     fn clear(&mut self, key: &SandboxKey, zone: CtZone) {
         self.waits.remove(key);
+        self.reported.remove(key);
         self.in_force.remove(key);
         self.auditor.forget(zone);
     }

@@ -13,3 +13,6 @@ pub const REASON_KEY: &str = "drawbridge-reason";
 
 /// Reason of a request that came too soon after others, and is worth another try.
 pub const TOO_MANY_REQUESTS: &str = "too-many-requests";
+
+/// `CheckRequest.problem`: at most so many characters, all of them printable ASCII.
+pub const PROBLEM_MAX: usize = 256;

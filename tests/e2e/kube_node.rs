@@ -312,13 +312,14 @@ fn the_port_is_what_the_nic_node_names() {
     });
 }
 
-fn nbctl(arguments: &[&str]) -> String {
-    place("central", &[&["ovn-nbctl", "--timeout=60"], arguments].concat()).ok().trim().to_owned()
+fn nbctl(arguments: &[&str]) -> Result<String, String> {
+    let said = place("central", &[&["ovn-nbctl", "--timeout=60"], arguments].concat());
+    if said.is_ok() { Ok(said.stdout.trim().to_owned()) } else { Err(said.stderr) }
 }
 
 /// OVN makes it at random with each database, and MACs and IPv6 addresses from it.
 fn mac_prefix() -> Result<String, String> {
-    let said = nbctl(&["--if-exists", "get", "NB_Global", ".", "options:mac_prefix"]);
+    let said = nbctl(&["--if-exists", "get", "NB_Global", ".", "options:mac_prefix"])?;
     if said.is_empty() { Err("northd has made none yet".to_owned()) } else { Ok(said) }
 }
 
@@ -358,7 +359,7 @@ fn the_northbound_is_lost_and_whatever_runs_keeps_what_it_has() {
     let port = format!("{NAMESPACE}_good");
     let wanted: Vec<String> = good.addresses.iter().map(ToString::to_string).collect();
     until("the running pod's port is as it was", PATIENCE, || {
-        let said = nbctl(&["--if-exists", "lsp-get-addresses", &port]);
+        let said = nbctl(&["--if-exists", "lsp-get-addresses", &port])?;
         if wanted.iter().all(|ip| said.contains(ip.as_str())) { Ok(()) } else { Err(said) }
     });
     let new = until("the pod that waited is ready", PATIENCE, || match health("a-new")? {
@@ -369,7 +370,7 @@ fn the_northbound_is_lost_and_whatever_runs_keeps_what_it_has() {
     assert!(new.addresses.iter().all(|ip| !taken.contains(ip)), "{new:?} and {taken:?}");
     server.attached();
     assert_eq!((server.addresses(), link()), (addresses, mac.clone()));
-    let bound = nbctl(&["lsp-get-addresses", &format!("k8s-{}", server.place())]);
+    let bound = nbctl(&["lsp-get-addresses", &format!("k8s-{}", server.place())]).unwrap();
     assert!(addresses.iter().all(|ip| bound.contains(&ip.to_string())), "{bound}");
     // Who asks again is told the same.
     server.dhcp_again();

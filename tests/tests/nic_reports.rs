@@ -93,7 +93,7 @@ fn published(uid: Option<&str>) -> Published {
             representor: Some("c1pf0vf3".to_owned()),
         };
         let state = State::Ready(Arc::new(attached));
-        let entry = Entry { claim: claim(uid), token: 1, wiring, state, remarks: Vec::new() };
+        let entry = Entry { claim: claim(uid), token: 1, wiring, state, remarks: Vec::new(), problem: None };
         published.attachments.insert(entry.claim.key.clone(), entry);
     }
     published

@@ -13,15 +13,15 @@ use crate::{
     agent::{Agent, AgentError},
     args::{Environment, Pod, Sandbox},
     attachment::Attachment,
+    commands::remember_name,
     config::Config,
     device::{PciAddress, Sysfs, Vf},
     error::{CniError, Code},
-    interface::{self, Expected},
-    kubelet,
+    interface, kubelet,
     netns::{Netns, NetnsError},
     note,
     result::{AddResult, PrevInterface},
-    state::{Record, StateDir, VfRecord, uptime},
+    state::{Record, Restorable, StateDir, VfRecord, uptime},
     vf::{self, Found, VfError},
 };
 
@@ -57,7 +57,7 @@ pub async fn run(environment: &Environment, config: &Config) -> Result<Value, Cn
         config,
         state: StateDir::new(&config.state_dir),
         sysfs: Sysfs::new(&config.sysfs),
-        agent: Agent::new(config)?,
+        agent: Agent::new(&config.access)?,
         sandbox,
         pod,
         netns,
@@ -126,7 +126,11 @@ impl Add<'_> {
             let place = self.locate(pci, previous.iter().chain(&superseded)).await?;
             // An interface that is on its way says nothing about itself; the record of whoever sent it does.
             let inherited = previous.iter().chain(&superseded).find_map(|record| record.vf.clone());
-            record.vf = Some(inherited.filter(|vf| vf.pci == pci).unwrap_or_else(|| describe(pci, &place)));
+            let inherited = inherited.filter(|vf| vf.pci == pci);
+            let lost = || self.state.lost_name(pci, is_home(&place).then_some(place.link.name.as_str()));
+            record.vf = Some(
+                inherited.or_else(lost).unwrap_or_else(|| VfRecord::of(pci, &place.link, is_home(&place))),
+            );
             record.has_parent = place.link.parent.is_some();
             found = Some(place);
         }
@@ -139,15 +143,15 @@ impl Add<'_> {
         pci: PciAddress,
         records: impl Iterator<Item = &Record>,
     ) -> Result<Found, VfError> {
-        if let Some(found) = vf::find_at_home(pci, &self.sysfs).await? {
+        if let Some(found) = vf::find_at_home(pci, &self.sysfs)? {
             return Ok(found);
         }
         for record in records.filter(|record| record.pci == pci) {
-            if let Some(found) = vf::find_away(record, None).await? {
+            if let Some(found) = vf::find_away(record, None)? {
                 return Ok(found);
             }
         }
-        vf::find_anywhere(pci).await?.ok_or(VfError::NotFound(pci))
+        vf::find_anywhere(pci)?.ok_or(VfError::NotFound(pci))
     }
 
     /// Asks the NIC. Nothing has moved yet.
@@ -185,6 +189,13 @@ impl Add<'_> {
         let pci = claim.vf.address;
         let mut record = claim.record.clone();
         record.assigned_mac = Some(attachment.mac.to_string());
+        record.restorable = Some(Restorable {
+            pf: claim.vf.pf,
+            vf: claim.vf.index,
+            attachment: attachment.clone(),
+            access: self.config.access.clone(),
+            sysfs: self.config.sysfs.clone(),
+        });
         self.state.save(&record)?;
         let (Some(home), Some(found)) = (&record.vf, &claim.found) else {
             return Err(VfError::NotFound(pci).into());
@@ -207,14 +218,7 @@ impl Add<'_> {
         record.index = Some(arrived.index);
         self.state.save(&record)?;
         interface::configure(&self.netns, &arrived, &self.sandbox.interface, attachment).await?;
-        let observed = interface::observe(&self.netns, &self.sandbox.interface).await?;
-        let (_, observed) = observed.ok_or(VfError::NotFound(pci))?;
-        let problems = Expected::from(attachment).missing_in(&observed);
-        if !problems.is_empty() {
-            let msg =
-                format!("the kernel took the settings of {} and shows others: {}", pci, problems.join("; "));
-            return Err(CniError::new(Code::Link, msg));
-        }
+        let observed = interface::confirm(&self.netns, &self.sandbox.interface, attachment).await?;
         self.ended(record)?;
         Ok(AddResult {
             interface: self.sandbox.interface.clone(),
@@ -254,14 +258,14 @@ impl Add<'_> {
 
     async fn take_back(&self, claim: &Claim, home: &VfRecord) -> Result<(), VfError> {
         let record = self.state.load(&self.sandbox).ok().flatten().unwrap_or_else(|| claim.record.clone());
-        let found = match vf::find_away(&record, None).await? {
+        let found = match vf::find_at_home(record.pci, &self.sysfs)? {
             Some(found) => Some(found),
-            None => vf::find_at_home(record.pci, &self.sysfs).await?,
+            None => vf::find_away(&record, None)?,
         };
-        match found {
-            Some(found) => vf::bring_home(&found, home).await.map(|_| ()),
-            None => Err(VfError::NotFound(record.pci)),
-        }
+        let found = found.ok_or(VfError::NotFound(record.pci))?;
+        let link = vf::bring_home(&found, home).await?;
+        remember_name(&self.state, home, Some(&link));
+        Ok(())
     }
 
     // === another plugin's interface ===
@@ -315,10 +319,6 @@ struct Claim {
     found: Option<Found>,
 }
 
-/// A VF as it is before we touch it. Away from home its name and MAC are a pod's: then they are not worth keeping.
-fn describe(pci: PciAddress, place: &Found) -> VfRecord {
-    let at_home = Netns::current().is_ok_and(|host| place.netns.is(&host));
-    let name = if at_home { place.link.name.clone() } else { pci.transit_name() };
-    let mac = place.link.mac.filter(|_| at_home).map(|mac| mac.to_string());
-    VfRecord { pci, name, mac, mtu: at_home.then_some(place.link.mtu) }
+fn is_home(place: &Found) -> bool {
+    Netns::current().is_ok_and(|host| place.netns.is(&host))
 }

@@ -56,7 +56,7 @@ pub async fn run(environment: &Environment, config: &Config) -> Result<(), CniEr
     if !problems.is_empty() {
         return Err(mismatch(&problems));
     }
-    let said = Agent::new(config)?.check(&sandbox, PATIENCE.min(config.timeout)).await?;
+    let said = Agent::new(&config.access)?.check(&sandbox, None, PATIENCE.min(config.timeout)).await?;
     let mut expected = Expected::from(&said);
     if relayed {
         expected = Expected { mac: expected.mac, ..Expected::default() };

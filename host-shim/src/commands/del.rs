@@ -14,11 +14,12 @@ use std::{path::Path, time::Duration};
 use crate::{
     agent::Agent,
     args::{Environment, Sandbox},
+    commands::remember_name,
     config::Config,
     device::Sysfs,
     error::CniError,
     note,
-    state::{Record, StateDir},
+    state::{Record, StateDir, StateError},
     vf::{self, VfError},
 };
 
@@ -44,7 +45,8 @@ pub async fn undo(
     record: &Record,
     netns: Option<&Path>,
 ) -> Result<(), CniError> {
-    let home = bring_home(config, record, netns).await;
+    let record = &mark_leaving(state, record);
+    let home = bring_home(config, state, record, netns).await;
     let detached = detach(config, &record.key(), PATIENCE.min(config.timeout)).await;
     match (home, detached) {
         (Ok(()), Ok(_)) => Ok(state.remove(&record.key())?),
@@ -54,23 +56,47 @@ pub async fn undo(
     }
 }
 
+/// From here on no restore puts the VF back into the pod; one that is at work has ended. DEL goes on whatever fails here.
+fn mark_leaving(state: &StateDir, record: &Record) -> Record {
+    let mark = || {
+        let _lock = state.lock()?;
+        let newest = state.load(&record.key())?.unwrap_or_else(|| record.clone());
+        let leaving = Record { leaving: true, ..newest };
+        state.save(&leaving)?;
+        Ok::<_, StateError>(leaving)
+    };
+    mark().unwrap_or_else(|error| {
+        note(error);
+        record.clone()
+    })
+}
+
 /// Gives the VF back to the host, from wherever it is.
-async fn bring_home(config: &Config, record: &Record, netns: Option<&Path>) -> Result<(), VfError> {
+async fn bring_home(
+    config: &Config,
+    state: &StateDir,
+    record: &Record,
+    netns: Option<&Path>,
+) -> Result<(), VfError> {
     let Some(home) = &record.vf else { return Ok(()) };
-    let found = match vf::find_away(record, netns).await? {
+    // At home first: a pod's own device may have the index that the VF had there before it vanished.
+    let found = match vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs))? {
         Some(found) => Some(found),
-        None => vf::find_at_home(record.pci, &Sysfs::new(&config.sysfs)).await?,
+        None => vf::find_away(record, netns)?,
     };
     let Some(found) = found else {
         let netns = record.netns.display();
         note(format_args!("VF {} is neither in {netns} nor on the host: nothing to bring home", record.pci));
+        remember_name(state, home, None);
         return Ok(());
     };
-    vf::bring_home(&found, home).await.map(|_| ())
+    let link = vf::bring_home(&found, home).await?;
+    remember_name(state, home, Some(&link));
+    Ok(())
 }
 
 async fn detach(config: &Config, sandbox: &Sandbox, patience: Duration) -> Result<bool, CniError> {
-    Ok(Agent::new(config)?.detach(sandbox, patience).await?)
+    Ok(Agent::new(&config.access)?.detach(sandbox, patience).await?)
 }
 
 /// Tells the NIC about a sandbox that we know nothing of.

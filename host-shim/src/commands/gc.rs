@@ -20,7 +20,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// As [`uptime`] has it. One that has not ended by then was killed: `timeoutSeconds` may be 600.
-const LONGEST_ADD: u64 = 15 * 60 * 1_000_000_000;
+pub(super) const LONGEST_ADD: u64 = 15 * 60 * 1_000_000_000;
 
 pub async fn run(config: &Config) -> Result<(), CniError> {
     let Some(valid) = &config.valid_attachments else {
@@ -30,7 +30,7 @@ pub async fn run(config: &Config) -> Result<(), CniError> {
     let state = StateDir::new(&config.state_dir);
     let began = uptime();
     let patience = PATIENCE.min(config.timeout);
-    let agent = Agent::new(config)?;
+    let agent = Agent::new(&config.access)?;
     let held = agent.list(patience).await;
     let records = state.list()?;
     let mut errors = Vec::new();

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub async fn run(config: &Config) -> Result<(), CniError> {
     let not_available = |error: CniError| CniError { code: Code::NotAvailable, ..error };
-    let agent = Agent::new(config).map_err(|error| not_available(error.into()))?;
+    let agent = Agent::new(&config.access).map_err(|error| not_available(error.into()))?;
     let status =
         agent.status(PATIENCE.min(config.timeout)).await.map_err(|error| not_available(error.into()))?;
     if status.ready {

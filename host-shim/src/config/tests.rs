@@ -22,8 +22,8 @@ fn with(key: &str, value: Value) -> Result<Config, ConfigError> {
 #[test]
 fn defaults() {
     let config = parse(&base()).unwrap();
-    assert_eq!(config.agents, ["192.168.100.2:8443"]);
-    assert_eq!(config.server_name, "nic-agent");
+    assert_eq!(config.access.agents, ["192.168.100.2:8443"]);
+    assert_eq!(config.access.server_name, "nic-agent");
     assert_eq!(config.timeout, Duration::from_secs(90));
     assert_eq!(config.state_dir, PathBuf::from("/run/host-shim"));
     assert_eq!(config.sysfs, PathBuf::from("/sys"));
@@ -107,7 +107,7 @@ fn versions() {
 #[test]
 fn agents_of_all_forms() {
     let agents = json!(["192.168.100.2:8443", "[fe80::1%tmfifo_net0]:8443", "nic.example:8443"]);
-    assert_eq!(with("agent", agents).unwrap().agents.len(), 3);
+    assert_eq!(with("agent", agents).unwrap().access.agents.len(), 3);
 }
 
 #[test]

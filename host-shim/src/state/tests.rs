@@ -6,8 +6,14 @@ fn record(id: &str, interface: &str) -> Record {
     let key = Sandbox { id: id.into(), interface: interface.into() };
     let pci: PciAddress = "0000:03:00.2".parse().unwrap();
     let mut record = Record::new(&key, "drawbridge", "u-1", Path::new("/run/netns/x"), pci);
-    record.vf =
-        Some(VfRecord { pci, name: "ens1v0".into(), mac: Some("02:00:00:00:00:01".into()), mtu: Some(1500) });
+    record.vf = Some(VfRecord {
+        pci,
+        name: "ens1v0".into(),
+        mac: Some("02:00:00:00:00:01".into()),
+        mtu: Some(1500),
+        altnames: Vec::new(),
+        alias: String::new(),
+    });
     record
 }
 
@@ -61,4 +67,25 @@ fn the_lock_keeps_others_out() {
     assert!(Flock::lock(open(), FlockArg::LockExclusiveNonblock).is_err());
     drop(guard);
     assert!(Flock::lock(open(), FlockArg::LockExclusiveNonblock).is_ok());
+}
+
+#[test]
+fn a_name_is_kept_until_it_is_had_again() {
+    let directory = TempDir::new().unwrap();
+    let state = StateDir::new(directory.path().join("state"));
+    let was = record("a", "eth0").vf.unwrap();
+    let pci = was.pci;
+    assert_eq!(state.lost_name(pci, Some("x")), None);
+    state.keep_name(&was, Some("x")).unwrap();
+    assert_eq!(state.lost_name(pci, Some("x")), Some(was.clone()));
+    assert_eq!(state.lost_name(pci, None), Some(was.clone()));
+    for now in ["given-by-hand", &was.name] {
+        assert_eq!(state.lost_name(pci, Some(now)), None);
+    }
+    assert_eq!(state.list().unwrap(), [], "it is no record");
+    state.keep_name(&was, Some(&was.name)).unwrap();
+    assert_eq!(state.lost_name(pci, Some("x")), None);
+    // Where nobody knows under which name it will turn up, any will do.
+    state.keep_name(&was, None).unwrap();
+    assert_eq!(state.lost_name(pci, Some("dev7")), Some(was));
 }

@@ -4,6 +4,8 @@ fn link(name: &str, mac: u8, parent: Option<&str>) -> Link {
     Link {
         index: 1,
         name: name.into(),
+        altnames: Vec::new(),
+        alias: Vec::new(),
         mac: Some(Mac([2, 0, 0, 0, 0, mac])),
         mtu: 1500,
         up: false,

@@ -10,5 +10,7 @@
 
 mod agent;
 mod lifecycle;
+mod names;
+mod restore;
 mod support;
 mod trouble;

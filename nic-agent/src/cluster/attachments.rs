@@ -210,16 +210,22 @@ fn is_object_name(text: &str) -> bool {
 fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAttachmentStatus {
     let (wiring, claim) = (&entry.wiring, &entry.claim);
     let binding = wiring.binding.as_ref();
-    let bound = match &entry.state {
-        State::Ready(_) if entry.remarks.is_empty() => {
+    let bound = match (&entry.state, &entry.problem) {
+        (State::Waiting(missing), _) => {
+            Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing)
+        }
+        (State::Ready(_), Some(problem)) => {
+            let what = format!("the server could not give the pod its interface: {problem}");
+            Condition::new(kinds::BOUND, ConditionStatus::False, "InterfaceMissing", what)
+        }
+        (State::Ready(_), None) if entry.remarks.is_empty() => {
             Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow")
         }
-        State::Ready(_) => {
+        (State::Ready(_), None) => {
             let unused = entry.remarks.join("; ");
             let what = format!("frames can flow; of the CMS's annotations is not used: {unused}");
             Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", what)
         }
-        State::Waiting(missing) => Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing),
     };
     let offload = policy.map(|it| &it.offload).cloned().unwrap_or_default();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

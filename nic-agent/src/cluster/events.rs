@@ -1,4 +1,5 @@
-//! Events for people: claims that were refused, and rules that did not go into hardware.
+//! Events for people: claims that were refused, interfaces that a server could not give back to their pods, and rules that
+//! did not go into hardware.
 //!
 //! A server may claim anything, so an Event stands on a pod only where the cluster itself says that the pod is this
 //! node's; all other refusals stand on our NicNode. No more than a few a minute are written, whatever the server does;
@@ -65,8 +66,8 @@ impl<A: Attachments> Attachments for Telling<A> {
         self.inner.detach(key).await
     }
 
-    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
-        self.inner.check(key).await
+    async fn check(&self, key: SandboxKey, problem: Option<String>) -> Result<Attached, Refusal> {
+        self.inner.check(key, problem).await
     }
 
     async fn list(&self) -> Vec<Claim> {
@@ -150,6 +151,30 @@ fn in_software(published: &Published) -> Whys {
     all
 }
 
+/// What the server says of its side of attachments. It may say something else each time: only the last is kept.
+fn missing(published: &Published) -> Whys {
+    let mut all = Whys::new();
+    for entry in published.attachments.values() {
+        let PodRef { namespace, name, uid } = entry.claim.pod.clone();
+        let why = entry.problem.as_ref().map(|why| format!("{}: {why}", entry.claim.key.interface));
+        all.entry(About::Pod { namespace, name, uid }).or_default().extend(why);
+    }
+    all
+}
+
+/// Whatever was not there at the last look.
+fn fresh(before: &Whys, now: &Whys) -> Vec<(About, Event)> {
+    let is_known = |about: &About, why: &String| before.get(about).is_some_and(|old| old.contains(why));
+    let of = |(about, whys): (&About, &BTreeSet<String>)| {
+        let fresh = whys.iter().filter(|why| !is_known(about, why)).map(|why| {
+            let note = format!("the server could not give this pod its interface again: {why}");
+            (about.clone(), warning("InterfaceMissing", "Restore", &note))
+        });
+        fresh.collect::<Vec<_>>()
+    };
+    now.iter().flat_map(of).collect()
+}
+
 /// What is in software at both looks, and was not said of the pod already.
 fn news(before: &Whys, now: &Whys, said: &mut Whys) -> Vec<(About, Event)> {
     said.retain(|about, _| now.contains_key(about));
@@ -196,6 +221,7 @@ pub struct Teller {
     withheld: u64,
     before: Whys,
     said: Whys,
+    missing: Whys,
 }
 
 impl Teller {
@@ -205,7 +231,16 @@ impl Teller {
         own: watch::Receiver<Own>,
     ) -> Self {
         let bucket = TokenBucket::new(FEW, Instant::now().into_std());
-        Self { refused, published, own, bucket, withheld: 0, before: Whys::new(), said: Whys::new() }
+        Self {
+            refused,
+            published,
+            own,
+            bucket,
+            withheld: 0,
+            before: Whys::new(),
+            said: Whys::new(),
+            missing: Whys::new(),
+        }
     }
 
     /// Until dropped, or until nobody is left who could refuse.
@@ -221,9 +256,13 @@ impl Teller {
                     None => return,
                 },
                 _ = look.tick() => {
-                    let now = in_software(&self.published.borrow());
-                    let events = news(&self.before, &now, &mut self.said);
+                    let published = self.published.borrow().clone();
+                    let now = in_software(&published);
+                    let mut events = news(&self.before, &now, &mut self.said);
                     self.before = now;
+                    let missing = missing(&published);
+                    events.extend(fresh(&self.missing, &missing));
+                    self.missing = missing;
                     events
                 }
             };

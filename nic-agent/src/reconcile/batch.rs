@@ -32,6 +32,8 @@ pub struct Settled {
     pub left: Vec<(Attachment, Left)>,
     /// To be answered after the pass that makes it true.
     pub detached: Vec<(oneshot::Sender<Result<bool, Refusal>>, bool)>,
+    /// What the server says of its side of attachments, in the order in which it did.
+    pub reported: Vec<(SandboxKey, Option<String>)>,
     /// The ledger is not on the disk.
     pub unsaved: Option<DurableError>,
 }
@@ -85,6 +87,7 @@ pub fn settle(
                 settled.detached.push((reply, attachment.is_some()));
                 settled.left.extend(attachment.map(|it| (it, Left::Detached)));
             }
+            Command::Report { key, problem } => settled.reported.push((key, problem)),
         }
     }
     if !(settled.believed.is_empty() && settled.left.is_empty())

@@ -106,8 +106,11 @@ impl Attachments for Handle {
         answer.await.map_err(|_| Refusal::stopping())?
     }
 
-    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
+    async fn check(&self, key: SandboxKey, problem: Option<String>) -> Result<Attached, Refusal> {
         let entry = self.published.borrow().attachments.get(&key).cloned();
+        if entry.as_ref().is_some_and(|entry| entry.problem != problem) {
+            self.requests.send(Command::Report { key: key.clone(), problem }).await?;
+        }
         match entry.map(|e| e.state) {
             Some(State::Ready(attached)) => Ok(Arc::unwrap_or_clone(attached)),
             Some(State::Waiting(stage)) => Err(Refusal::NotReady { stage }),

@@ -34,6 +34,11 @@ pub enum Command {
         key: SandboxKey,
         reply: oneshot::Sender<Result<bool, Refusal>>,
     },
+    /// What the server says is wrong on its side, or that nothing is. Nobody waits for it.
+    Report {
+        key: SandboxKey,
+        problem: Option<String>,
+    },
 }
 
 impl Command {
@@ -41,6 +46,7 @@ impl Command {
         match self {
             Self::Attach { reply, .. } => reply.is_closed(),
             Self::Detach { reply, .. } => reply.is_closed(),
+            Self::Report { .. } => false,
         }
     }
 }
@@ -199,7 +205,7 @@ mod tests {
     fn sandboxes(taken: &Taken) -> Vec<String> {
         let of = |command: &Command| match command {
             Command::Attach { claim, .. } => claim.key.sandbox.clone(),
-            Command::Detach { key, .. } => key.sandbox.clone(),
+            Command::Detach { key, .. } | Command::Report { key, .. } => key.sandbox.clone(),
         };
         taken.commands.iter().map(of).collect()
     }

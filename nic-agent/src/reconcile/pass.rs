@@ -392,7 +392,9 @@ impl Reconciler {
                 binding: attachment.binding.clone(),
                 representor: self.rep_names.get(&attachment.claim.vf).cloned(),
             };
-            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state, remarks };
+            let problem = self.reported.get(key).cloned();
+            let claim = attachment.claim.clone();
+            let entry = Entry { claim, token, wiring, state, remarks, problem };
             published.attachments.insert(key.clone(), entry);
         }
         self.tell_unused(&published.attachments);

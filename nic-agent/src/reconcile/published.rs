@@ -172,6 +172,8 @@ pub struct Entry {
     pub state: State,
     /// What its CMS has written on the pod and is not used, for people.
     pub remarks: Vec<String>,
+    /// Why the server says that the interface is not in the pod. The NIC's side may be ready all the same.
+    pub problem: Option<String>,
 }
 
 /// Where an attachment is, or will be.

@@ -56,6 +56,14 @@ pub(super) fn sandbox(sandbox: Option<v1::Sandbox>) -> Result<SandboxKey, Refusa
     Ok(SandboxKey { sandbox: id, interface })
 }
 
+/// What a server says is wrong on its side: it is shown to people.
+pub(super) fn problem(text: String) -> Result<Option<String>, Refusal> {
+    let is_printable = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let fine = text.len() <= proto::PROBLEM_MAX && is_printable;
+    check("problem", fine, "must be at most 256 printable ASCII characters")?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
 fn pod(pod: Option<v1::Pod>) -> Result<PodRef, Refusal> {
     let v1::Pod { namespace, name, uid } = present("pod", pod)?;
     check("pod.namespace", is_dns_label(&namespace), "must be a DNS label (RFC 1123)")?;
@@ -158,6 +166,16 @@ mod tests {
         }
         assert_eq!(refused(|r| namespace(r, "a.b".to_owned())), "pod.namespace");
         assert_eq!(refused(|r| name(r, "Web".to_owned())), "pod.name");
+    }
+
+    #[test]
+    fn a_problem_is_short_and_printable() {
+        assert_eq!(problem(String::new()), Ok(None));
+        let longest = "a".repeat(proto::PROBLEM_MAX);
+        assert_eq!(problem(longest.clone()), Ok(Some(longest.clone())));
+        for text in [format!("{longest}a"), "a\nb".to_owned(), "\u{202e}".to_owned(), "\0".to_owned()] {
+            assert!(matches!(problem(text), Err(Refusal::Malformed { field: "problem", .. })));
+        }
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl<A: Attachments> NicAgent for Service<A> {
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         self.handle(Method::Check, request, async |message| {
             let key = form::sandbox(message.sandbox)?;
-            let attached = self.attachments.check(key).await?;
+            let problem = form::problem(message.problem)?;
+            let attached = self.attachments.check(key, problem).await?;
             Ok(v1::CheckResponse { attachment: Some(answer::attached(attached)) })
         })
         .await
@@ -203,7 +204,7 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn check(&self, _: SandboxKey) -> Result<Attached, Refusal> {
+        async fn check(&self, _: SandboxKey, _: Option<String>) -> Result<Attached, Refusal> {
             std::future::pending().await
         }
 

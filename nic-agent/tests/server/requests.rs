@@ -29,7 +29,11 @@ async fn attach_check_list_detach() {
     let claim = bench.fake.claims.lock().unwrap()[0].clone();
     assert_eq!((claim.vf, claim.pod.uid.len(), claim.network.as_str()), (VfId { pf: 0, vf: 3 }, 36, "ovn"));
 
-    let check = client.check(v1::CheckRequest { sandbox: sandbox() }).await.unwrap().into_inner();
+    let check = client
+        .check(v1::CheckRequest { sandbox: sandbox(), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(check.attachment, Some(attached));
     let items = client.list(v1::ListRequest {}).await.unwrap().into_inner().items;
     let asked = request();
@@ -44,7 +48,8 @@ async fn attach_check_list_detach() {
     );
     assert!(client.detach(v1::DetachRequest { sandbox: sandbox() }).await.unwrap().into_inner().existed);
     assert!(!client.detach(v1::DetachRequest { sandbox: sandbox() }).await.unwrap().into_inner().existed);
-    let status = client.check(v1::CheckRequest { sandbox: sandbox() }).await.unwrap_err();
+    let status =
+        client.check(v1::CheckRequest { sandbox: sandbox(), ..Default::default() }).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::NotFound, "not-attached"));
 
     let status = client.status(v1::StatusRequest {}).await.unwrap().into_inner();
@@ -115,7 +120,10 @@ async fn malformed_requests_reach_nobody() {
     assert!(status.message().contains("pod.name"), "{status}");
     let status = client.detach(v1::DetachRequest { sandbox: None }).await.unwrap_err();
     assert_eq!(reason(&status), "malformed");
-    let status = client.check(v1::CheckRequest { sandbox: Some(v1::Sandbox::default()) }).await.unwrap_err();
+    let status = client
+        .check(v1::CheckRequest { sandbox: Some(v1::Sandbox::default()), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(reason(&status), "malformed");
     assert_eq!(bench.fake.entered.load(Ordering::SeqCst), 0);
     bench.stop().await;
@@ -183,4 +191,20 @@ async fn a_stop_does_not_wait_for_ever() {
     while bench.fake.dropped.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_check_hands_on_what_the_server_says_of_its_side_if_it_is_well_formed() {
+    let bench = Bench::start();
+    let mut client = bench.client().await;
+    client.attach(request()).await.unwrap();
+    for problem in ["", "the VF is not on the host"] {
+        let problem = problem.to_owned();
+        client.check(v1::CheckRequest { sandbox: sandbox(), problem }).await.unwrap();
+    }
+    let status = client.check(v1::CheckRequest { sandbox: sandbox(), problem: "a\nb".to_owned() }).await;
+    assert_eq!(reason(&status.unwrap_err()), "malformed");
+    let told = [None, Some("the VF is not on the host".to_owned())];
+    assert_eq!(*bench.fake.problems.lock().unwrap(), told);
+    bench.stop().await;
 }

@@ -61,7 +61,7 @@ async fn who_waits_is_answered(limits: Limits) -> (Bench, u64) {
         let key = Some(v1::Sandbox { id: format!("s0-{try_}"), interface: "eth0".to_owned() });
         let answer = good.attach(request(0, try_)).await.unwrap().into_inner();
         assert_eq!(answer.logical_port, attached().logical_port);
-        good.check(v1::CheckRequest { sandbox: key.clone() }).await.unwrap();
+        good.check(v1::CheckRequest { sandbox: key.clone(), ..Default::default() }).await.unwrap();
         assert!(good.detach(v1::DetachRequest { sandbox: key }).await.unwrap().into_inner().existed);
         // Passes go on: this one was not kept from being made.
         let before = published.borrow_and_update().passes;

@@ -31,6 +31,8 @@ pub struct Script {
     pub detach: VecDeque<Status>,
     pub status: v1::StatusResponse,
     pub held: BTreeMap<(String, String), v1::AttachRequest>,
+    /// What the last Check of each said.
+    pub problems: BTreeMap<(String, String), String>,
     /// What happens while the next call of this method is under way.
     pub during: BTreeMap<&'static str, Box<dyn FnOnce() + Send>>,
     /// The calls that came, as `Attach 0/3` or `Detach id:eth0`.
@@ -95,8 +97,11 @@ impl NicAgent for Service {
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
-        let script = self.0.lock().unwrap();
-        match script.held.get(&key(request.into_inner().sandbox)) {
+        let request = request.into_inner();
+        let mut script = self.0.lock().unwrap();
+        let key = key(request.sandbox);
+        script.problems.insert(key.clone(), request.problem);
+        match script.held.get(&key) {
             Some(request) => {
                 Ok(Response::new(v1::CheckResponse { attachment: Some(script.answer(request)) }))
             }

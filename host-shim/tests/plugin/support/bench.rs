@@ -20,7 +20,7 @@ use super::{
     Output,
     agent::{FakeAgent, Script},
     certs::Certs,
-    run_plugin,
+    run_plugin, run_restore,
 };
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -128,15 +128,27 @@ impl Bench {
         let directory = TempDir::new().unwrap();
         let certs = Certs::make(directory.path());
         let host = Namespace::new();
-        for (number, mac) in [(3, "02:00:00:00:00:03"), (4, "02:00:00:00:00:04")] {
-            let (vf, peer) = (format!("ens1v{number}"), format!("rep{number}"));
-            host.ip(&["link", "add", &vf, "address", mac, "type", "veth", "peer", "name", &peer]);
-            host.ip(&["link", "set", &peer, "up"]);
-        }
+        make_vf(&host, 3, "02:00:00:00:00:03");
+        make_vf(&host, 4, "02:00:00:00:00:04");
         sysfs(&directory.path().join("sys"));
         let script = Script { attachment: attachment(), ..Script::default() };
         let agent = FakeAgent::start(&certs, Some(host.path()), script);
         Self { directory, certs, host, agent: Some(agent) }
+    }
+
+    /// A VF goes from wherever it is, as when its NIC reboots.
+    pub fn remove_vf(&self, number: u8) {
+        self.host.ip(&["link", "del", &format!("rep{number}")]);
+    }
+
+    pub fn make_vf(&self, number: u8, mac: &str) {
+        make_vf(&self.host, number, mac);
+    }
+
+    /// `host-shim restore ARGS` on this server.
+    pub fn restore(&self, args: &[&str]) -> (String, Option<i32>) {
+        let state = self.directory.path().join("state").display().to_string();
+        run_restore(&self.host.0, &[&["--state-dir", state.as_str()], args].concat())
     }
 
     pub fn agent(&self) -> &FakeAgent {
@@ -207,7 +219,7 @@ impl Bench {
         let Ok(entries) = fs::read_dir(self.directory.path().join("state")) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "lock");
+        names.retain(|name| name.ends_with(".json"));
         names.sort();
         names
     }
@@ -222,6 +234,12 @@ impl Bench {
         assert_eq!(self.records(), [] as [&str; 0]);
         assert_eq!(self.agent().held(), []);
     }
+}
+
+fn make_vf(host: &Namespace, number: u8, mac: &str) {
+    let (vf, peer) = (format!("ens1v{number}"), format!("rep{number}"));
+    host.ip(&["link", "add", &vf, "address", mac, "type", "veth", "peer", "name", &peer]);
+    host.ip(&["link", "set", &peer, "up"]);
 }
 
 fn sysfs(root: &Path) {

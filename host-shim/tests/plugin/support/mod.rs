@@ -43,6 +43,19 @@ impl Output {
     }
 }
 
+/// Runs `host-shim restore ARGS` in a network namespace, as udev's unit does: what it said, and its exit status.
+pub fn run_restore(netns: &str, args: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{netns}"))
+        .args([env!("CARGO_BIN_EXE_host-shim"), "restore"])
+        .args(args)
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"");
+    (String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
 /// Runs the plugin, in the network namespace `netns` if one is given.
 pub fn run_plugin(netns: Option<&str>, env: &[(&str, &str)], stdin: &Value) -> Output {
     let binary = Path::new(env!("CARGO_BIN_EXE_host-shim"));

@@ -45,7 +45,7 @@ fn entry(claim: Claim, ready: bool) -> Entry {
         }),
         representor: Some("c1pf0vf1".to_owned()),
     };
-    Entry { claim, token: 1, wiring, state, remarks: Vec::new() }
+    Entry { claim, token: 1, wiring, state, remarks: Vec::new(), problem: None }
 }
 
 fn published(entries: Vec<Entry>, offload: &Offload) -> Published {
@@ -322,4 +322,13 @@ fn a_name_that_is_taken_keeps_nothing_from_being_said() {
     let deleted = steps.iter().filter(|it| matches!(it, Step::Delete { .. })).count();
     let created = steps.iter().filter(|it| matches!(it, Step::Create(_))).count();
     assert_eq!((deleted, created), (1, 1), "{steps:?}");
+}
+
+#[test]
+fn what_the_server_could_not_give_back_is_not_bound() {
+    let entry = Entry { problem: Some("no VF".to_owned()), ..entry(claim("a", "eth0", 1), true) };
+    let status = status(&entry, None, true);
+    let bound = status.conditions.iter().find(|it| it.kind == kinds::BOUND).unwrap();
+    assert_eq!((bound.status, bound.reason.as_str()), (ConditionStatus::False, "InterfaceMissing"));
+    assert!(bound.message.ends_with("interface: no VF"), "{}", bound.message);
 }

@@ -92,7 +92,7 @@ impl Attachments for Refuses {
         Ok(true)
     }
 
-    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
+    async fn check(&self, key: SandboxKey, _: Option<String>) -> Result<Attached, Refusal> {
         Err(Refusal::NotAttached { key })
     }
 
@@ -125,4 +125,20 @@ async fn telling_never_waits() {
         count += 1;
     }
     assert_eq!(count, QUEUE);
+}
+
+#[test]
+fn what_a_server_says_of_its_side_is_said_of_the_pod_whenever_it_changes() {
+    let about = About::Pod { namespace: "ns".to_owned(), name: "a".to_owned(), uid: "u".to_owned() };
+    let says = |whys: &[&str]| {
+        Whys::from([(about.clone(), whys.iter().map(|why| format!("eth0: {why}")).collect())])
+    };
+    let notes = |before: &Whys, now: &Whys| -> Vec<String> {
+        fresh(before, now).into_iter().filter_map(|(_, event)| event.note).collect()
+    };
+    let what = "the server could not give this pod its interface again: eth0: ";
+    assert_eq!(notes(&Whys::new(), &says(&["x"])), [format!("{what}x")]);
+    assert!(notes(&says(&["x"]), &says(&["x"])).is_empty());
+    assert_eq!(notes(&says(&["x"]), &says(&["y"])), [format!("{what}y")]);
+    assert!(notes(&says(&["y"]), &says(&[])).is_empty());
 }

@@ -97,7 +97,7 @@ impl Loop {
             };
             let token = self.tickets.token(key);
             let claim = attachment.claim.clone();
-            let entry = Entry { claim, token, wiring, state, remarks: Vec::new() };
+            let entry = Entry { claim, token, wiring, state, remarks: Vec::new(), problem: None };
             published.attachments.insert(key.clone(), entry);
         }
         self.publish.send_replace(Arc::new(published));

@@ -84,6 +84,8 @@ impl Ca {
 pub struct Fake {
     pub claims: Mutex<Vec<Claim>>,
     pub refuse: Mutex<Option<Refusal>>,
+    /// What each Check said.
+    pub problems: Mutex<Vec<Option<String>>>,
     pub hold: Mutex<Option<Arc<Notify>>>,
     pub entered: AtomicUsize,
     pub dropped: AtomicUsize,
@@ -136,7 +138,8 @@ impl Attachments for Shared {
         Ok(claims.len() < before)
     }
 
-    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
+    async fn check(&self, key: SandboxKey, problem: Option<String>) -> Result<Attached, Refusal> {
+        self.0.problems.lock().unwrap().push(problem);
         let known = self.0.claims.lock().unwrap().iter().any(|claim| claim.key == key);
         if known { Ok(attached()) } else { Err(Refusal::NotAttached { key }) }
     }
