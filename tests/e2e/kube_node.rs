@@ -359,7 +359,7 @@ fn the_northbound_is_lost_and_whatever_runs_keeps_what_it_has() {
     let port = format!("{NAMESPACE}_good");
     let wanted: Vec<String> = good.addresses.iter().map(ToString::to_string).collect();
     until("the running pod's port is as it was", PATIENCE, || {
-        let said = nbctl(&["--if-exists", "lsp-get-addresses", &port])?;
+        let said = nbctl(&["lsp-get-addresses", &port])?;
         if wanted.iter().all(|ip| said.contains(ip.as_str())) { Ok(()) } else { Err(said) }
     });
     let new = until("the pod that waited is ready", PATIENCE, || match health("a-new")? {
