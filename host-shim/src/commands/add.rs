@@ -123,7 +123,7 @@ impl Add<'_> {
         let mut found = None;
         if relayed.is_none() {
             self.sysfs.check_driver(pci)?;
-            let place = self.locate(pci, previous.iter().chain(&superseded)).await?;
+            let place = self.locate(pci, previous.iter().chain(&superseded))?;
             // An interface that is on its way says nothing about itself; the record of whoever sent it does.
             let inherited = previous.iter().chain(&superseded).find_map(|record| record.vf.clone());
             let inherited = inherited.filter(|vf| vf.pci == pci);
@@ -138,10 +138,10 @@ impl Add<'_> {
         Ok(Claim { vf, record, previous, superseded, found })
     }
 
-    async fn locate(
+    fn locate<'r>(
         &self,
         pci: PciAddress,
-        records: impl Iterator<Item = &Record>,
+        records: impl Iterator<Item = &'r Record>,
     ) -> Result<Found, VfError> {
         if let Some(found) = vf::find_at_home(pci, &self.sysfs)? {
             return Ok(found);
@@ -151,7 +151,7 @@ impl Add<'_> {
                 return Ok(found);
             }
         }
-        vf::find_anywhere(pci)?.ok_or(VfError::NotFound(pci))
+        vf::find_anywhere(pci).ok_or(VfError::NotFound(pci))
     }
 
     /// Asks the NIC. Nothing has moved yet.
