@@ -76,7 +76,7 @@ impl Add<'_> {
 
     async fn attach(&self) -> Result<Value, CniError> {
         let known = self.kubelet_devices().await?;
-        let claim = self.claim(&known, None).await?;
+        let claim = self.claim(&known, None)?;
         let attachment = self.ask(&claim).await?;
         match self.give(&claim, &attachment).await {
             Ok(result) => Ok(result.to_json(self.config.version, self.config.prev_result.as_ref())),
@@ -100,7 +100,7 @@ impl Add<'_> {
     }
 
     /// Chooses the VF and records it, under the lock: two ADDs of one pod must not choose the same.
-    async fn claim(&self, devices: &[PciAddress], relayed: Option<PciAddress>) -> Result<Claim, CniError> {
+    fn claim(&self, devices: &[PciAddress], relayed: Option<PciAddress>) -> Result<Claim, CniError> {
         let _lock = self.state.lock()?;
         let records = self.state.list()?;
         let pci = match (relayed, self.config.device) {
@@ -292,7 +292,7 @@ impl Add<'_> {
             let msg = format!("cannot tell which VF is below {}; set deviceID", self.sandbox.interface);
             return Err(CniError::new(Code::Device, msg));
         };
-        let claim = self.claim(&[], Some(pci)).await?;
+        let claim = self.claim(&[], Some(pci))?;
         let attachment = self.ask(&claim).await?;
         if observed.mac == Some(attachment.mac) {
             self.ended(claim.record)?;
