@@ -140,24 +140,24 @@ pub fn find_away(record: &Record, also: Option<&Path>) -> Result<Option<Found>, 
             Err(error) => return Err(error.into()),
         }
     }
-    search([PathBuf::from("/proc/1/ns/net")], record.pci)
+    Ok(search([PathBuf::from("/proc/1/ns/net")], record.pci))
 }
 
 /// In any namespace of the machine that has a name.
-pub fn find_anywhere(pci: PciAddress) -> Result<Option<Found>, VfError> {
+pub fn find_anywhere(pci: PciAddress) -> Option<Found> {
     let entries = fs::read_dir(NETNS_DIR).into_iter().flatten().flatten().map(|entry| entry.path());
     search(entries.chain([PathBuf::from("/proc/1/ns/net")]), pci)
 }
 
 /// Foreign namespaces come and go while we look: one that cannot be opened is passed over.
-fn search(paths: impl IntoIterator<Item = PathBuf>, pci: PciAddress) -> Result<Option<Found>, VfError> {
+fn search(paths: impl IntoIterator<Item = PathBuf>, pci: PciAddress) -> Option<Found> {
     for path in paths {
         let Ok(netns) = Netns::open(&path) else { continue };
         if let Ok(Some(found)) = look(netns, &Marks::pci_only(pci)) {
-            return Ok(Some(found));
+            return Some(found);
         }
     }
-    Ok(None)
+    None
 }
 
 /// A name that nobody can have taken beforehand.

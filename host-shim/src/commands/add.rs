@@ -76,7 +76,7 @@ impl Add<'_> {
 
     async fn attach(&self) -> Result<Value, CniError> {
         let known = self.kubelet_devices().await?;
-        let claim = self.claim(&known, None).await?;
+        let claim = self.claim(&known, None)?;
         let attachment = self.ask(&claim).await?;
         match self.give(&claim, &attachment).await {
             Ok(result) => Ok(result.to_json(self.config.version, self.config.prev_result.as_ref())),
@@ -100,7 +100,7 @@ impl Add<'_> {
     }
 
     /// Chooses the VF and records it, under the lock: two ADDs of one pod must not choose the same.
-    async fn claim(&self, devices: &[PciAddress], relayed: Option<PciAddress>) -> Result<Claim, CniError> {
+    fn claim(&self, devices: &[PciAddress], relayed: Option<PciAddress>) -> Result<Claim, CniError> {
         let _lock = self.state.lock()?;
         let records = self.state.list()?;
         let pci = match (relayed, self.config.device) {
@@ -123,7 +123,7 @@ impl Add<'_> {
         let mut found = None;
         if relayed.is_none() {
             self.sysfs.check_driver(pci)?;
-            let place = self.locate(pci, previous.iter().chain(&superseded)).await?;
+            let place = self.locate(pci, previous.iter().chain(&superseded))?;
             // An interface that is on its way says nothing about itself; the record of whoever sent it does.
             let inherited = previous.iter().chain(&superseded).find_map(|record| record.vf.clone());
             let inherited = inherited.filter(|vf| vf.pci == pci);
@@ -138,10 +138,10 @@ impl Add<'_> {
         Ok(Claim { vf, record, previous, superseded, found })
     }
 
-    async fn locate(
+    fn locate<'r>(
         &self,
         pci: PciAddress,
-        records: impl Iterator<Item = &Record>,
+        records: impl Iterator<Item = &'r Record>,
     ) -> Result<Found, VfError> {
         if let Some(found) = vf::find_at_home(pci, &self.sysfs)? {
             return Ok(found);
@@ -151,7 +151,7 @@ impl Add<'_> {
                 return Ok(found);
             }
         }
-        vf::find_anywhere(pci)?.ok_or(VfError::NotFound(pci))
+        vf::find_anywhere(pci).ok_or(VfError::NotFound(pci))
     }
 
     /// Asks the NIC. Nothing has moved yet.
@@ -292,7 +292,7 @@ impl Add<'_> {
             let msg = format!("cannot tell which VF is below {}; set deviceID", self.sandbox.interface);
             return Err(CniError::new(Code::Device, msg));
         };
-        let claim = self.claim(&[], Some(pci)).await?;
+        let claim = self.claim(&[], Some(pci))?;
         let attachment = self.ask(&claim).await?;
         if observed.mac == Some(attachment.mac) {
             self.ended(claim.record)?;
