@@ -16,6 +16,7 @@ use crate::lease::{Candidate, Timing};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::settings::Settings;
+use crate::taint::{self, write::Tainter};
 use crate::watch;
 
 /// Changes on their way. Few: a list waits rather than to be held twice.
@@ -33,6 +34,7 @@ pub struct Config {
     /// Another for each process.
     pub identity: String,
     pub timing: Timing,
+    pub taints: taint::Timing,
 }
 
 /// One controller.
@@ -77,9 +79,18 @@ impl App {
             session,
             inputs,
             leading.clone(),
-            config.identity,
+            config.identity.clone(),
             metrics.clone(),
+            config.taints,
         );
+        let tainter = Tainter {
+            client: client.clone(),
+            wanted: controller.taints(),
+            leading: leading.clone(),
+            identity: config.identity,
+            metrics: metrics.clone(),
+        };
+        let tainted = tokio::spawn(tainter.run(cancel.clone()));
         let publisher = Publisher {
             client: client.clone(),
             namespace: config.lease_namespace,
@@ -104,6 +115,9 @@ impl App {
         }
         if let Err(error) = published.await {
             error!(%error, "the publisher's task failed");
+        }
+        if let Err(error) = tainted.await {
+            error!(%error, "the task of the nodes' taints failed");
         }
         watches.shutdown().await;
         candidate.release().await;

@@ -13,7 +13,8 @@ use crate::app::Config;
 use crate::cluster::object::VfResources;
 use crate::lease::Timing;
 use crate::ranges::Allocation;
-use crate::settings::{CoppRate, Mtu, RouterAddress, Settings, prefix, resource};
+use crate::settings::{CoppRate, HeartbeatTimeout, Mtu, RouterAddress, Settings, prefix, resource};
+use crate::taint;
 
 /// Drawbridge's CMS for clusters that have no other: writes OVN's northbound from pods and Services.
 #[derive(Clone, Debug, Parser)]
@@ -60,6 +61,9 @@ pub struct Arguments {
     /// Beginning of the name of the resource by which a pod asks for a VF. May be given several times.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "drawbridge.dev/vf", value_parser = resource)]
     pub vf_resource: Vec<String>,
+    /// A NIC whose heartbeat has not changed for so long counts as not ready, and its node is tainted; 120 to 3600.
+    #[arg(long, value_name = "SECONDS", default_value = "180")]
+    pub nic_heartbeat_timeout: HeartbeatTimeout,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9465")]
     pub listen: SocketAddr,
@@ -135,6 +139,7 @@ impl Arguments {
             // A container that starts anew in the same pod is another candidate.
             identity: format!("{}_{}", self.identity, Uuid::new_v4()),
             timing: Timing::default(),
+            taints: taint::Timing { silence: self.nic_heartbeat_timeout.get(), ..taint::Timing::default() },
         })
     }
 }
@@ -161,6 +166,7 @@ mod tests {
             "--router-address=last",
             "--mtu=8900",
             "--copp-rate=0",
+            "--nic-heartbeat-timeout=600",
             "--vf-resource=example.org/a,example.org/b",
         ])
         .unwrap();
@@ -168,10 +174,12 @@ mod tests {
         assert_eq!(config.settings.routes.len(), 3);
         assert_eq!(config.settings.router_address, RouterAddress::Last);
         assert_eq!(config.settings.copp_rate.get(), None);
+        assert_eq!(config.taints.silence.as_secs(), 600);
         assert_eq!(config.resources.0, ["example.org/a", "example.org/b"]);
         let other = parse(&["--northbound=tcp:10.0.0.1:6641"]).unwrap();
         assert_ne!(config.identity, other.identity);
         assert_eq!(other.settings.copp_rate.get().map(u32::from), Some(500));
+        assert_eq!(other.taints, taint::Timing::default());
     }
 
     #[test]
@@ -185,6 +193,10 @@ mod tests {
             (
                 vec!["--northbound=tcp:h:1", "--copp-rate=5"],
                 "--copp-rate <PACKETS>': \"5\" is no rate: packets a second, from 10",
+            ),
+            (
+                vec!["--northbound=tcp:h:1", "--nic-heartbeat-timeout=60"],
+                "--nic-heartbeat-timeout <SECONDS>': \"60\" is not a valid time: seconds, from 120",
             ),
             (vec!["--northbound=tcp:h:1", "--service-cidr=10.97.0.0/12"], "10.96.0.0/12"),
             (vec!["--northbound=tcp:h:1", "--vf-resource=vf"], "resource name"),

@@ -36,6 +36,8 @@ pub struct Node {
     pub uid: Arc<str>,
     /// `spec.podCIDRs`: what it claims ([`crate::ranges`]).
     pub pod_cidrs: Vec<String>,
+    /// Has it the taint of [`crate::taint`]?
+    pub nic_taint: bool,
 }
 
 /// A pod that has a node and is not finished.
@@ -135,6 +137,24 @@ pub struct NicNode {
     pub chassis: Option<Arc<str>>,
     /// What the server's port has, once its agent has said so.
     pub managed: Option<Managed>,
+    /// What its agent last said of itself. No row depends on it.
+    pub health: NicHealth,
+}
+
+/// What a NIC's agent says of itself in `NicNode.status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NicHealth {
+    /// The status of the condition `Ready` is `True`.
+    pub ready: bool,
+    /// That condition's message, cut to [`NicHealth::LONGEST`] bytes.
+    pub message: Arc<str>,
+    /// As it stands there. By which clock it was written does not matter: only that it changes.
+    pub heartbeat: Option<Arc<str>>,
+}
+
+impl NicHealth {
+    /// A message becomes part of an Event's note, of which the API takes 1024 bytes.
+    pub const LONGEST: usize = 512;
 }
 
 /// What the server's own port has.

@@ -23,6 +23,7 @@ use crate::northbound::observed::monitored;
 use crate::northbound::{Key, Table};
 use crate::publish::Wanted;
 use crate::settings::Settings;
+use crate::taint::{self, AllWanted, Nics};
 use crate::watch::{Input, Kind};
 
 /// How often the loop turns with nothing to do.
@@ -50,6 +51,9 @@ pub struct Controller {
     /// The plan's, when `wanted` was made.
     published: Option<u64>,
     lacks_copp: bool,
+    nics: Nics,
+    taints: watch::Sender<Arc<AllWanted>>,
+    disrupted: bool,
     /// Of each Node that there was at first: before that it would look as if none had a range, as after an update.
     decided: bool,
 }
@@ -62,6 +66,7 @@ impl Controller {
         leading: watch::Receiver<Leading>,
         token: String,
         metrics: Metrics,
+        taints: taint::Timing,
     ) -> (Self, watch::Receiver<Health>) {
         let starting = Health { turned: Instant::now(), unready: Some("starting".to_owned()) };
         let (health, receiver) = watch::channel(starting);
@@ -82,6 +87,9 @@ impl Controller {
             wanted: watch::channel(Arc::new(Wanted::default())).0,
             published: None,
             lacks_copp: false,
+            nics: Nics::new(taints),
+            taints: watch::channel(Arc::new(AllWanted::new())).0,
+            disrupted: false,
             decided: false,
         };
         (controller, receiver)
@@ -92,6 +100,11 @@ impl Controller {
         self.wanted.subscribe()
     }
 
+    /// Which Nodes' taints are to be others.
+    pub fn taints(&self) -> watch::Receiver<Arc<AllWanted>> {
+        self.taints.subscribe()
+    }
+
     /// Runs until `cancel`; nothing is written after it returns.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut snapshots = self.monitor.watch();
@@ -99,6 +112,7 @@ impl Controller {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticks = 0_u32;
         loop {
+            let mut is_tick = false;
             tokio::select! {
                 () = cancel.cancelled() => return,
                 input = self.inputs.recv() => match input {
@@ -108,6 +122,7 @@ impl Controller {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 changed = self.leading.changed() => if changed.is_err() { return },
                 _ = tick.tick() => {
+                    is_tick = true;
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(RETRY_TICKS) {
                         self.core.retry_refused();
@@ -121,6 +136,9 @@ impl Controller {
             let snapshot = snapshots.borrow_and_update().clone();
             self.core.observe(snapshot);
             self.publish();
+            if is_tick {
+                self.judge_nics();
+            }
             self.write(&cancel).await;
             self.report();
         }
@@ -128,7 +146,10 @@ impl Controller {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Change(change) => self.core.change(change),
+            Input::Change(change) => {
+                self.nics.take(&change, Instant::now());
+                self.core.change(change);
+            }
             Input::Listed(kind) => {
                 if self.listed.insert(kind) {
                     info!(kind = kind.as_str(), "listed");
@@ -151,6 +172,28 @@ impl Controller {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         self.wanted.send_replace(Arc::new(Wanted::of(self.core.plan(), &self.cluster, &now)));
         self.published = Some(revision);
+    }
+
+    /// Who is to be tainted, whatever becomes of the rest.
+    fn judge_nics(&mut self) {
+        if ![Kind::Node, Kind::NicNode].iter().all(|kind| self.listed.contains(kind)) {
+            return;
+        }
+        let wanted = self.nics.plan(Instant::now());
+        self.taints.send_if_modified(|now| {
+            let is_other = **now != wanted;
+            if is_other {
+                *now = Arc::new(wanted);
+            }
+            is_other
+        });
+        let disrupted = self.nics.is_disrupted();
+        if disrupted && !self.disrupted {
+            warn!("no NIC's heartbeat is seen to go on: no node is tainted until one's is");
+        }
+        self.disrupted = disrupted;
+        self.metrics.nics_disrupted.set(disrupted.into());
+        self.metrics.tainted_nodes.set(i64::try_from(self.nics.tainted()).unwrap_or(i64::MAX));
     }
 
     fn unlisted(&self) -> Vec<&'static str> {

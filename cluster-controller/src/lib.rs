@@ -33,4 +33,5 @@ pub mod plan;
 pub mod publish;
 pub mod ranges;
 pub mod settings;
+pub mod taint;
 pub mod watch;

@@ -41,6 +41,11 @@ pub struct Metrics {
     /// Rows that cannot be as they shall be.
     pub blocked: Gauge,
     pub watch_failures: Family<KindLabel, Counter>,
+    pub tainted_nodes: Gauge,
+    /// By what became of them.
+    pub taint_writes: Family<OutcomeLabel, Counter>,
+    /// 1 while no NIC has a fresh heartbeat.
+    pub nics_disrupted: Gauge,
 }
 
 impl Default for Metrics {
@@ -74,6 +79,24 @@ impl Default for Metrics {
         registry.register("blocked_rows", "Rows that cannot be written; the log says why", blocked.clone());
         let watch_failures = Family::default();
         registry.register("watch_failures", "Watches of the API that failed", watch_failures.clone());
+        let tainted_nodes = Gauge::default();
+        registry.register(
+            "tainted_nodes",
+            "Nodes that take no more pods, as their NICs are not ready",
+            tainted_nodes.clone(),
+        );
+        let taint_writes = Family::default();
+        registry.register(
+            "taint_writes",
+            "Writes of nodes' taints: tainted, freed, conflict, failed",
+            taint_writes.clone(),
+        );
+        let nics_disrupted = Gauge::default();
+        registry.register(
+            "nics_disrupted",
+            "1 while no NIC's heartbeat is seen to go on: no node is tainted then",
+            nics_disrupted.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             leading,
@@ -84,6 +107,9 @@ impl Default for Metrics {
             copp,
             blocked,
             watch_failures,
+            tainted_nodes,
+            taint_writes,
+            nics_disrupted,
         }
     }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use drawbridge_api::{NodeRange, NodeRangeStatus};
 use ipnet::IpNet;
 
-use crate::cluster::{Attached, Change, NicNode, Node, ObjectName, Pod, Service, Slice};
+use crate::cluster::{Attached, Change, NicHealth, NicNode, Node, ObjectName, Pod, Service, Slice};
 use crate::northbound::{GROUP_NAME, Key, Table, WantedRow};
 use crate::ranges::{self, Decision, Held};
 use crate::settings::Settings;
@@ -188,6 +188,8 @@ impl Plan {
                 self.hold(&name, changed)
             }
             Change::NicNode(name, nic_node) => {
+                // A heartbeat changes no row.
+                let nic_node = nic_node.map(|it| NicNode { health: NicHealth::default(), ..it });
                 if self.nic_nodes.get(&name) == nic_node.as_ref() {
                     return Touched::new();
                 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -23,6 +24,8 @@ pub enum SettingError {
     Mtu(String),
     #[error("{0:?} is no rate: packets a second, from 10 to 1000000, or 0 for no bound")]
     CoppRate(String),
+    #[error("{0:?} is not a valid time: seconds, from 120 (an agent writes each 75) to 3600")]
+    HeartbeatTimeout(String),
     #[error("{0:?} is no prefix such as 10.96.0.0/12")]
     Prefix(String),
     #[error("{text:?} has bits set after its length: is {meant} meant?")]
@@ -78,6 +81,26 @@ impl FromStr for CoppRate {
     fn from_str(text: &str) -> Result<Self, SettingError> {
         let rate = text.parse().ok().filter(|rate| matches!(rate, 0 | 10..=1_000_000));
         rate.map(|rate| Self(NonZeroU32::new(rate))).ok_or_else(|| SettingError::CoppRate(text.to_owned()))
+    }
+}
+
+/// After how long without a change a NIC's heartbeat has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatTimeout(Duration);
+
+impl HeartbeatTimeout {
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for HeartbeatTimeout {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let seconds = text.parse().ok().filter(|seconds| (120..=3600).contains(seconds));
+        let timeout = seconds.map(|seconds| Self(Duration::from_secs(seconds)));
+        timeout.ok_or_else(|| SettingError::HeartbeatTimeout(text.to_owned()))
     }
 }
 
@@ -142,6 +165,9 @@ mod tests {
             ("500pps", None),
         ] {
             assert_eq!(text.parse().ok().map(CoppRate::get), taken, "{text}");
+        }
+        for (text, taken) in [("119", false), ("120", true), ("3600", true), ("3601", false), ("2m", false)] {
+            assert_eq!(text.parse::<HeartbeatTimeout>().is_ok(), taken, "{text}");
         }
         assert_eq!(prefix("10.96.0.0/12"), Ok("10.96.0.0/12".parse().unwrap()));
         let refused = prefix("10.97.0.0/12").unwrap_err();

@@ -12,6 +12,7 @@ use cluster_controller::cluster::Change;
 use cluster_controller::controller::Controller;
 use cluster_controller::lease::Leading;
 use cluster_controller::metrics::Metrics;
+use cluster_controller::taint::Timing;
 use cluster_controller::watch::{Input, Kind};
 use common::{Server, options, soon};
 use northbound_common::{Cluster, Dice, Size, assert_same, dump, fresh, settings, wipe, with_range};
@@ -44,8 +45,15 @@ impl Running {
         let (leading, leads) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
         let session = Session::start(options(server.unix()));
         let metrics = Metrics::default();
-        let (controller, _health) =
-            Controller::new(settings(), session, receiver, leads, token.to_owned(), metrics.clone());
+        let (controller, _health) = Controller::new(
+            settings(),
+            session,
+            receiver,
+            leads,
+            token.to_owned(),
+            metrics.clone(),
+            Timing::default(),
+        );
         let task = tokio::spawn(controller.run(CancellationToken::new()));
         for change in cluster.all() {
             inputs.send(Input::Change(change)).await.unwrap();
@@ -156,8 +164,15 @@ async fn nothing_is_written_before_all_has_been_listed() {
     let (inputs, receiver) = mpsc::channel(1);
     let (_leading, leads) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
     let session = Session::start(options(server.unix()));
-    let (controller, mut health) =
-        Controller::new(settings(), session, receiver, leads, "b".to_owned(), Metrics::default());
+    let (controller, mut health) = Controller::new(
+        settings(),
+        session,
+        receiver,
+        leads,
+        "b".to_owned(),
+        Metrics::default(),
+        Timing::default(),
+    );
     let task = tokio::spawn(controller.run(CancellationToken::new()));
     inputs.send(Input::Listed(Kind::Node)).await.unwrap();
     let unready = |says: &'static str| {
@@ -194,8 +209,15 @@ async fn nothing_is_taken_away_before_ranges_have_been_decided() {
     let (inputs, receiver) = mpsc::channel(256);
     let (_leading, leads) = watch::channel(Some(Instant::now() + Duration::from_hours(1)));
     let session = Session::start(options(server.unix()));
-    let (controller, mut health) =
-        Controller::new(settings(), session, receiver, leads, "b".to_owned(), Metrics::default());
+    let (controller, mut health) = Controller::new(
+        settings(),
+        session,
+        receiver,
+        leads,
+        "b".to_owned(),
+        Metrics::default(),
+        Timing::default(),
+    );
     let mut publish = controller.wanted();
     let task = tokio::spawn(controller.run(CancellationToken::new()));
     let (ranges, others): (Vec<Change>, Vec<Change>) =

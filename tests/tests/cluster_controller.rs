@@ -3,6 +3,8 @@
 
 #[path = "../../nic-agent/ovsdb/tests/session/common/mod.rs"]
 mod common;
+#[path = "cluster_controller/taints.rs"]
+mod taints;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use cluster_controller::cluster::object::VfResources;
 use cluster_controller::lease::Timing;
 use cluster_controller::ranges::Allocation;
 use cluster_controller::settings::{RouterAddress, Settings};
+use cluster_controller::taint;
 use common::{Server, options};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -20,7 +23,7 @@ use ovsdb_session::{Atom, Condition, Datum, Op, Session};
 use serde_json::{Value, json};
 use tests::{
     control_plane::{ControlPlane, Program},
-    until,
+    patience, until,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -85,6 +88,11 @@ impl Bench {
                 duration: Duration::from_secs(6),
                 renew: Duration::from_secs(4),
                 retry: Duration::from_millis(500),
+            },
+            taints: taint::Timing {
+                silence: patience(Duration::from_secs(20)),
+                settle_bad: Duration::from_secs(1),
+                settle_good: Duration::from_secs(1),
             },
         };
         let app = self.runtime.block_on(async {

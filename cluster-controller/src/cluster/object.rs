@@ -9,7 +9,9 @@ mod raw;
 
 use std::net::IpAddr;
 
-use drawbridge_api::{Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus};
+use drawbridge_api::{
+    Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus, conditions as nic_conditions,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lenient_json::{List, Part, Scalar, Text};
 
@@ -19,9 +21,10 @@ pub use raw::{
 use raw::{AttachmentStatus, ObjectEndpoint, ObjectPort, RangeCondition, Resources};
 
 use super::{
-    Attached, Change, Endpoint, Managed, NicNode, Node, ObjectName, Pod, PodReference, Port, Protocol,
-    Service, Slice,
+    Attached, Change, Endpoint, Managed, NicHealth, NicNode, Node, ObjectName, Pod, PodReference, Port,
+    Protocol, Service, Slice,
 };
+use crate::taint;
 
 /// How a pod asks for a VF: prefixes of the names of extended resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +81,9 @@ fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 impl Watched for NodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let name = self.metadata.name?;
-        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: texts(self.spec.0.pod_cidrs) };
+        let spec = self.spec.0;
+        let nic_taint = spec.taints.iter().any(|taint| taint::is_ours(&taint.key, &taint.effect));
+        let node = Node { uid: self.metadata.uid?.into(), pod_cidrs: texts(spec.pod_cidrs), nic_taint };
         Some(Change::Node(name.into(), Some(node)))
     }
 
@@ -90,6 +95,7 @@ impl Watched for NodeObject {
 impl Watched for NicNodeObject {
     fn present(self, _: &VfResources) -> Option<Change> {
         let status = self.status.0;
+        let health = health(&status);
         let nic_node = NicNode {
             node: (*self.spec.node).into(),
             management: self.spec.management_port.is_some(),
@@ -97,12 +103,24 @@ impl Watched for NicNodeObject {
             chassis: status.chassis.some().map(Into::into),
             managed: addresses(&status.management_port.ips)
                 .map(|ips| Managed { mac: (*status.management_port.mac).into(), ips }),
+            health,
         };
         Some(Change::NicNode(self.metadata.name?.into(), Some(nic_node)))
     }
 
     fn absent(_: Option<&str>, name: &str) -> Option<Change> {
         Some(Change::NicNode(name.into(), None))
+    }
+}
+
+fn health(status: &raw::NicNodeStatus) -> NicHealth {
+    let ready = status.conditions.iter().find(|it| &*it.kind == nic_conditions::READY);
+    let message = ready.map_or("", |it| &*it.message);
+    let message = message.get(..message.floor_char_boundary(NicHealth::LONGEST)).unwrap_or_default();
+    NicHealth {
+        ready: ready.is_some_and(|it| &*it.status == "True"),
+        message: message.into(),
+        heartbeat: Some(&*status.heartbeat).filter(|it| !it.is_empty()).map(Into::into),
     }
 }
 

@@ -60,7 +60,10 @@ fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
 
 fn node(name: &str, cidrs: &[&str]) -> Change {
     let pod_cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
-    Change::Node(name.into(), Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs }))
+    Change::Node(
+        name.into(),
+        Some(Node { uid: format!("uid-of-{name}").into(), pod_cidrs, nic_taint: false }),
+    )
 }
 
 /// An operator's word.
@@ -71,7 +74,14 @@ fn operator(name: &str, ranges: &[&str], addresses: &[&str]) -> Change {
 }
 
 fn nic_of(node: &str) -> NicNode {
-    NicNode { node: node.into(), management: false, static_pods: false, chassis: None, managed: None }
+    NicNode {
+        node: node.into(),
+        management: false,
+        static_pods: false,
+        chassis: None,
+        managed: None,
+        health: NicHealth::default(),
+    }
 }
 
 fn nic(node: &str, management: bool) -> Change {
@@ -117,6 +127,19 @@ fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> End
 
 fn slice(name: &str, ports: Vec<Port>, endpoints: Vec<Endpoint>) -> Change {
     Change::Slice(ObjectName::new("shop", name), Some(Slice { service: "web".into(), ports, endpoints }))
+}
+
+#[test]
+fn a_heartbeat_changes_no_row() {
+    let mut plan = Plan::new(settings());
+    apply(&mut plan, node("n1", &["10.244.1.0/24"]));
+    apply(&mut plan, nic("n1", true));
+    apply(&mut plan, pod("a", "u1", "n1"));
+    let health = NicHealth { ready: true, message: "".into(), heartbeat: Some("now".into()) };
+    let beating = NicNode { management: true, health, ..nic_of("n1") };
+    let nics = plan.nic_nodes.clone();
+    assert_eq!(plan.apply(Change::NicNode("nic-n1".into(), Some(beating))), Touched::new());
+    assert_eq!(plan.nic_nodes, nics);
 }
 
 fn web(service: Service) -> Change {
@@ -358,7 +381,8 @@ fn any_change() -> impl Strategy<Value = Change> {
             format!("n{n}").into(),
             node.map(|(uid, c)| Node {
                 uid: format!("u{uid}").into(),
-                pod_cidrs: vec![format!("10.244.{c}.0/24")]
+                pod_cidrs: vec![format!("10.244.{c}.0/24")],
+                nic_taint: false,
             })
         )),
         (0..3_u8, prop::option::of((0..2_u8, 0..3_u8, any::<bool>()))).prop_map(|(n, range)| {
@@ -385,6 +409,7 @@ fn any_change() -> impl Strategy<Value = Change> {
                 chassis: management.then(|| format!("chassis{n}").into()),
                 managed: management
                     .then(|| Managed { mac: "0a:00:00:00:00:06".into(), ips: vec![address(node * 4 + n)] }),
+                health: NicHealth { ready: static_pods, ..NicHealth::default() },
             });
             Change::NicNode(format!("nic{n}").into(), nic)
         }),

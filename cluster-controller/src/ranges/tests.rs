@@ -30,7 +30,8 @@ impl World {
     fn register(&mut self, name: &str, cidrs: &[&str]) {
         self.uids += 1;
         let pod_cidrs = cidrs.iter().map(|it| (*it).to_owned()).collect();
-        self.nodes.insert(name.into(), Node { uid: format!("u{}", self.uids).into(), pod_cidrs });
+        self.nodes
+            .insert(name.into(), Node { uid: format!("u{}", self.uids).into(), pod_cidrs, nic_taint: false });
     }
 
     fn operator(&mut self, name: &str, ranges: &[&str]) {

@@ -1,6 +1,6 @@
 //! A northbound that was lost and made again: whatever runs keeps its MAC and its addresses.
 
-use cluster_controller::cluster::{Attached, Managed, NicNode};
+use cluster_controller::cluster::{Attached, Managed, NicHealth, NicNode};
 use cluster_controller::core::CHUNK;
 use k8s_openapi::jiff::SignedDuration;
 
@@ -87,6 +87,7 @@ async fn whatever_runs_keeps_its_mac_and_its_addresses() {
             static_pods: false,
             chassis: Some("nic1".into()),
             managed,
+            health: NicHealth::default(),
         };
         Change::NicNode("nic1".into(), Some(nic))
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster_controller::cluster::{
-    Change, Endpoint, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice,
+    Change, Endpoint, NicHealth, NicNode, Node, ObjectName, Pod, Port, Protocol, Service, Slice,
 };
 use cluster_controller::core::{Applied, Core, fenced};
 use cluster_controller::northbound::observed::{key_of, monitored};
@@ -144,7 +144,7 @@ pub fn node_name(n: u64) -> Arc<str> {
 
 pub fn node(n: u64) -> Change {
     let pod_cidrs = vec![format!("10.244.{n}.0/24"), format!("fd00:10:244:{n:x}::/64")];
-    Change::Node(node_name(n), Some(Node { uid: format!("uid-of-{n}").into(), pod_cidrs }))
+    Change::Node(node_name(n), Some(Node { uid: format!("uid-of-{n}").into(), pod_cidrs, nic_taint: false }))
 }
 
 /// The change, and after a node's what is then confirmed of it: as the API has it once the publisher has written.
@@ -163,7 +163,14 @@ pub fn with_range(change: &Change) -> Vec<Change> {
 }
 
 pub fn nic(n: u64, management: bool) -> Change {
-    let nic = NicNode { node: node_name(n), management, static_pods: false, chassis: None, managed: None };
+    let nic = NicNode {
+        node: node_name(n),
+        management,
+        static_pods: false,
+        chassis: None,
+        managed: None,
+        health: NicHealth::default(),
+    };
     Change::NicNode(format!("nic{n}").into(), Some(nic))
 }
 

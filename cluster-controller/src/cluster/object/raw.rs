@@ -59,6 +59,14 @@ pub struct NodeObject {
 pub(super) struct NodeSpec {
     #[serde(rename = "podCIDRs")]
     pub(super) pod_cidrs: List<Text>,
+    pub(super) taints: List<Part<NodeTaint>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeTaint {
+    pub(super) key: Text,
+    pub(super) effect: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -84,6 +92,17 @@ pub(super) struct NicNodeSpec {
 pub(super) struct NicNodeStatus {
     pub(super) chassis: Text,
     pub(super) management_port: Part<ManagedPort>,
+    pub(super) heartbeat: Text,
+    pub(super) conditions: List<Part<NicCondition>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NicCondition {
+    #[serde(rename = "type")]
+    pub(super) kind: Text,
+    pub(super) status: Text,
+    pub(super) message: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -206,12 +206,18 @@ fn nodes_and_their_nics() {
     let node = json!({"metadata": {"name": "n", "uid": "u"},
                       "spec": {"podCIDR": "x", "podCIDRs": ["10.244.1.0/24", "nonsense"]}});
     let claims = vec!["10.244.1.0/24".to_owned(), "nonsense".to_owned()];
-    let seen = Node { uid: "u".into(), pod_cidrs: claims };
+    let seen = Node { uid: "u".into(), pod_cidrs: claims, nic_taint: false };
     assert_eq!(read::<NodeObject>(node), Some(Change::Node("n".into(), Some(seen))));
     let nic =
         |spec: Value, status: Value| json!({"metadata": {"name": "nic1"}, "spec": spec, "status": status});
-    let plain =
-        NicNode { node: "n".into(), management: false, static_pods: false, chassis: None, managed: None };
+    let plain = NicNode {
+        node: "n".into(),
+        management: false,
+        static_pods: false,
+        chassis: None,
+        managed: None,
+        health: NicHealth::default(),
+    };
     let managed = Managed { mac: "0a:00:00:00:00:07".into(), ips: vec!["10.244.1.7".parse().unwrap()] };
     let full = NicNode {
         management: true,
@@ -227,6 +233,50 @@ fn nodes_and_their_nics() {
     assert_eq!(read::<NicNodeObject>(nic(vf, status)), seen(full));
     let refused = json!({"node": "n", "staticPods": "Refused"});
     assert_eq!(read::<NicNodeObject>(nic(refused, json!({"chassis": ""}))), seen(plain));
+}
+
+#[test]
+fn a_nodes_taint_and_a_nics_health() {
+    let tainted = |taints: Value| {
+        let node = json!({"metadata": {"name": "n", "uid": "u"}, "spec": {"taints": taints}});
+        match read::<NodeObject>(node) {
+            Some(Change::Node(_, Some(node))) => node.nic_taint,
+            other => panic!("{other:?}"),
+        }
+    };
+    let taint = |key: &str, effect: &str| json!({"key": key, "effect": effect});
+    let ours = taint("drawbridge.dev/nic-not-ready", "NoSchedule");
+    assert!(tainted(json!([taint("a", "NoExecute"), ours])));
+    assert!(tainted(json!([5, {"key": 7}, ours])), "what cannot be read hides nothing");
+    for others in [
+        json!([taint("drawbridge.dev/nic-not-ready", "NoExecute")]),
+        json!([taint("a", "NoSchedule")]),
+        json!([]),
+        Value::Null,
+    ] {
+        assert!(!tainted(others.clone()), "{others}");
+    }
+    let health = |status: Value| {
+        let nic = json!({"metadata": {"name": "nic1"}, "spec": {"node": "n"}, "status": status});
+        match read::<NicNodeObject>(nic) {
+            Some(Change::NicNode(_, Some(nic))) => nic.health,
+            other => panic!("{other:?}"),
+        }
+    };
+    let of = |status: &str| {
+        json!([{"type": "Configured", "status": "True"}, 3,
+                                   {"type": "Ready", "status": status, "message": "why"}])
+    };
+    let seen = health(json!({"heartbeat": "2026-11-30T03:00:00Z", "conditions": of("True")}));
+    assert_eq!((seen.ready, seen.heartbeat.as_deref()), (true, Some("2026-11-30T03:00:00Z")));
+    for status in ["False", "Unknown", "true", ""] {
+        let seen = health(json!({"heartbeat": "", "conditions": of(status)}));
+        assert_eq!((seen.ready, &*seen.message, seen.heartbeat), (false, "why", None), "{status}");
+    }
+    assert_eq!(health(json!({"conditions": "none", "heartbeat": 5})), NicHealth::default());
+    let long = "ä".repeat(600);
+    let seen = health(json!({"conditions": [{"type": "Ready", "status": "False", "message": long}]}));
+    assert_eq!(seen.message.len(), NicHealth::LONGEST);
 }
 
 #[test]
