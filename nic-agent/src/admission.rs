@@ -147,6 +147,7 @@ mod tests {
             mirror: false,
             static_uid: String::new(),
             phase: "Running".into(),
+            annotations: BTreeMap::new(),
         };
         Directory::Known(Arc::new(uids.iter().map(|u| ((*u).to_owned(), pod(u))).collect::<BTreeMap<_, _>>()))
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::claim::{PodRef, Refusal};
+use crate::profile::cms;
 
 /// What the cluster knows of a pod, as far as a claim depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct PodRecord {
     /// `status.phase`.
     #[serde(default)]
     pub phase: String,
+    /// What its CMS has written on it, and whoever else may: [`cms::READ`] alone, each no longer than [`cms::LONGEST`].
+    #[serde(default)]
+    pub annotations: cms::Annotations,
 }
 
 impl PodRecord {
@@ -149,6 +153,7 @@ mod tests {
                     mirror: uid == "mirror",
                     static_uid: if uid == "mirror" { "hash".to_owned() } else { String::new() },
                     phase: phase.into(),
+                    annotations: cms::Annotations::new(),
                 },
             )
         };

@@ -14,6 +14,7 @@
 //! cannot be reached is left as it is (fail static), but nothing is opened without its boundary (fail closed), and
 //! closing comes first. Stopping changes nothing.
 
+mod annotations;
 pub mod batch;
 pub mod connections;
 mod enforce;
@@ -118,6 +119,8 @@ pub struct Reconciler {
     seen: Result<Seen, String>,
     reoffer: Reoffer,
     connections: ConnectionLimits,
+    /// What was last said of each pod's annotations.
+    remarked: BTreeMap<SandboxKey, Vec<String>>,
     /// Errors of the last pass, each logged once while it lasts.
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
@@ -195,6 +198,7 @@ impl Reconciler {
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
             connections: ConnectionLimits::default(),
+            remarked: BTreeMap::new(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };

@@ -210,7 +210,14 @@ fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAtt
     let (wiring, claim) = (&entry.wiring, &entry.claim);
     let binding = wiring.binding.as_ref();
     let bound = match &entry.state {
-        State::Ready(_) => Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow"),
+        State::Ready(_) if entry.remarks.is_empty() => {
+            Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", "frames can flow")
+        }
+        State::Ready(_) => {
+            let unused = entry.remarks.join("; ");
+            let what = format!("frames can flow; of the CMS's annotations is not used: {unused}");
+            Condition::new(kinds::BOUND, ConditionStatus::True, "Bound", what)
+        }
         State::Waiting(missing) => Condition::new(kinds::BOUND, ConditionStatus::False, "Waiting", missing),
     };
     let offload = policy.map(|it| &it.offload).cloned().unwrap_or_default();

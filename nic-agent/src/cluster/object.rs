@@ -19,6 +19,7 @@ use serde_json::Value;
 use self::bounded::Bounded;
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
+use crate::profile::cms;
 
 /// The kinds that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,8 +165,20 @@ fn pod(object: &Value) -> Result<Content, serde_json::Error> {
             String::new()
         },
         phase: text(object, "/status/phase").to_owned(),
+        annotations: cms_annotations(object),
     };
     Ok(Content::Pod(Box::new((pod, record))))
+}
+
+/// One that is too long stays, cut: it is then not readable, and its reader says so.
+fn cms_annotations(object: &Value) -> cms::Annotations {
+    let all = object.pointer("/metadata/annotations");
+    let of = |key: &str| {
+        let text = all?.get(key)?.as_str()?;
+        let end = text.floor_char_boundary(cms::LONGEST + 1);
+        Some((key.to_owned(), text.get(..end).unwrap_or_default().to_owned()))
+    };
+    cms::READ.into_iter().filter_map(of).collect()
 }
 
 fn node_addresses(object: &Value) -> Vec<IpAddr> {

@@ -165,6 +165,10 @@ impl Tickets {
         !self.ready.contains(key) && self.ready.insert(key.clone())
     }
 
+    pub fn is_ready(&self, key: &SandboxKey) -> bool {
+        self.ready.contains(key)
+    }
+
     pub fn forget(&mut self, key: &SandboxKey) {
         self.newest.remove(key);
         self.ready.remove(key);

@@ -24,7 +24,7 @@ use crate::metrics::OutcomeLabel;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
-use crate::profile;
+use crate::profile::{self, Answer};
 
 /// What a pass did, or could not do.
 #[derive(Default)]
@@ -343,6 +343,7 @@ impl Reconciler {
             management: None,
         };
         let restoring = self.edge.restore != Restore::Armed;
+        let directory = self.directories.borrow().clone();
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
             let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
@@ -359,6 +360,9 @@ impl Reconciler {
                 restoring,
             };
             let missing = stage::ready(attachment, &facts).err();
+            let cms = self.cms_word(attachment, config, &directory);
+            let missing = missing.or_else(|| cms.as_ref().err().cloned());
+            let mut remarks = Vec::new();
             if let Some(waited) = self.waits.get_mut(key) {
                 waited.until_now(missing.as_ref().map(|m| m.who));
             }
@@ -370,9 +374,12 @@ impl Reconciler {
                     if let Some(waited) = self.waits.remove(key) {
                         waited.count(&self.metrics);
                     }
-                    let answer =
-                        profile::answer(&config.profile, config.edge.mtu, &attachment.logical_port, binding);
-                    State::Ready(Arc::new(answer))
+                    let cms = cms.ok().flatten();
+                    let port = &attachment.logical_port;
+                    let Answer { attached, remarks: unused } =
+                        profile::answer(&config.profile, config.edge.mtu, port, binding, cms.as_ref());
+                    remarks = unused;
+                    State::Ready(Arc::new(attached))
                 }
                 (missing, _) => {
                     State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what))
@@ -385,9 +392,10 @@ impl Reconciler {
                 binding: attachment.binding.clone(),
                 representor: self.rep_names.get(&attachment.claim.vf).cloned(),
             };
-            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
+            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state, remarks };
             published.attachments.insert(key.clone(), entry);
         }
+        self.tell_unused(&published.attachments);
         let port = published.attachments.remove(&management::key());
         published.management = self.management(config, kept, port);
         self.publish.send_replace(Arc::new(published));

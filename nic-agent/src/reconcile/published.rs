@@ -170,6 +170,8 @@ pub struct Entry {
     pub token: u64,
     pub wiring: Wiring,
     pub state: State,
+    /// What its CMS has written on the pod and is not used, for people.
+    pub remarks: Vec<String>,
 }
 
 /// Where an attachment is, or will be.

@@ -39,6 +39,13 @@ pub enum ChassisState {
     Elsewhere {
         name: String,
     },
+    /// The CMS asks for one that is not there, by a name that is not ours, and nobody has bound it.
+    Nowhere {
+        requested: String,
+        /// Our names.
+        own: String,
+        hostname: String,
+    },
 }
 
 impl PortState {
@@ -183,9 +190,15 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
         PortState::Known { chassis: ChassisState::Other { name, requested: false } } => {
             Some(format!("logical port {port} is bound by chassis {name}"))
         }
-        PortState::Known { chassis: ChassisState::Elsewhere { name } } => {
-            Some(format!("logical port {port} is to be bound by chassis {name} (requested-chassis)"))
-        }
+        PortState::Known { chassis: ChassisState::Elsewhere { name } } => Some(format!(
+            "logical port {port} is to be bound by chassis {name} (requested-chassis), not by this NIC's: let the CMS \
+                 name this NIC's system-id or hostname"
+        )),
+        PortState::Known { chassis: ChassisState::Nowhere { requested, own, hostname } } => Some(format!(
+            "logical port {port} is to be bound by a chassis {requested:?} (requested-chassis), and there is none; this \
+             NIC's is {own:?}, hostname {hostname:?}: write chassis.hostname = {requested:?} into nic-agent.toml, or let the \
+             CMS name {own:?}"
+        )),
         PortState::OtherPod { uid } => {
             let own = &of.claim.pod.uid;
             Some(format!("logical port {port} is that of another pod of this name (uid {uid}, not {own})"))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, Uuid};
 
-use super::port::Asker;
+use super::port::{Asker, Names};
 use crate::attachment::Binding;
 use crate::config::Profile;
 use crate::reconcile::stage::PortState;
@@ -48,6 +48,13 @@ impl SouthboundLink {
         self.replica.outage().map(|why| format!("OVN southbound not connected: {why}"))
     }
 
+    /// Those of the northbound's port, as last known.
+    pub fn external_ids(&self, port: &str) -> Option<BTreeMap<String, String>> {
+        let snapshot = self.replica.monitor.snapshot();
+        let mut rows = snapshot.rows::<PortBinding>().filter_map(Result::ok);
+        rows.find(|row| row.logical_port == *port).map(|row| row.external_ids)
+    }
+
     /// What is known of each of these ports, by the uid of the pod that claims it, with its identity where it gives one.
     pub fn ports(
         &mut self,
@@ -56,8 +63,8 @@ impl SouthboundLink {
         profile: &Profile,
     ) -> BTreeMap<String, (PortState, Option<Binding>)> {
         let snapshot = self.replica.last();
-        let chassis: BTreeMap<Uuid, String> =
-            snapshot.rows::<Chassis>().filter_map(Result::ok).map(|c| (c.uuid, c.name)).collect();
+        let chassis: BTreeMap<Uuid, Names> =
+            snapshot.rows::<Chassis>().filter_map(Result::ok).map(|c| (c.uuid, Names::from(c))).collect();
         let rows: BTreeMap<String, PortBinding> = snapshot
             .rows::<PortBinding>()
             .filter_map(Result::ok)

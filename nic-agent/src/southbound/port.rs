@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ovsdb_session::Uuid;
-use ovsdb_session::rows::southbound::PortBinding;
+use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 
 use super::{DHCP, DHCP_SERVERS, IdentityError, dhcp_servers, identity};
 use crate::attachment::Binding;
@@ -16,11 +16,26 @@ const UID: &str = "iface-id-ver";
 /// The same: names of chassis, the first of them the one that shall bind it.
 const REQUESTED: &str = "requested-chassis";
 
+/// A chassis: `requested-chassis` may mean it by either name (`lport_can_bind_on_this_chassis()` of ovn-controller).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// `external_ids:system-id`.
+    pub name: String,
+    /// `external_ids:hostname`.
+    pub hostname: String,
+}
+
+impl From<Chassis> for Names {
+    fn from(row: Chassis) -> Self {
+        Self { name: row.name, hostname: row.hostname }
+    }
+}
+
 /// Who asks.
 pub struct Asker<'a> {
+    /// Our `system-id`.
     pub own_chassis: &'a str,
-    /// Names of all chassis.
-    pub chassis: &'a BTreeMap<Uuid, String>,
+    pub chassis: &'a BTreeMap<Uuid, Names>,
     /// The pod is a DHCP client, whatever the port says.
     pub dhcp: bool,
     /// Where the port names no DHCP servers.
@@ -29,11 +44,22 @@ pub struct Asker<'a> {
 
 impl Asker<'_> {
     fn is_own(&self, chassis: &Uuid) -> bool {
-        self.chassis.get(chassis).is_some_and(|name| name == self.own_chassis)
+        self.chassis.get(chassis).is_some_and(|it| it.name == self.own_chassis)
     }
 
     fn name(&self, chassis: &Uuid) -> String {
-        self.chassis.get(chassis).cloned().unwrap_or_else(|| chassis.to_string())
+        self.chassis.get(chassis).map_or_else(|| chassis.to_string(), |it| it.name.clone())
+    }
+
+    /// As ovn-controller has registered it. Until it has, it binds nothing.
+    fn own_hostname(&self) -> &str {
+        let own = self.chassis.values().find(|it| it.name == self.own_chassis);
+        own.map(|it| it.hostname.as_str()).unwrap_or_default()
+    }
+
+    fn is_named(&self, listed: &str) -> bool {
+        let names = [self.own_chassis, self.own_hostname()];
+        listed.split(',').map(str::trim).any(|it| !it.is_empty() && names.contains(&it))
     }
 
     /// `uid` is the claim's; empty: of no pod. A port that is another's gives no identity: what it says is not of this pod.
@@ -43,8 +69,8 @@ impl Asker<'_> {
             return (PortState::OtherPod { uid: other.clone() }, None);
         }
         let listed = row.options.get(REQUESTED).map(String::as_str).unwrap_or_default();
-        let requested = row.requested_chassis.as_ref().is_some_and(|it| self.is_own(it))
-            || listed.split(',').any(|it| it.trim() == self.own_chassis);
+        let requested =
+            row.requested_chassis.as_ref().is_some_and(|it| self.is_own(it)) || self.is_named(listed);
         if let Some(elsewhere) = row.requested_chassis.as_ref().filter(|_| !requested) {
             let chassis = ChassisState::Elsewhere { name: self.name(elsewhere) };
             return (PortState::Known { chassis }, None);
@@ -54,6 +80,12 @@ impl Asker<'_> {
             Err(error) => return (PortState::NoIdentity(error), None),
         };
         let chassis = match &row.chassis {
+            // Nobody's: northd has found no chassis of this name, and ours does not bind it either.
+            None if !requested && !listed.trim().is_empty() => ChassisState::Nowhere {
+                requested: listed.to_owned(),
+                own: self.own_chassis.to_owned(),
+                hostname: self.own_hostname().to_owned(),
+            },
             None => ChassisState::Unbound,
             Some(uuid) if self.is_own(uuid) => ChassisState::Ours,
             Some(uuid) => ChassisState::Other { name: self.name(uuid), requested },
@@ -105,7 +137,9 @@ mod tests {
     }
 
     fn judge(row: &PortBinding, uid: &str) -> (PortState, bool) {
-        let chassis = BTreeMap::from([(uuid(1), "nic1".to_owned()), (uuid(2), "nic2".to_owned())]);
+        let names =
+            |name: &str, hostname: &str| Names { name: name.to_owned(), hostname: hostname.to_owned() };
+        let chassis = BTreeMap::from([(uuid(1), names("nic1", "host1")), (uuid(2), names("nic2", "host2"))]);
         let asker = Asker { own_chassis: "nic1", chassis: &chassis, dhcp: false, dhcp_servers: &[] };
         let (state, binding) = asker.port(row, uid);
         (state, binding.is_some())
@@ -131,6 +165,11 @@ mod tests {
         let known = |chassis| PortState::Known { chassis };
         let other = |requested| known(ChassisState::Other { name: "nic2".to_owned(), requested });
         let elsewhere = known(ChassisState::Elsewhere { name: "nic2".to_owned() });
+        let nowhere = known(ChassisState::Nowhere {
+            requested: "server1".to_owned(),
+            own: "nic1".to_owned(),
+            hostname: "host1".to_owned(),
+        });
         for (bound, requested, listed, state, learns) in [
             (None, None, "", known(ChassisState::Unbound), true),
             (Some(1), None, "", known(ChassisState::Ours), true),
@@ -140,7 +179,12 @@ mod tests {
             // Whoever has bound it yet.
             (Some(1), Some(2), "nic2", elsewhere.clone(), false),
             (None, Some(2), "nic2", elsewhere.clone(), false),
-            (Some(2), Some(2), "nic2", elsewhere, false),
+            (Some(2), Some(2), "nic2", elsewhere.clone(), false),
+            // By its host's name, as northd has found it, or not yet.
+            (None, Some(1), "host1", known(ChassisState::Unbound), true),
+            (None, None, "host1", known(ChassisState::Unbound), true),
+            (None, Some(2), "host2", elsewhere.clone(), false),
+            (None, None, "server1", nowhere, true),
             // It migrates to us.
             (Some(2), Some(2), "nic2,nic1", other(true), true),
         ] {

@@ -45,7 +45,7 @@ fn entry(claim: Claim, ready: bool) -> Entry {
         }),
         representor: Some("c1pf0vf1".to_owned()),
     };
-    Entry { claim, token: 1, wiring, state }
+    Entry { claim, token: 1, wiring, state, remarks: Vec::new() }
 }
 
 fn published(entries: Vec<Entry>, offload: &Offload) -> Published {

@@ -221,6 +221,7 @@ async fn a_pod_that_was_asked_for_counts_until_the_watch_has_had_its_time() {
         mirror: false,
         static_uid: String::new(),
         phase: "Pending".into(),
+        annotations: std::collections::BTreeMap::new(),
     };
     state.found(record("u9", "server2"));
     assert!(state.news().directory.is_none(), "another node's is nothing to us");

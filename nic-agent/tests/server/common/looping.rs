@@ -96,7 +96,7 @@ impl Loop {
                 representor: None,
             };
             let token = self.tickets.token(key);
-            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state };
+            let entry = Entry { claim: attachment.claim.clone(), token, wiring, state, remarks: Vec::new() };
             published.attachments.insert(key.clone(), entry);
         }
         self.publish.send_replace(Arc::new(published));
@@ -115,6 +115,7 @@ pub fn pods() -> Directory {
         mirror: false,
         static_uid: String::new(),
         phase: "Running".to_owned(),
+        annotations: std::collections::BTreeMap::new(),
     };
     Directory::Known(Arc::new((0..PODS).map(|it| (format!("u{it}"), pod(it))).collect()))
 }
