@@ -257,6 +257,7 @@ fn put(object: &mut Value, place: &str, value: Value) {
 /// The agent's reading part.
 struct Agent {
     cluster: Cluster,
+    metrics: Metrics,
     cancel: CancellationToken,
     _tasks: TaskTracker,
     _directory: tempfile::TempDir,
@@ -281,8 +282,9 @@ impl Agent {
         let (_, held) = watch::channel(Arc::default());
         let heartbeat = nic_agent::service_manager::Heartbeat::new(Duration::from_mins(1));
         let inputs = Inputs { access, held, heartbeat };
-        let cluster = cluster::start(&config, &accesses, inputs, Metrics::new(), &tasks, &cancel);
-        Self { cluster, cancel, _tasks: tasks, _directory: directory }
+        let metrics = Metrics::new();
+        let cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
+        Self { cluster, metrics, cancel, _tasks: tasks, _directory: directory }
     }
 
     /// It has heard of everything, and is well.
@@ -319,6 +321,7 @@ impl Agent {
 /// The controller's.
 struct Controller {
     inputs: mpsc::Receiver<Input>,
+    metrics: cluster_controller::metrics::Metrics,
     _watches: JoinSet<()>,
     listed: BTreeSet<Kind>,
     /// Kinds and names of what was said to be there.
@@ -331,7 +334,7 @@ impl Controller {
         let resources = VfResources(vec!["drawbridge.dev/vf".to_owned()]);
         let metrics = cluster_controller::metrics::Metrics::default();
         let watches = cluster_controller::watch::start(client, &resources, &out, &metrics);
-        Self { inputs, _watches: watches, listed: BTreeSet::new(), there: BTreeSet::new() }
+        Self { inputs, metrics, _watches: watches, listed: BTreeSet::new(), there: BTreeSet::new() }
     }
 
     /// Every kind is listed, and one of this name was named of each.
@@ -369,6 +372,12 @@ impl Controller {
     }
 }
 
+fn failed_nowhere(metrics: &str) {
+    let failed: Vec<&str> =
+        metrics.lines().filter(|it| it.contains("watch_failures_total{") && !it.ends_with(" 0")).collect();
+    assert!(metrics.contains("watch_failures") && failed.is_empty(), "{failed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_object_that_the_api_server_takes_hides_another() {
     let plane = ControlPlane::api_only();
@@ -396,6 +405,9 @@ async fn no_object_that_the_api_server_takes_hides_another() {
     agent.heard(&made.newest().await).await;
     controller.heard(name).await;
     agent.cancel.cancel();
+    // Nor did one of them end a list or a watch, which would go on some time later.
+    failed_nowhere(&agent.metrics.encode().unwrap());
+    failed_nowhere(&controller.metrics.encode().unwrap());
 
     println!("taken, of {} that were tried: {:?}", made.tried, made.count);
     for (plural, _, _) in kinds() {
