@@ -324,9 +324,10 @@ fn mac_prefix() -> Result<String, String> {
 }
 
 /// The northbound is gone, with all that was in it, and is made again empty: whatever runs keeps its MAC and addresses, and a
-/// pod that waited for one meanwhile gets none of theirs.
+/// pod that waited for one meanwhile gets none of theirs. By its name it is the last: ports that are made from then on have
+/// another MAC than before, and a server whose port is made again keeps the link-local address of the old one.
 #[test]
-fn the_northbound_is_lost_and_whatever_runs_keeps_what_it_has() {
+fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
     let server = Server(Nic(1));
     server.attached();
     server.is_configured();

@@ -46,7 +46,7 @@ impl Attachments for Refuses {
         Ok(false)
     }
 
-    async fn check(&self, key: SandboxKey) -> Result<Attached, Refusal> {
+    async fn check(&self, key: SandboxKey, _: Option<String>) -> Result<Attached, Refusal> {
         Err(Refusal::NotAttached { key })
     }
 

@@ -219,7 +219,7 @@ impl Bench {
         let Ok(entries) = fs::read_dir(self.directory.path().join("state")) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name.ends_with(".json"));
+        names.retain(|name| Path::new(name).extension().is_some_and(|it| it == "json"));
         names.sort();
         names
     }
