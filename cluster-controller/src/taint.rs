@@ -1,4 +1,4 @@
-//! Which nodes get the taint `drawbridge.dev/nic-not-ready:NoSchedule`, and which lose it. Pure; [`write`] does it.
+//! Which nodes get the taint `drawbridge.dev/nic-not-ready:NoSchedule`, and which lose it. Pure; [`mod@write`] does it.
 //!
 //! A node whose NIC is not ready takes pods and cannot start them. A runtime that speaks CNI 1.1 asks STATUS, and kubelet
 //! shows the node as not ready; containerd 1.7 does not ask. So the scheduler is told from here, in a place that the

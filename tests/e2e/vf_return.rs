@@ -62,7 +62,7 @@ fn pods_have_their_vfs_again() {
     // Nothing is there yet that could be given back, and that is said.
     assert!(!restore().is_ok());
     set_vfs(vfs.trim());
-    until("the VFs are on the server", Duration::from_secs(60), || {
+    until("the VFs are on the server", Duration::from_mins(1), || {
         // As vf-return does, which has all the others to bring, too.
         for name in VFS {
             vm(&["ip", "link", "set", "dev", name, "netns", "host1"]);
@@ -71,7 +71,7 @@ fn pods_have_their_vfs_again() {
     });
     restore().ok();
     assert_eq!([given(&near), given(&second)], before);
-    until("the pods reach each other again", Duration::from_secs(60), || {
+    until("the pods reach each other again", Duration::from_mins(1), || {
         let reached = near.pings(&far.ip) && near.pings(&far.ip6) && second.pings(&near.ip);
         if reached { Ok(()) } else { Err(format!("ready: {:?}", Nic(1).ready())) }
     });
