@@ -54,7 +54,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// For the witnesses.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// For the pod to settle when the load has ended.
-const CALM: Duration = Duration::from_mins(3);
+const CALM: Duration = Duration::from_mins(10);
 
 fn number(name: &str, default: u32) -> u32 {
     std::env::var(name).map_or(default, |it| it.parse().unwrap_or_else(|e| panic!("{name}: {it:?}: {e}")))
