@@ -193,10 +193,7 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
             API.try_create(PODS, &pod(name, lives, ready)).map_err(|e| e.message)
         });
     }
-    let good = until("the pod is ready", PATIENCE, || match health("good")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(health),
-        other => Err(format!("{other:?}")),
-    });
+    let good = ready("good");
     // kubelet's own judgement of a pod that does not answer counts its periods.
     until("kubelet has given up the dead pod", PATIENCE, || {
         let now = health("good")?;
@@ -245,6 +242,25 @@ fn a_node_reaches_its_own_isolated_pods_and_no_others() {
     drop(namespaces);
 }
 
+/// Ready, with both addresses.
+#[track_caller]
+fn ready(name: &str) -> Health {
+    until(&format!("the pod {name} is ready"), PATIENCE, || match health(name)? {
+        health if health.ready && health.addresses.len() == 2 => Ok(health),
+        other => Err(format!("{other:?}")),
+    })
+}
+
+/// A pod in a namespace in which nothing is allowed.
+#[track_caller]
+fn isolated(name: &str) -> Health {
+    API.create(POLICIES, &deny_all());
+    until("the pod is taken", PATIENCE, || {
+        API.try_create(PODS, &pod(name, 8080, 8080)).map_err(|e| e.message)
+    });
+    ready(name)
+}
+
 /// The VF of a pod's attachment.
 fn vf_of(pod: &str) -> u64 {
     until("the pod has its attachment", PATIENCE, || {
@@ -260,14 +276,7 @@ fn the_port_is_what_the_nic_node_names() {
     server.attached();
     server.is_configured();
     let _namespaces = Namespace::create(&API, NAMESPACE);
-    API.create(POLICIES, &deny_all());
-    until("the pod is taken", PATIENCE, || {
-        API.try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
-    });
-    let good = until("the pod is ready", PATIENCE, || match health("good")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(health),
-        other => Err(format!("{other:?}")),
-    });
+    let good = isolated("good");
 
     // An agent that starts again finds all as it was.
     nic.settle();
@@ -332,14 +341,7 @@ fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
     server.attached();
     server.is_configured();
     let _namespaces = Namespace::create(&API, NAMESPACE);
-    API.create(POLICIES, &deny_all());
-    until("the pod is taken", PATIENCE, || {
-        API.try_create(PODS, &pod("good", 8080, 8080)).map_err(|e| e.message)
-    });
-    let good = until("the pod is ready", PATIENCE, || match health("good")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(health),
-        other => Err(format!("{other:?}")),
-    });
+    let good = isolated("good");
     let link = || server.shown(&["link", "show", "dev", &server.device()])[0]["address"].to_string();
     let (addresses, mac, prefix) = (server.addresses(), link(), mac_prefix().unwrap());
     println!("before: {addresses:?} {mac} {prefix} {:?}", good.addresses);
@@ -363,10 +365,7 @@ fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
         let said = nbctl(&["lsp-get-addresses", &port])?;
         if wanted.iter().all(|ip| said.contains(ip.as_str())) { Ok(()) } else { Err(said) }
     });
-    let new = until("the pod that waited is ready", PATIENCE, || match health("a-new")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(health),
-        other => Err(format!("{other:?}")),
-    });
+    let new = ready("a-new");
     let taken: Vec<IpAddr> = good.addresses.iter().chain(&addresses).copied().collect();
     assert!(new.addresses.iter().all(|ip| !taken.contains(ip)), "{new:?} and {taken:?}");
     server.attached();
@@ -407,10 +406,7 @@ fn a_pod_is_a_peer_before_kubelet_says_its_address() {
     until("the pod is taken", PATIENCE, || {
         API.try_create(PODS, &labelled("asked", "host2", "asked")).map_err(|e| e.message)
     });
-    let asked = until("the pod that is asked is ready", PATIENCE, || match health("asked")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(health),
-        other => Err(format!("{other:?}")),
-    });
+    let asked = ready("asked");
     // On the NIC of the pod that is asked, and on the other.
     for (name, node) in [("near", "host2"), ("far", "host1")] {
         let mut early = labelled(name, node, "early");
@@ -435,10 +431,7 @@ fn a_pod_is_a_peer_before_kubelet_says_its_address() {
     stranger["spec"]["containers"][0]["command"] = json!(["/bin/sleep", "3600"]);
     stranger["spec"]["containers"][0].as_object_mut().unwrap().retain(|key, _| !key.ends_with("Probe"));
     API.create(PODS, &stranger);
-    until("the stranger runs", PATIENCE, || match health("stranger")? {
-        health if health.ready && health.addresses.len() == 2 => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    ready("stranger");
     let url = format!("http://{}:8080/", asked.addresses[0]);
     let said = place(&format!("kube:{NAMESPACE}/stranger"), &["curl", "--silent", "--max-time", "4", &url]);
     assert!(!said.is_ok(), "{said:?}");

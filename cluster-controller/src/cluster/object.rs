@@ -13,6 +13,7 @@ use drawbridge_api::{
     Condition, ConditionStatus, NodeRange, NodeRangeSpec, NodeRangeStatus, conditions as nic_conditions,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_services::ZONE;
 use lenient_json::{List, Part, Scalar, Text};
 
 pub use raw::{
@@ -57,8 +58,6 @@ pub trait Watched: Sized {
     fn absent(namespace: Option<&str>, name: &str) -> Option<Change>;
 }
 
-/// The label that names a node's zone.
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// By which kubelet says that a pod is the mirror of a static one. Whoever makes pods can write it; a node must.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -71,7 +71,14 @@ impl<'a, F: Fn(&Endpoint) -> bool> Backing<'a, F> {
 
     /// For which clients [`Self::backends`] is the same.
     pub fn scope(&self, port: &Port, is_v4: bool) -> Scope {
-        if self.local { Scope::Node } else { self.hinted(port, is_v4) }
+        if self.local {
+            return Scope::Node;
+        }
+        match self.hinted(port, is_v4) {
+            (true, _) => Scope::Node,
+            (false, true) => Scope::Zone,
+            (false, false) => Scope::Cluster,
+        }
     }
 
     /// How many there are that could get connections, for each of the port's numbers one.
@@ -88,15 +95,15 @@ impl<'a, F: Fn(&Endpoint) -> bool> Backing<'a, F> {
         if self.local {
             return self.collect(port, is_v4, |it| it.ready && self.is_here(it, client));
         }
-        let hinted = self.hinted(port, is_v4);
-        if hinted == Scope::Node {
+        // Those that are meant for nodes may all be meant for zones, too.
+        let (for_nodes, for_zones) = self.hinted(port, is_v4);
+        if for_nodes {
             let for_node = self.collect(port, is_v4, |it| it.ready && it.is_for_node(client.node));
             if !for_node.is_empty() {
                 return for_node;
             }
         }
-        // Those that are meant for nodes may all be meant for zones, too.
-        if hinted != Scope::Cluster && self.all_ready(port, is_v4, Endpoint::has_zones) {
+        if for_zones {
             let for_zone = self.collect(port, is_v4, |it| it.ready && it.is_for_zone(client.zone));
             if !for_zone.is_empty() {
                 return for_zone;
@@ -105,27 +112,19 @@ impl<'a, F: Fn(&Endpoint) -> bool> Backing<'a, F> {
         self.collect(port, is_v4, |it| it.ready)
     }
 
-    fn hinted(&self, port: &Port, is_v4: bool) -> Scope {
-        if self.all_ready(port, is_v4, Endpoint::has_nodes) {
-            Scope::Node
-        } else if self.all_ready(port, is_v4, Endpoint::has_zones) {
-            Scope::Zone
-        } else {
-            Scope::Cluster
-        }
-    }
-
-    /// Is there one that is ready, and are all of them so?
-    fn all_ready(&self, port: &Port, is_v4: bool, so: impl Fn(&Endpoint) -> bool) -> bool {
-        let mut some = false;
-        for endpoint in self.candidates(port, is_v4).map(|(it, _)| it).filter(|it| it.ready) {
-            // The cheap question first: most endpoints have no hints.
-            if !so(endpoint) && (self.counts)(endpoint) {
-                return false;
+    /// Do all that are ready say for which nodes they are meant, and for which zones? Of none that is ready nobody knows.
+    fn hinted(&self, port: &Port, is_v4: bool) -> (bool, bool) {
+        let mut all = None;
+        let candidates = self.candidates(port, is_v4).map(|(it, _)| it);
+        for endpoint in candidates.filter(|it| it.ready && (self.counts)(it)) {
+            let (nodes, zones) = all.unwrap_or((true, true));
+            let still = (nodes && endpoint.has_nodes(), zones && endpoint.has_zones());
+            if still == (false, false) {
+                return still;
             }
-            some = some || so(endpoint) && (self.counts)(endpoint);
+            all = Some(still);
         }
-        some
+        all.unwrap_or_default()
     }
 
     fn is_here(&self, endpoint: &Endpoint, client: Client<'_>) -> bool {

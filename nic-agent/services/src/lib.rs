@@ -11,6 +11,9 @@
 //! endpoint's address is believed is for the caller to say. Nothing here fails, and this crate does no I/O.
 #![forbid(unsafe_code)]
 
+/// The label of a Node that names its zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 mod backing;
 mod object;
 mod raw;
@@ -19,3 +22,4 @@ mod tests;
 
 pub use backing::{Backing, Client, Scope};
 pub use object::{Endpoint, EndpointSlice, Hints, ObjectName, Port, Protocol, Service, Target, WithMetadata};
+pub use raw::strict_address;

@@ -126,7 +126,7 @@ fn label<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 
 /// The API takes more for an address than it should: what has leading zeros is read in two ways by different programs,
 /// and an IPv4 address written as IPv6 is one that no packet has.
-fn address(text: &str) -> Option<IpAddr> {
+pub fn strict_address(text: &str) -> Option<IpAddr> {
     let ip = text.parse::<IpAddr>().ok()?;
     let is_mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     (!is_mapped).then_some(ip)
@@ -161,7 +161,7 @@ impl From<Part<Service>> for object::Service {
         let texts = texts.iter().filter(|it| is_served && !it.is_empty() && &***it != "None");
         let mut cluster_ips = Vec::new();
         for text in texts {
-            match address(text) {
+            match strict_address(text) {
                 Some(ip) => cluster_ips.push(ip),
                 None => {
                     fault.get_or_insert_with(|| wrong_address("spec.clusterIPs[]", text));
@@ -208,7 +208,7 @@ impl From<Part<EndpointSlice>> for object::EndpointSlice {
 
 fn endpoint(raw: Endpoint, namespace: &str, fault: &mut Option<Box<str>>) -> Option<object::Endpoint> {
     let text = raw.addresses.first()?;
-    let Some(address) = address(text) else {
+    let Some(address) = strict_address(text) else {
         fault.get_or_insert_with(|| wrong_address("endpoints[].addresses[]", text));
         return None;
     };

@@ -11,7 +11,7 @@ use lenient_json::Whole;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use kube_services::{ObjectName, Protocol};
+use kube_services::{ObjectName, Protocol, strict_address};
 
 use super::object;
 
@@ -78,14 +78,6 @@ impl Metadata {
         let is_node = |it: &Owner| it.kind == "Node" && it.api_version == "v1";
         self.annotations.mirror.is_some() || self.owners.iter().any(is_node)
     }
-}
-
-/// The API takes more for an address than it should: what has leading zeros is read in two ways by different programs,
-/// and an IPv4 address written as IPv6 is one that no packet has.
-fn strict_address(text: &str) -> Option<IpAddr> {
-    let ip = text.parse::<IpAddr>().ok()?;
-    let is_mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    (!is_mapped).then_some(ip)
 }
 
 /// Those that can be read, and the first that cannot.

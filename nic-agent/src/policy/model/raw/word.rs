@@ -78,7 +78,7 @@ pub(in crate::policy::model) struct NodeName {
 
 impl From<NodeName> for word::Node {
     fn from(raw: NodeName) -> Self {
-        let zone = raw.metadata.labels.get("topology.kubernetes.io/zone").map(String::as_str);
+        let zone = raw.metadata.labels.get(kube_services::ZONE).map(String::as_str);
         Self {
             name: raw.metadata.name.as_str().into(),
             uid: raw.metadata.uid.as_str().into(),
