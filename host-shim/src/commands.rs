@@ -25,10 +25,15 @@ pub async fn run(environment: &Environment, stdin: &[u8]) -> Result<Option<Value
     if command == Command::Version {
         return version::run(stdin).map(Some);
     }
-    let config = Config::parse(stdin)?;
+    let mut config = Config::parse(stdin)?;
     if matches!(command, Command::Status | Command::Gc) && config.version < CniVersion::V1_1_0 {
         let msg = format!("cniVersion {} has no STATUS and no GC; write \"1.1.0\"", config.version);
         return Err(CniError::new(Code::IncompatibleVersion, msg));
+    }
+    if command == Command::Add
+        && let Some(error) = config.take_unsupported()
+    {
+        return Err(error.into());
     }
     match command {
         Command::Add => add::run(environment, &config).await.map(Some),

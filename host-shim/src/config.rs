@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+mod capabilities;
+
 use crate::{args::Sandbox, device::PciAddress, version::CniVersion};
 
 /// A configuration that cannot be used.
@@ -21,6 +23,11 @@ pub enum ConfigError {
     Version { found: String },
     #[error("{field}: {problem}; {remedy}")]
     Field { field: &'static str, problem: String, remedy: &'static str },
+    #[error(
+        "runtimeConfig.{key} = {value}: host-shim does not support it; {remedy}, or take {key:?} out of the plugin's \
+         capabilities in the network configuration"
+    )]
+    Unsupported { key: String, value: String, remedy: &'static str },
 }
 
 /// The files of our side of mutual TLS.
@@ -42,7 +49,7 @@ pub struct AgentAccess {
 }
 
 /// A configuration that was checked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
     pub version: CniVersion,
     /// The network's name.
@@ -60,6 +67,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub sysfs: PathBuf,
     pub prev_result: Option<Value>,
+    /// Of `runtimeConfig`, what cannot be done: ADD says so, DEL must succeed all the same.
+    unsupported: Option<ConfigError>,
     /// GC: None when the runtime did not say.
     pub valid_attachments: Option<Vec<Sandbox>>,
 }
@@ -129,8 +138,14 @@ impl Config {
                 .object("prevResult", "the runtime writes an object here")?
                 .cloned()
                 .map(Value::Object),
+            unsupported: runtime.and_then(capabilities::unsupported),
             valid_attachments: keys.valid_attachments()?,
         })
+    }
+
+    /// Takes what the runtime asks for and is not done.
+    pub fn take_unsupported(&mut self) -> Option<ConfigError> {
+        self.unsupported.take()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 #[repr(u32)]
 pub enum Code {
     IncompatibleVersion = 1,
-    /// Reserved by the specification for configuration fields; we name such fields under `InvalidConfig`.
+    /// What `runtimeConfig` asks for and we do not do; mistakes in our own fields are `InvalidConfig`.
     UnsupportedField = 2,
     /// The runtime need not clean up.
     UnknownContainer = 3,
@@ -96,6 +96,7 @@ impl From<ConfigError> for CniError {
             ConfigError::Json(_) => Code::Decode,
             ConfigError::Version { .. } => Code::IncompatibleVersion,
             ConfigError::Field { .. } => Code::InvalidConfig,
+            ConfigError::Unsupported { .. } => Code::UnsupportedField,
         };
         Self::new(code, error)
     }

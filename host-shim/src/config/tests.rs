@@ -114,8 +114,11 @@ fn agents_of_all_forms() {
 fn device_of_multus_or_of_the_runtime() {
     let device = |config: Config| config.device.map(|device| device.to_string());
     assert_eq!(device(with("deviceID", json!("1001:03:00.1")).unwrap()).as_deref(), Some("1001:03:00.1"));
-    let runtime = json!({ "deviceID": "0000:03:00.2", "bandwidth": {} });
-    assert_eq!(device(with("runtimeConfig", runtime).unwrap()).as_deref(), Some("0000:03:00.2"));
+    let runtime = json!({ "deviceID": "0000:03:00.2", "bandwidth": {"egressRate": 1} });
+    let mut config = with("runtimeConfig", runtime).unwrap();
+    let unsupported = config.take_unsupported().unwrap().to_string();
+    assert!(unsupported.starts_with("runtimeConfig.bandwidth = {\"egressRate\":1}: "), "{unsupported}");
+    assert_eq!(device(config).as_deref(), Some("0000:03:00.2"));
 }
 
 #[test]

@@ -163,6 +163,30 @@ fn a_refused_claim_does_not_take_the_vf_from_its_pod() {
     bench.assert_clean();
 }
 
+/// The runtime's DEL bears the same configuration as the ADD that was refused.
+#[test]
+fn what_the_runtime_asks_for_and_is_not_done_is_refused() {
+    let bench = Bench::new();
+    let pod = Namespace::new();
+    for (asked, says) in [
+        (json!({"ips": ["10.244.0.99/24"]}), "runtimeConfig.ips = [\"10.244.0.99/24\"]"),
+        (json!({"mac": "0a:00:00:00:00:99"}), "runtimeConfig.mac"),
+        (json!({"bandwidth": {"egressRate": 1000, "egressBurst": 1}}), "runtimeConfig.bandwidth"),
+        (json!({"portMappings": [{"hostPort": 80, "containerPort": 80}]}), "runtimeConfig.portMappings"),
+    ] {
+        let config = bench.config(json!({ "runtimeConfig": asked }));
+        let said = bench.cni("ADD", "s", &pod.path(), "eth0", &config).error(2);
+        assert!(said.contains(says), "{said}");
+        assert_eq!(bench.records(), Vec::<String>::new());
+        bench.cni("DEL", "s", &pod.path(), "eth0", &config).ok();
+    }
+    let empty = json!({"ips": [], "mac": "", "bandwidth": {"egressRate": 0}, "portMappings": null});
+    let config = bench.config(json!({ "runtimeConfig": empty }));
+    bench.cni("ADD", "s", &pod.path(), "eth0", &config).ok();
+    bench.cni("DEL", "s", &pod.path(), "eth0", &config).ok();
+    bench.assert_clean();
+}
+
 #[test]
 fn kubelet_names_the_device_of_each_interface() {
     for get in [true, false] {
