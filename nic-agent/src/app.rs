@@ -135,14 +135,13 @@ impl App {
         let server = server.admitting(admitted);
         let (report, reports) = watch::channel(Report::default());
         let (found, own) = watch::channel(Own::default());
-        if let (Some(accesses), Some(cluster)) = (sources.accesses, &first.cluster) {
+        if let (Some(accesses), Some(_)) = (sources.accesses, &first.cluster) {
             let published = handle.published();
             tasks.spawn(held::follow(published.clone(), hold, cancel.clone()));
             let (daemons, follow) = daemons::start(&first, cancel.clone());
             tasks.spawn(follow);
             let inputs = report::Inputs {
                 accesses,
-                nic_node: cluster.nic_node.clone(),
                 node: first.node.name.clone(),
                 own: found,
                 status: status::Inputs {

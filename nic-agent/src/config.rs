@@ -211,8 +211,6 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     pub kubeconfig: PathBuf,
-    /// Name of the `NicNode` that is ours.
-    pub nic_node: String,
 }
 
 /// Which pods exist, without [`Cluster`].

@@ -177,7 +177,7 @@ async fn fill(client: &Client, size: Size) {
             pods.patch_status(&pod_name(at), &PatchParams::default(), &patch).await.unwrap();
             // As its node's NIC says it.
             let attachments = api(client, OURS_GROUP, "PodAttachment", Some(at % size.namespaces));
-            let spec = json!({"pod": {"name": pod_name(at), "uid": uid}, "interface": "eth0", "node": node,
+            let spec = json!({"pod": {"name": pod_name(at), "uid": uid}, "interface": "eth0", "nodeName": node,
                 "vf": {"pf": 0, "vf": 1}});
             let object = json!({"metadata": {"name": format!("{}-eth0", pod_name(at))}, "spec": spec});
             create(attachments.clone(), "PodAttachment", object).await;

@@ -136,7 +136,7 @@ fn nic(pod: &Pod) -> String {
 /// Where the pod is wired, as the cluster has it, is where it is.
 fn says_where(pod: &Pod) {
     let found = attachment(pod, "Bound", ("True", "Bound"));
-    assert_eq!(found["spec"]["node"], pod.node.as_str(), "{found}");
+    assert_eq!(found["spec"]["nodeName"], pod.node.as_str(), "{found}");
     assert_eq!(found["metadata"]["ownerReferences"][0]["name"], pod.name.as_str(), "{found}");
     let status = &found["status"];
     let said: BTreeSet<&str> =

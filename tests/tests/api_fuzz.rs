@@ -53,7 +53,7 @@ fn kinds() -> Vec<(&'static str, &'static str, Value)> {
             "nicnodes",
             "/apis/drawbridge.dev/v1alpha1/nicnodes",
             json!({"apiVersion": drawbridge, "kind": "NicNode",
-            "spec": {"node": "server9", "managementPort": {"pf": 0, "vf": 3}, "profile": {"kind": "KubeOVN"},
+            "spec": {"nodeName": "server9", "managementPort": {"pf": 0, "vf": 3}, "profile": {"kind": "KubeOVN"},
                 "ovn": {"remotes": ["tcp:192.0.2.10:6642"],
                     "encapsulation": {"types": ["Geneve"], "addresses": ["192.0.2.1"]}}},
             "status": {"chassis": "c", "managementPort": {"mac": "0a:00:00:00:00:01", "ips": ["10.244.9.2"]},
@@ -116,7 +116,7 @@ fn kinds() -> Vec<(&'static str, &'static str, Value)> {
             "podattachments",
             "/apis/drawbridge.dev/v1alpha1/namespaces/shop/podattachments",
             json!({"apiVersion": drawbridge, "kind": "PodAttachment",
-                "spec": {"pod": {"name": "db", "uid": "u"}, "interface": "eth0", "node": "server2", "vf": {"pf": 0, "vf": 1}},
+                "spec": {"pod": {"name": "db", "uid": "u"}, "interface": "eth0", "nodeName": "server2", "vf": {"pf": 0, "vf": 1}},
                 "status": {"logicalPort": "shop_db", "mac": "0a:00:00:00:00:07", "ips": ["10.244.0.9"],
                     "conntrackZone": 5}}),
         ),
@@ -181,6 +181,12 @@ impl Made {
     async fn make(&mut self, plural: &'static str, at: &str, name: &str, object: &Value) -> bool {
         let mut object = object.clone();
         object["metadata"]["name"] = name.into();
+        // A NicNode of another name than its node's is refused, and shows nothing.
+        if let Some(node) =
+            object.pointer_mut("/spec/nodeName").filter(|it| plural == "nicnodes" && it.is_string())
+        {
+            *node = name.into();
+        }
         self.tried += 1;
         let created = Request::new(at).create(&PostParams::default(), object.to_string().into_bytes());
         let Ok(there) = send(&self.client, created).await else { return false };

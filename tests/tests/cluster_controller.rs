@@ -277,7 +277,7 @@ fn the_northbound_follows_the_api() {
     bench.apply(&json!({
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
         "metadata": {"name": "web-2-eth0", "namespace": "default"},
-        "spec": {"pod": {"name": "web-2", "uid": uid}, "interface": "eth0", "node": "server1", "vf": {"pf": 0, "vf": 2}},
+        "spec": {"pod": {"name": "web-2", "uid": uid}, "interface": "eth0", "nodeName": "server1", "vf": {"pf": 0, "vf": 2}},
     }));
     let seen = json!({"status": {
         "logicalPort": "default_web-2", "mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7", "fd00:10:244:1::7"],

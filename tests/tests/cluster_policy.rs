@@ -54,7 +54,7 @@ fn attached(plane: &ControlPlane, name: &str, node: &str, ip: &str) {
     let uid = plane.kubectl(&["-n", "shop", "get", "pod", name, "-o", "jsonpath={.metadata.uid}"]).ok();
     let attachment = json!({"apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
         "metadata": {"name": format!("{name}-eth0"), "namespace": "shop"},
-        "spec": {"pod": {"name": name, "uid": uid.trim()}, "interface": "eth0", "node": node,
+        "spec": {"pod": {"name": name, "uid": uid.trim()}, "interface": "eth0", "nodeName": node,
             "vf": {"pf": 0, "vf": 1}}});
     apply(plane, &[attachment]);
     let status = json!({"status": {"ips": [ip]}}).to_string();

@@ -87,7 +87,7 @@ fn nic_node(node: &str) -> Value {
     json!({
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": { "name": node },
         "spec": {
-            "node": node, "profile": { "kind": "OVNKubernetes" },
+            "nodeName": node, "profile": { "kind": "OVNKubernetes" },
             "ovn": {
                 "remotes": ["ssl:192.0.2.10:6642"],
                 "encapsulation": { "types": ["Geneve"], "addresses": ["192.0.2.1"] },
@@ -101,7 +101,7 @@ fn attachment(pod: &str, node: &str) -> Value {
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
         "metadata": { "name": format!("{pod}-eth0"), "namespace": "default" },
         "spec": {
-            "pod": { "name": pod, "uid": "1" }, "interface": "eth0", "node": node, "vf": { "pf": 0, "vf": 1 },
+            "pod": { "name": pod, "uid": "1" }, "interface": "eth0", "nodeName": node, "vf": { "pf": 0, "vf": 1 },
         },
     })
 }
@@ -239,7 +239,7 @@ fn the_crds_hold() {
     let apply =
         |object: &Value| plane.kubectl_with(&plane.kubeconfig(), &["apply", "-f", "-"], &object.to_string());
     for (at, value, says) in [
-        ("/node", json!("server2"), "spec.node cannot be changed"),
+        ("/nodeName", json!("server2"), "spec.nodeName cannot be changed"),
         ("/profile/kind", json!("Plain"), "template belongs to kind Plain"),
         ("/ovn/remotes/0", json!("unix:/run/x"), "each of spec.ovn.remotes"),
         ("/ovn/encapsulation/addresses/0", json!("192.0.2"), "IPv4 or IPv6 address"),
@@ -268,7 +268,7 @@ fn the_crds_hold() {
         plane.kubectl_as(&collector, &["patch", "podattachment", "a-eth0", "--type=merge", "-p", moved]);
     assert!(!moved.is_ok() && moved.stderr.contains("cannot be changed"), "{moved:?}");
     let of = |node: &str| {
-        let selector = format!("--field-selector=spec.node={node}");
+        let selector = format!("--field-selector=spec.nodeName={node}");
         plane.kubectl(&["get", "podattachments", "-o", "name", &selector]).ok()
     };
     assert_eq!(of("server1").trim(), "podattachment.drawbridge.dev/a-eth0");

@@ -39,7 +39,7 @@ fn file(state: &Path) -> Config {
 
 fn good() -> Value {
     json!({
-        "node": "server1", "profile": {"kind": "KubeOVN"}, "mtu": 1400, "offload": {"enabled": true, "tcPolicy": "None"},
+        "nodeName": "server1", "profile": {"kind": "KubeOVN"}, "mtu": 1400, "offload": {"mode": "Hardware", "tcPolicy": "None"},
         "ovn": {"remotes": ["tcp:192.0.2.10:6642"], "encapsulation": {"types": ["Geneve"], "addresses": ["192.0.2.1"]}},
     })
 }
@@ -92,7 +92,7 @@ fn edit(dice: &mut Dice) -> (&'static str, Value) {
         (
             "/profile",
             vec![
-                json!({"kind": "OVNKubernetes", "dhcp": true}),
+                json!({"kind": "OVNKubernetes", "addressing": "DHCP"}),
                 json!({"kind": "Plain", "template": "{uid}"}),
                 json!({"kind": "Plain", "template": "{name}"}),
                 json!({"kind": "Plain", "template": "{"}),
@@ -103,7 +103,7 @@ fn edit(dice: &mut Dice) -> (&'static str, Value) {
         ),
         (
             "/offload",
-            vec![json!({"enabled": false}), json!({"tcPolicy": "SkipSW"}), json!({"tcPolicy": "skip_sw"})],
+            vec![json!({"mode": "Software"}), json!({"tcPolicy": "SkipSW"}), json!({"tcPolicy": "skip_sw"})],
         ),
         (
             "/ovn/remotes",
@@ -216,7 +216,7 @@ fn says_what_it_was_told(config: &Config, spec: &Value) -> bool {
     };
     let chassis = &config.chassis;
     let encap: Vec<String> = chassis.ovn_encap_ip.iter().map(ToString::to_string).collect();
-    spec["node"] == config.node.name
+    spec["nodeName"] == config.node.name
         && spec["mtu"].as_u64() == config.edge.mtu.map(u64::from)
         && spec["podLimits"]["connections"].as_u64().unwrap_or(32_768)
             == u64::from(config.edge.pod_connections)
@@ -224,7 +224,7 @@ fn says_what_it_was_told(config: &Config, spec: &Value) -> bool {
         && texts(&spec["ovn"]["transportZones"]) == chassis.ovn_transport_zones
         && texts(&spec["ovn"]["encapsulation"]["addresses"]) == encap
         && spec["ovn"]["bridgeMappings"].as_array().map_or(0, Vec::len) == chassis.ovn_bridge_mappings.len()
-        && spec["offload"]["enabled"].as_bool().unwrap_or(true) == chassis.hw_offload
+        && (spec["offload"]["mode"].as_str().unwrap_or("Hardware") == "Hardware") == chassis.hw_offload
         && spec["managementPort"].is_object() == config.edge.management_port.is_some()
 }
 
@@ -234,7 +234,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/kubernetes");
     plane.kubectl(&["apply", "-k", packaging.to_str().unwrap()]).ok();
     plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
-    let node = json!({"apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": {"name": "nic1"}, "spec": good()});
+    let node = json!({"apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": {"name": "server1"}, "spec": good()});
     plane.apply(&node.to_string());
 
     let state = tempfile::tempdir().unwrap();
@@ -245,7 +245,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     let (publish, mut in_force) = watch::channel((first, Report::default()));
     tokio::spawn(apply(layers, own.clone(), publish));
     let following = client.clone();
-    let follower = tokio::spawn(async move { own_node::follow(following, "nic1", &found).await });
+    let follower = tokio::spawn(async move { own_node::follow(following, "server1", &found).await });
 
     let admin = Access::load(&plane.kubeconfig()).await.unwrap().client().unwrap();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("drawbridge.dev", "v1alpha1", "NicNode"));
@@ -255,7 +255,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     let mut last_good = None;
     for _ in 0..EDITS {
         let edit = patch(&mut dice);
-        let written = match api.patch("nic1", &PatchParams::default(), &Patch::Merge(&edit)).await {
+        let written = match api.patch("server1", &PatchParams::default(), &Patch::Merge(&edit)).await {
             Ok(written) => written,
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
                 refused_by_api += 1;
@@ -309,7 +309,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     for (zones, is, reason) in [(["a", "a"], "False", "Refused"), (["a", "b"], "True", "InForce")] {
         let mut all = back_to(good());
         all["spec"]["ovn"]["transportZones"] = json!(zones);
-        let written = api.patch("nic1", &PatchParams::default(), &Patch::Merge(&all)).await.unwrap();
+        let written = api.patch("server1", &PatchParams::default(), &Patch::Merge(&all)).await.unwrap();
         let generation = written.metadata.generation;
         let looked_at = in_force.wait_for(|(_, report)| report.looked_at == generation);
         let (now, said) = tokio::time::timeout(patience(PATIENCE), looked_at)
@@ -321,7 +321,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
         report.send_replace(said);
         let deadline = tokio::time::Instant::now() + patience(PATIENCE);
         loop {
-            let object = api.get("nic1").await.unwrap();
+            let object = api.get("server1").await.unwrap();
             let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let configured = conditions.iter().find(|it| it["type"] == "Configured");
             if configured.is_some_and(|it| {

@@ -126,8 +126,8 @@ fn the_cluster_is_told_what_is_true() {
     plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
     plane.apply(
         &json!({
-            "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": { "name": "nic1" },
-            "spec": { "node": "server1", "profile": { "kind": "OVNKubernetes" }, "ovn": {
+            "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": { "name": "server1" },
+            "spec": { "nodeName": "server1", "profile": { "kind": "OVNKubernetes" }, "ovn": {
                 "remotes": ["tcp:192.0.2.10:6642"],
                 "encapsulation": { "types": ["Geneve"], "addresses": ["192.0.2.1"] } } },
         })
@@ -171,20 +171,20 @@ fn the_cluster_is_told_what_is_true() {
     runtime.spawn(attachments::run(client.clone(), of_pods));
     runtime.spawn({
         let client = client.clone();
-        async move { own_node::follow(client, "nic1", &found).await }
+        async move { own_node::follow(client, "server1", &found).await }
     });
     runtime.spawn(async move { teller.run(client, "server1").await });
 
     // The NIC's own status.
-    let node = with_condition(&plane, &["nicnode", "nic1"], "Ready", "True");
+    let node = with_condition(&plane, &["nicnode", "server1"], "Ready", "True");
     let status = &node["status"];
     assert_eq!((&status["observedGeneration"], &status["vfs"]["total"]), (&json!(1), &json!(8)));
     assert_eq!(status["addresses"][0]["address"], "192.0.2.1");
-    assert!(status["heartbeat"].is_string() && status["versions"]["agent"].is_string(), "{status}");
+    assert!(status["lastHeartbeatTime"].is_string() && status["versions"]["agent"].is_string(), "{status}");
     assert_eq!(condition(&node, "Configured").unwrap()["reason"], "InForce");
     daemons.send_replace(Daemons { ovs: Some("3.5.0".to_owned()), ovn: Some("25.03.0".to_owned()) });
     until("the daemons' versions are said", PATIENCE, || {
-        let versions = get(&plane, &["nicnode", "nic1"])?["status"]["versions"].take();
+        let versions = get(&plane, &["nicnode", "server1"])?["status"]["versions"].take();
         let are = versions["ovs"] == "3.5.0" && versions["ovn"] == "25.03.0";
         if are { Ok(()) } else { Err(versions.to_string()) }
     });
@@ -225,7 +225,7 @@ fn the_cluster_is_told_what_is_true() {
         generation: Some(1),
     });
     plane.start_again(Program::ApiServer);
-    let node = with_condition(&plane, &["nicnode", "nic1"], "OVNConnected", "False");
+    let node = with_condition(&plane, &["nicnode", "server1"], "OVNConnected", "False");
     let configured = condition(&node, "Configured").unwrap();
     assert_eq!((&configured["reason"], &configured["observedGeneration"]), (&json!("Refused"), &json!(2)));
     assert!(configured["message"].as_str().unwrap().contains("spec.mtu"), "{configured}");
@@ -239,12 +239,12 @@ fn the_cluster_is_told_what_is_true() {
     let squatter = json!({
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
         "metadata": { "name": "p-eth0", "namespace": "default" },
-        "spec": { "pod": { "name": "p", "uid": uid }, "interface": "eth0", "node": "server2", "vf": { "pf": 0, "vf": 0 } },
+        "spec": { "pod": { "name": "p", "uid": uid }, "interface": "eth0", "nodeName": "server2", "vf": { "pf": 0, "vf": 0 } },
     });
     plane.kubectl_with(&nic2, &["create", "-f", "-"], &squatter.to_string()).ok();
     publish.send_replace(Arc::new(published(Some(&uid))));
     until("the NIC's own word is there", PATIENCE, || {
-        let list = get(&plane, &["podattachments", "--field-selector=spec.node=server1"])?;
+        let list = get(&plane, &["podattachments", "--field-selector=spec.nodeName=server1"])?;
         let said = |it: &&Value| {
             it["status"]["ips"] == json!(["10.244.0.7"]) && it["spec"]["pod"]["uid"] == uid.as_str()
         };
@@ -252,5 +252,5 @@ fn the_cluster_is_told_what_is_true() {
         if found == 1 { Ok(()) } else { Err(list.to_string()) }
     });
     let squatter = get(&plane, &["podattachment", "p-eth0"]).unwrap();
-    assert!(squatter["spec"]["node"] == "server2" && squatter["status"].is_null(), "{squatter}");
+    assert!(squatter["spec"]["nodeName"] == "server2" && squatter["status"].is_null(), "{squatter}");
 }

@@ -89,7 +89,7 @@ impl Watched for NicNodeObject {
         let status = self.status.0;
         let health = health(&status);
         let nic_node = NicNode {
-            node: (*self.spec.node).into(),
+            node: (*self.spec.node_name).into(),
             management: self.spec.management_port.is_some(),
             static_pods: &*self.spec.static_pods == "Allowed",
             chassis: status.chassis.some().map(Into::into),
@@ -112,7 +112,7 @@ fn health(status: &raw::NicNodeStatus) -> NicHealth {
     NicHealth {
         ready: ready.is_some_and(|it| &*it.status == "True"),
         message: message.into(),
-        heartbeat: Some(&*status.heartbeat).filter(|it| !it.is_empty()).map(Into::into),
+        heartbeat: Some(&*status.last_heartbeat_time).filter(|it| !it.is_empty()).map(Into::into),
     }
 }
 
@@ -170,7 +170,7 @@ impl Watched for AttachmentObject {
         let attached = addresses(&ips).filter(|_| !mac.is_empty()).map(|ips| Attached {
             pod: (*spec.pod.name).into(),
             uid: (*spec.pod.uid).into(),
-            node: (*spec.node).into(),
+            node: (*spec.node_name).into(),
             logical_port: (*logical_port).into(),
             mac: (*mac).into(),
             ips,

@@ -17,9 +17,9 @@ mod pod_attachment;
 
 pub use condition::{Condition, ConditionStatus};
 pub use nic_node::{
-    Address, AddressType, BridgeMapping, Encapsulation, EncapsulationType, HardwareOffload, ManagedPort,
-    NicNode, NicNodeSpec, NicNodeStatus, OffloadFigures, Ovn, PodLimits, Profile, ProfileKind, Shim,
-    StaticPods, TcPolicy, Versions, Vf, VfCount, ZoneRange, conditions,
+    Address, AddressType, Addressing, BridgeMapping, Encapsulation, EncapsulationType, HardwareOffload,
+    ManagedPort, NicNode, NicNodeSpec, NicNodeStatus, OffloadFigures, OffloadMode, Ovn, PodLimits, Profile,
+    ProfileKind, Shim, StaticPods, TcPolicy, Versions, Vf, VfCount, ZoneRange, conditions,
 };
 pub use node_range::{NodeRange, NodeRangeSpec, NodeRangeStatus, range_conditions};
 pub use pod_attachment::{

@@ -30,7 +30,7 @@ pub mod conditions {
     pub const MANAGEMENT_PORT: &str = "ManagementPort";
 }
 
-/// What a SmartNIC is to do. Named after the NIC; the agent on it knows its own by `spec.node`.
+/// What a SmartNIC is to do. Named after the node that it serves, so that the API itself sees to there being one for each.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "drawbridge.dev",
@@ -42,27 +42,26 @@ pub mod conditions {
     category = "drawbridge",
     status = "NicNodeStatus",
     derive = "PartialEq",
-    doc = "A SmartNIC: what it is to do, and what became of that.",
-    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
+    doc = "A SmartNIC: what it is to do, and what became of that. Named after the node that it serves.",
+    validation = Rule::new("self.metadata.name == self.spec.nodeName").message("a NicNode has the name of its node, spec.nodeName: so no node has two"),
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Configured", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Configured')].status"}"#,
     printcolumn = r#"{"name": "Policy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='PolicyEnforced')].status"}"#,
     printcolumn = r#"{"name": "Offloaded", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Offloaded')].status"}"#,
-    printcolumn = r#"{"name": "VFs", "type": "integer", "jsonPath": ".status.vfs.used"}"#,
-    printcolumn = r#"{"name": "Of", "type": "integer", "jsonPath": ".status.vfs.total"}"#,
+    printcolumn = r#"{"name": "VFs", "type": "string", "jsonPath": ".status.vfs.summary"}"#,
     printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.versions.agent", "priority": 1}"#,
     printcolumn = r#"{"name": "Encap-IP", "type": "string", "jsonPath": ".status.addresses[?(@.type=='Encapsulation')].address", "priority": 1}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#,
-    printcolumn = r#"{"name": "Heartbeat", "type": "date", "jsonPath": ".status.heartbeat"}"#,
+    printcolumn = r#"{"name": "Heartbeat", "type": "date", "jsonPath": ".status.lastHeartbeatTime"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NicNodeSpec {
     /// Name of the Kubernetes node that this NIC sits in. For ever: another server is another NicNode.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.node cannot be changed: delete this NicNode and make another"))]
-    pub node: String,
-    /// DNS name that the server's certificate must hold. Absent: `node`.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.nodeName cannot be changed: delete this NicNode and make another"))]
+    pub node_name: String,
+    /// DNS name that the server's certificate must hold. Absent: `nodeName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub host_identity: Option<String>,
@@ -77,14 +76,14 @@ pub struct NicNodeSpec {
     pub pod_zones: Option<ZoneRange>,
     /// How many VFs pods may hold at a time. Absent: all that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1024))]
+    #[schemars(with = "Option<i32>", range(min = 0, max = 1024))]
     pub vf_budget: Option<u32>,
     /// What each pod may take of the NIC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_limits: Option<PodLimits>,
     /// The pods' MTU. Absent: it stays as it is. Geneve over IPv4 takes 58 bytes of the fabric's, over IPv6 78.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1280, max = 9978))]
+    #[schemars(with = "Option<i32>", range(min = 1280, max = 9978))]
     pub mtu: Option<u32>,
     /// The server's management port: the VF by which it reaches its pods and the cluster's services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,12 +111,12 @@ pub struct PodLimits {
     /// Connections that conntrack holds of it at a time, those that it began and those that it was begun with. Who has as
     /// many begins no other. Absent: as the file on the NIC says, 32768 if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 64, max = 4_000_000))]
+    #[schemars(with = "Option<i32>", range(min = 64, max = 4_000_000))]
     pub connections: Option<u32>,
     /// Connections that may begin in a second, by it and with it each. More are dropped. Absent: as the file on the NIC
     /// says, 4000 if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 10, max = 1_000_000))]
+    #[schemars(with = "Option<i32>", range(min = 10, max = 1_000_000))]
     pub new_connections_per_second: Option<u32>,
 }
 
@@ -143,13 +142,22 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub template: Option<String>,
-    /// Pods ask OVN's DHCP for their addresses.
     #[serde(default)]
-    pub dhcp: bool,
+    pub addressing: Addressing,
     /// From where DHCP is answered, where the port does not say it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 2, max = 45)))]
     pub dhcp_servers: Vec<String>,
+}
+
+/// How a pod's interface gets its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Addressing {
+    /// The CNI call's result says them.
+    #[default]
+    CNI,
+    /// The pod asks OVN's DHCP.
+    DHCP,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -217,31 +225,31 @@ pub struct BridgeMapping {
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("self.first <= self.last").message("first is greater than last"))]
 pub struct ZoneRange {
-    #[schemars(range(min = 1, max = 65535))]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub first: u16,
-    #[schemars(range(min = 1, max = 65535))]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub last: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HardwareOffload {
-    /// `other_config:hw-offload`. A change takes effect when Open vSwitch starts anew.
-    #[serde(default = "yes")]
-    pub enabled: bool,
+    /// `other_config:hw-offload`. A change takes effect when Open vSwitch restarts.
+    #[serde(default)]
+    pub mode: OffloadMode,
     /// `other_config:tc-policy`.
     #[serde(default)]
     pub tc_policy: TcPolicy,
 }
 
-fn yes() -> bool {
-    true
-}
-
-impl Default for HardwareOffload {
-    fn default() -> Self {
-        Self { enabled: true, tc_policy: TcPolicy::default() }
-    }
+/// Where the datapath's rules run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OffloadMode {
+    /// In the eSwitch, as far as it takes them.
+    #[default]
+    Hardware,
+    /// In the NIC's kernel alone.
+    Software,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -255,9 +263,9 @@ pub enum TcPolicy {
 /// A virtual function, by the numbers that the server sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Vf {
-    #[schemars(range(min = 0, max = 15))]
+    #[schemars(with = "i32", range(min = 0, max = 15))]
     pub pf: u16,
-    #[schemars(range(min = 0, max = 1023))]
+    #[schemars(with = "i32", range(min = 0, max = 1023))]
     pub vf: u16,
 }
 
@@ -267,11 +275,12 @@ pub struct Vf {
 pub struct NicNodeStatus {
     /// The newest `metadata.generation` that the agent has looked at. `Configured` says whether it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// When the agent last said that it is alive, RFC 3339: every minute or two. The rest is as of its last change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
-    pub heartbeat: Option<String>,
+    pub last_heartbeat_time: Option<String>,
     #[serde(default)]
     pub versions: Versions,
     /// The NIC's name in OVN, by which its pods' ports are tied to it.
@@ -311,18 +320,34 @@ pub struct Versions {
     pub firmware: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VfCount {
-    pub total: u32,
-    pub used: u32,
+    #[schemars(range(min = 0))]
+    pub total: i32,
+    #[schemars(range(min = 0))]
+    pub used: i32,
+    /// `used/total`, for people: a column of a table has one field.
+    #[serde(default)]
+    #[schemars(length(max = 21))]
+    pub summary: String,
+}
+
+impl VfCount {
+    #[must_use]
+    pub fn new(used: usize, total: usize) -> Self {
+        let [used, total] = [used, total].map(|it| i32::try_from(it).unwrap_or(i32::MAX));
+        Self { total, used, summary: format!("{used}/{total}") }
+    }
 }
 
 /// TC rules on the pods' representors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OffloadFigures {
-    pub hardware_rules: u64,
-    pub software_rules: u64,
+    #[schemars(range(min = 0))]
+    pub hardware_rules: i64,
+    #[schemars(range(min = 0))]
+    pub software_rules: i64,
 }
 
 /// As OVN has given it: a northbound that was lost gives it back.

@@ -51,6 +51,7 @@ pub struct NodeRangeSpec {
 #[serde(rename_all = "camelCase")]
 pub struct NodeRangeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// Of which Node it was confirmed: one that was made anew under the name has nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,11 +31,11 @@ pub mod attachment_conditions {
     category = "drawbridge",
     namespaced,
     status = "PodAttachmentStatus",
-    selectable = ".spec.node",
+    selectable = ".spec.nodeName",
     derive = "PartialEq",
     doc = "Where one interface of a pod is wired, as the agent on its node's SmartNIC sees it.",
     printcolumn = r#"{"name": "Pod", "type": "string", "jsonPath": ".spec.pod.name"}"#,
-    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
+    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.nodeName"}"#,
     printcolumn = r#"{"name": "Representor", "type": "string", "jsonPath": ".status.representor"}"#,
     printcolumn = r#"{"name": "IPs", "type": "string", "jsonPath": ".status.ips"}"#,
     printcolumn = r#"{"name": "Bound", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Bound')].status"}"#,
@@ -55,7 +55,7 @@ pub struct PodAttachmentSpec {
     #[schemars(length(min = 1, max = 15))]
     pub interface: String,
     #[schemars(length(min = 1, max = 253))]
-    pub node: String,
+    pub node_name: String,
     pub vf: Vf,
 }
 
@@ -81,6 +81,7 @@ pub struct PodAttachmentStatus {
     #[schemars(length(max = 32))]
     pub ips: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 65535))]
     pub conntrack_zone: Option<u16>,
     #[serde(default)]
     pub rule_sets: RuleSets,
@@ -96,7 +97,9 @@ pub struct PodAttachmentStatus {
 /// `reg0` of `br-edge`'s tables 5 and 10; 0: no policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleSets {
+    #[schemars(with = "i64", range(min = 0, max = 4_294_967_295_i64))]
     pub egress: u32,
+    #[schemars(with = "i64", range(min = 0, max = 4_294_967_295_i64))]
     pub ingress: u32,
 }
 
@@ -105,20 +108,25 @@ pub struct RuleSets {
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
     /// `spec.podLimits.connections` of the NicNode.
-    pub limit: u32,
+    #[schemars(range(min = 0))]
+    pub limit: i32,
     /// At the last look, up to a minute ago.
-    pub used: u32,
+    #[schemars(range(min = 0))]
+    pub used: i32,
     /// First packets that were dropped as `newConnectionsPerSecond` had begun before, since the agent or Open vSwitch started.
     #[serde(default)]
-    pub refused_by_rate: u64,
+    #[schemars(range(min = 0))]
+    pub refused_by_rate: i64,
 }
 
 /// Of the TC rules on the representor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentOffload {
-    pub hardware_rules: u32,
-    pub software_rules: u32,
+    #[schemars(range(min = 0))]
+    pub hardware_rules: i32,
+    #[schemars(range(min = 0))]
+    pub software_rules: i32,
     /// Some of those in software, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -64,9 +64,37 @@ fn what_users_write_is_bounded_and_described() {
     }
 }
 
+/// Kubernetes' API conventions: integers are `int32` or `int64`, and what we count is never negative. The API server takes
+/// a value outside of its format for none.
+#[test]
+fn integers_are_signed_and_say_their_bounds() {
+    for (name, crd) in all() {
+        let crd = serde_json::to_value(&crd).unwrap();
+        let mut found = Vec::new();
+        walk(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], name, &mut found);
+        let integers: Vec<_> = found.into_iter().filter(|(_, of)| of["type"] == "integer").collect();
+        assert!(!integers.is_empty(), "{name} is not walked");
+        for (path, of) in integers {
+            let highest = match of["format"].as_str() {
+                Some("int32") => f64::from(i32::MAX),
+                Some("int64") => 2_f64.powi(63),
+                other => panic!("{path} has the format {other:?}: int32 or int64"),
+            };
+            assert!(of["minimum"].as_f64().is_some_and(|it| it >= 0.0), "{path} may be negative: {of}");
+            assert!(of["maximum"].as_f64().is_none_or(|it| it <= highest), "{path}: {of}");
+        }
+        // A boolean has no room for a third word.
+        let mut found = Vec::new();
+        walk(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], name, &mut found);
+        for (path, of) in found {
+            assert!(of["type"] != "boolean" && of["type"] != "number", "{path}: write an enum or an integer");
+        }
+    }
+}
+
 fn good() -> Value {
     json!({
-        "node": "server1",
+        "nodeName": "server1",
         "profile": { "kind": "Plain", "template": "{namespace}_{name}" },
         "ovn": {
             "remotes": ["ssl:[2001:db8::1]:6642", "tcp:192.0.2.1:6642"],
@@ -82,7 +110,7 @@ fn good() -> Value {
 /// What the API server's rules say of a spec that replaces `old`.
 fn verdict(crd: &CustomResourceDefinition, spec: &Value, old: Option<&Value>) -> Vec<String> {
     let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap()["openAPIV3Schema"].clone();
-    let object = |spec: &Value| json!({ "spec": spec });
+    let object = |spec: &Value| json!({ "metadata": { "name": "server1" }, "spec": spec });
     let old = old.map(object);
     let judged = kube_cel::Validator::new().validate(&schema, &object(spec), old.as_ref());
     let errors = judged.err().map(kube_cel::ValidationErrors::into_vec).unwrap_or_default();
@@ -110,16 +138,19 @@ fn rules_let_the_good_by_and_say_what_is_wrong_with_the_rest() {
         assert!(verdict.len() == 1 && verdict[0].contains(said), "{at}: {verdict:?}");
     }
     let mut other = good();
-    other["node"] = json!("server2");
+    other["nodeName"] = json!("server2");
     let changed = verdict(&crd, &other, Some(&good()));
-    assert!(changed.len() == 1 && changed[0].contains("spec.node cannot be changed"), "{changed:?}");
+    assert!(changed.iter().any(|it| it.contains("spec.nodeName cannot be changed")), "{changed:?}");
+    // As a second one for a node would be made.
+    let second = verdict(&crd, &other, None);
+    assert!(second.len() == 1 && second[0].contains("has the name of its node"), "{second:?}");
 }
 
 #[test]
 fn an_attachment_is_not_moved() {
     let crd = PodAttachment::crd();
     let spec = json!({
-        "pod": { "name": "a", "uid": "1" }, "interface": "eth0", "node": "server1", "vf": { "pf": 0, "vf": 3 },
+        "pod": { "name": "a", "uid": "1" }, "interface": "eth0", "nodeName": "server1", "vf": { "pf": 0, "vf": 3 },
     });
     assert_eq!(verdict(&crd, &spec, Some(&spec)), Vec::<String>::new());
     let mut other = spec.clone();

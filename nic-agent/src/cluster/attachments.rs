@@ -27,7 +27,7 @@ mod write;
 pub use write::{Inputs, run};
 
 /// Fewer connections than this are as good as none.
-const FEW_CONNECTIONS: u32 = 256;
+const FEW_CONNECTIONS: i32 = 256;
 /// Rules in software that a status lists; they are counted all the same.
 const LISTED: usize = 8;
 /// Figures change with the traffic, and what is written of one pod is read by every NIC of the cluster. So an object is
@@ -67,7 +67,7 @@ impl News {
         }
         let used =
             |status: &PodAttachmentStatus| status.connections.map_or(0, |it| it.used / FEW_CONNECTIONS);
-        let is_far = |a: u32, b: u32| a.max(b) > a.min(b).max(1).saturating_mul(2);
+        let is_far = |a: i32, b: i32| a.max(b) > a.min(b).max(1).saturating_mul(2);
         if is_far(used(before), used(after)) {
             return Self::Other;
         }
@@ -167,7 +167,7 @@ fn spec(claim: &Claim, node: &str) -> PodAttachmentSpec {
     PodAttachmentSpec {
         pod: PodReference { name: claim.pod.name.clone(), uid: claim.pod.uid.clone() },
         interface: claim.key.interface.clone(),
-        node: node.to_owned(),
+        node_name: node.to_owned(),
         vf: Vf { pf: claim.vf.pf, vf: claim.vf.vf },
     }
 }
@@ -228,7 +228,7 @@ fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAtt
         }
     };
     let offload = policy.map(|it| &it.offload).cloned().unwrap_or_default();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let (hardware, software) = (count(offload.hardware), count(offload.software.len()));
     let reasons = offload.software.iter().map(|rule| rule.why.clone());
     let offloaded = status_of(kinds::OFFLOADED, hw_offload, (hardware.into(), software.into()), reasons);
@@ -254,9 +254,9 @@ fn status(entry: &Entry, policy: Option<&PodStatus>, hw_offload: bool) -> PodAtt
                 .collect(),
         },
         connections: connections.map(|it| Connections {
-            limit: it.limit,
-            used: it.used,
-            refused_by_rate: it.refused_by_rate,
+            limit: i32::try_from(it.limit).unwrap_or(i32::MAX),
+            used: i32::try_from(it.used).unwrap_or(i32::MAX),
+            refused_by_rate: i64::try_from(it.refused_by_rate).unwrap_or(i64::MAX),
         }),
         conditions: [bound, enforced(policy, claim), offloaded].into_iter().chain(limited).collect(),
     }
@@ -314,7 +314,7 @@ pub fn plan(
     written: impl Fn(&Key) -> Option<Duration>,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (key, there) in observed.iter().filter(|(_, it)| it.spec.node == node) {
+    for (key, there) in observed.iter().filter(|(_, it)| it.spec.node_name == node) {
         let delete = || Step::Delete { key: key.clone(), uid: there.metadata.uid.clone() };
         let going = there.metadata.deletion_timestamp.is_some();
         match wanted.get(key) {

@@ -72,12 +72,9 @@ pub fn configure(
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut config = file.clone();
-    if spec.node != file.node.name {
-        let remedy = format!(
-            "this NIC serves {}: write that, or another NicNode's name into cluster.nic-node of the file",
-            file.node.name
-        );
-        problems.add("spec.node", &spec.node, remedy);
+    if spec.node_name != file.node.name {
+        let remedy = format!("this NIC serves {}: write that, as it stands in the file", file.node.name);
+        problems.add("spec.nodeName", &spec.node_name, remedy);
     }
     if let Some(name) = &spec.host_identity {
         let checked = certificate_name(&Value::from(name.as_str()));
@@ -89,7 +86,7 @@ pub fn configure(
     config.shim_keys = problems.list("spec.shim.keyPins", pins, |text| text.parse()).into_iter().collect();
     profile(&mut config, &spec.profile, &mut problems);
     ovn(&mut config, &spec.ovn, &mut problems, addresses_of);
-    config.chassis.hw_offload = spec.offload.enabled;
+    config.chassis.hw_offload = spec.offload.mode == api::OffloadMode::Hardware;
     config.chassis.tc_policy = match spec.offload.tc_policy {
         api::TcPolicy::None => TcPolicy::None,
         api::TcPolicy::SkipSW => TcPolicy::SkipSw,
@@ -126,7 +123,7 @@ fn within(number: u32, range: &RangeInclusive<u32>) -> Result<u32, String> {
 }
 
 fn profile(config: &mut Config, spec: &api::Profile, problems: &mut Problems) {
-    config.profile.dhcp = spec.dhcp;
+    config.profile.dhcp = spec.addressing == api::Addressing::DHCP;
     let remedy = "write an address from which a DHCP server answers, IPv4 or IPv6";
     config.profile.dhcp_servers = problems.list("spec.profile.dhcpServers", &spec.dhcp_servers, |text| {
         text.parse().ok().filter(|ip| unicast(*ip)).ok_or_else(|| remedy.to_owned())

@@ -179,7 +179,7 @@ mod tests {
             let text = format!(
                 r#"{{"apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode",
                     "metadata": {{"name": "n", "resourceVersion": "{version}"}},
-                    "spec": {{"node": "n", "profile": {{"kind": "KubeOVN"}},
+                    "spec": {{"nodeName": "n", "profile": {{"kind": "KubeOVN"}},
                         "ovn": {{"remotes": ["tcp:a:1"], "encapsulation": {{"types": ["Geneve"]}}}}}}}}"#
             );
             serde_json::from_str::<OwnNode>(&text).unwrap()
@@ -204,7 +204,7 @@ mod tests {
         let node = |change: fn(&mut serde_json::Value)| {
             let mut node = serde_json::json!({
                 "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": {"name": "n", "generation": 7},
-                "spec": {"node": "n", "profile": {"kind": "KubeOVN"},
+                "spec": {"nodeName": "n", "profile": {"kind": "KubeOVN"},
                     "ovn": {"remotes": ["tcp:a:1"], "encapsulation": {"types": ["Geneve"]}}},
                 "status": {"observedGeneration": 6},
             });

@@ -19,9 +19,7 @@ use super::{attachments, events, status};
 
 pub struct Inputs {
     pub accesses: Accesses,
-    /// `metadata.name` of our NicNode.
-    pub nic_node: String,
-    /// `node.name`.
+    /// `node.name`, and so `metadata.name` of our NicNode.
     pub node: String,
     pub own: watch::Sender<Own>,
     pub status: status::Inputs,
@@ -31,15 +29,8 @@ pub struct Inputs {
 
 /// Until cancelled.
 pub async fn run(from: Inputs, cancel: CancellationToken) {
-    let Inputs {
-        mut accesses,
-        nic_node,
-        node,
-        own,
-        status: of_status,
-        attachments: of_pods,
-        events: mut teller,
-    } = from;
+    let Inputs { mut accesses, node, own, status: of_status, attachments: of_pods, events: mut teller } =
+        from;
     loop {
         let access = accesses.borrow_and_update().clone();
         let work = async {
@@ -53,7 +44,7 @@ pub async fn run(from: Inputs, cancel: CancellationToken) {
                 }
             };
             tokio::join!(
-                own_node::follow(client.clone(), &nic_node, &own),
+                own_node::follow(client.clone(), &node, &own),
                 status::run(client.clone(), of_status.clone()),
                 attachments::run(client.clone(), of_pods.clone()),
                 teller.run(client, &node),

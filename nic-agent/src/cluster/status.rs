@@ -44,14 +44,13 @@ pub struct Facts<'a> {
 /// `before` is what the API has; `now` is the time, RFC 3339.
 pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeStatus {
     let Facts { published, config, machine, daemons, .. } = facts;
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let conditions = conditions(facts).into_iter();
     let management = published.management.iter().flat_map(|it| &it.ips);
     // As long as there is to be one: what it had is what cluster-controller gives back after a loss of the northbound.
     let had = config.edge.management_port.and(before.management_port.as_ref());
     NicNodeStatus {
         observed_generation: facts.generation,
-        heartbeat: Some(now.to_owned()),
+        last_heartbeat_time: Some(now.to_owned()),
         versions: Versions {
             agent: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ovs: published.health.ovs_version.as_ref().or(daemons.ovs.as_ref()).cloned(),
@@ -61,7 +60,7 @@ pub fn status(facts: &Facts<'_>, before: &NicNodeStatus, now: &str) -> NicNodeSt
         },
         chassis: Some(config.chassis.system_id.clone()),
         serial: machine.serial.clone(),
-        vfs: VfCount { total: count(published.health.vfs), used: count(published.attachments.len()) },
+        vfs: VfCount::new(published.attachments.len(), published.health.vfs),
         offload: figures(published),
         addresses: config
             .chassis
@@ -84,7 +83,7 @@ fn managed(port: &ManagementPort) -> Option<ManagedPort> {
 #[must_use]
 pub fn without_figures(status: &NicNodeStatus, before: &NicNodeStatus) -> NicNodeStatus {
     let mut status = status.clone();
-    status.heartbeat.clone_from(&before.heartbeat);
+    status.last_heartbeat_time.clone_from(&before.last_heartbeat_time);
     status.offload = before.offload;
     for kind in AT_LEISURE {
         let Some(old) = before.conditions.iter().find(|it| it.kind == kind) else { continue };
@@ -99,9 +98,10 @@ fn figures(published: &Published) -> OffloadFigures {
     let pods = published.policy.pods.iter().map(|pod| &pod.offload);
     let all = pods.chain(published.policy.from_outside.values());
     let mut figures = OffloadFigures::default();
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     for offload in all {
-        figures.hardware_rules += u64::try_from(offload.hardware).unwrap_or(u64::MAX);
-        figures.software_rules += u64::try_from(offload.software.len()).unwrap_or(u64::MAX);
+        figures.hardware_rules = figures.hardware_rules.saturating_add(count(offload.hardware));
+        figures.software_rules = figures.software_rules.saturating_add(count(offload.software.len()));
     }
     figures
 }

@@ -337,11 +337,11 @@ async fn a_pods_address_is_what_its_nic_says() {
     until(&mut bench, "10.0.0.2", false).await;
     bench.api.put(
         "nicnodes",
-        json!({"kind": "NicNode", "metadata": {"name": "nic2"}, "spec": {"node": "server2"}}),
+        json!({"kind": "NicNode", "metadata": {"name": "server2"}, "spec": {"nodeName": "server2"}}),
     );
     let attachment = |ip: &str, uid: &str, node: &str| {
         json!({"kind": "PodAttachment", "metadata": {"namespace": "shop", "name": "db-eth0"},
-            "spec": {"pod": {"name": "db", "uid": uid}, "interface": "eth0", "node": node, "vf": {"pf": 0, "vf": 1}},
+            "spec": {"pod": {"name": "db", "uid": uid}, "interface": "eth0", "nodeName": node, "vf": {"pf": 0, "vf": 1}},
             "status": {"ips": [ip]}})
     };
     let good = || attachment("10.0.0.20", "u-db", "server2");

@@ -33,11 +33,11 @@ pub(super) const SWITCHED_OFF: &str = "SwitchedOff";
 pub(super) fn status_of(
     kind: &str,
     asked_for: bool,
-    (hardware, software): (u64, u64),
+    (hardware, software): (i64, i64),
     reasons: impl Iterator<Item = String>,
 ) -> Condition {
     if !asked_for {
-        let what = "offload is switched off (spec.offload.enabled)";
+        let what = "offload is switched off (spec.offload.mode)";
         return Condition::new(kind, ConditionStatus::False, SWITCHED_OFF, what);
     }
     match (hardware, software) {

@@ -41,7 +41,7 @@ pub(super) fn config(table: Table) -> Result<Config, Vec<Problem>> {
     let edge = root.section("edge", |s| edge(s, chassis.as_ref()));
     let eswitch = root.section("eswitch", eswitch);
     let profile = root.section("profile", profile);
-    let cluster = root.section("cluster", |s| cluster(s, node.as_ref()));
+    let cluster = root.section("cluster", cluster);
     let by_file = !matches!(cluster, Some(Some(_)));
     let directory = root.section("directory", |s| directory(s, by_file));
     let policy = root.section("policy", |s| policy(s, by_file));
@@ -318,13 +318,11 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
 
 /// `None` is a mistake, `Some(None)` no cluster.
 #[allow(clippy::option_option)]
-fn cluster(s: &mut Section<'_>, node: Option<&Node>) -> Option<Option<Cluster>> {
+fn cluster(s: &mut Section<'_>) -> Option<Option<Cluster>> {
     let kubeconfig = s.value("kubeconfig", defaults::KUBECONFIG, |v| {
         or_none(v, path).map_err(|remedy| format!("{remedy}, or \"\" to go by files"))
     });
-    let nic_node = s.optional("nic-node", dns_subdomain);
-    let Some(kubeconfig) = kubeconfig? else { return Some(None) };
-    Some(Some(Cluster { kubeconfig, nic_node: nic_node.or_else(|| node.map(|it| it.name.clone()))? }))
+    Some(kubeconfig?.map(|kubeconfig| Cluster { kubeconfig }))
 }
 
 fn directory(s: &mut Section<'_>, by_file: bool) -> Option<Directory> {

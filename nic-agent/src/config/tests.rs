@@ -196,7 +196,6 @@ fn wrong() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("profile.routes[0].gateway", text(&["fd00::1", "gateway", "0.0.0.0", "10.0.0.0/8"])),
         ("cluster.kubeconfig", text(&["relative/path", "~/file"])),
-        ("cluster.nic-node", text(&["", "NIC1", "a_b"])),
         ("directory.file", paths()),
         ("policy.file", text(&["policy.json"])),
         ("policy.node-addresses", text(&["node1", "0.0.0.0", "10.0.0.1,10.0.0.1", "10.0.0.0/8", "ff02::1"])),
@@ -381,7 +380,7 @@ fn ssl_remotes_need_all_of_southbound() {
 
 #[test]
 fn a_cluster_takes_the_place_of_the_files() {
-    assert_eq!(parse(&full()).unwrap().cluster, None, "nic-node alone is no cluster");
+    assert_eq!(parse(&full()).unwrap().cluster, None);
     let mut table = full();
     table["cluster"]["kubeconfig"] = "/etc/nic-agent/kubeconfig".into();
     table["policy"]["file"] = "/etc/nic-agent/policy.json".into();
@@ -397,14 +396,7 @@ fn a_cluster_takes_the_place_of_the_files() {
     table["policy"].as_table_mut().unwrap().remove("file");
     let old = parse(&table).unwrap();
     let cluster = old.cluster.clone().unwrap();
-    assert_eq!(
-        (cluster.kubeconfig.to_str().unwrap(), cluster.nic_node.as_str()),
-        ("/etc/nic-agent/kubeconfig", "server1")
-    );
-    table["cluster"].as_table_mut().unwrap().remove("nic-node");
-    table["node"]["name"] = "server7".into();
-    assert_eq!(parse(&table).unwrap().cluster.unwrap().nic_node, "server7");
-    table["node"]["name"] = "server1".into();
+    assert_eq!(cluster.kubeconfig.to_str(), Some("/etc/nic-agent/kubeconfig"));
     table["cluster"]["kubeconfig"] = "/other".into();
     let new = parse(&table).unwrap();
     assert_eq!((old.needs_restart(&new), old.adopt(&new)), (vec!["cluster"], old.clone()));

@@ -256,7 +256,7 @@ impl Scene {
     pub fn state(&self) -> Seen {
         NICS[1].settle();
         let attachments = self.api.list("/apis/drawbridge.dev/v1alpha1/podattachments");
-        let others = attachments.iter().filter(|it| it["spec"]["node"] == "host2");
+        let others = attachments.iter().filter(|it| it["spec"]["nodeName"] == "host2");
         let range = self.api.get("/apis/drawbridge.dev/v1alpha1/noderanges/host2").unwrap();
         Seen {
             nic: State::of(NICS[1]),

@@ -132,7 +132,7 @@ pub fn process(node: &str, container: &str) -> Option<String> {
 fn ports(api: &Api, names: &[String]) -> Vec<(Nic, String)> {
     let is_ours = |it: &&Value| names.iter().any(|name| it["metadata"]["namespace"] == **name);
     let port = |it: &Value| {
-        let nic = if it["spec"]["node"] == "host1" { NICS[0] } else { NICS[1] };
+        let nic = if it["spec"]["nodeName"] == "host1" { NICS[0] } else { NICS[1] };
         Some((nic, it["status"]["representor"].as_str()?.to_owned()))
     };
     api.list(ATTACHMENTS).iter().filter(is_ours).filter_map(port).collect()

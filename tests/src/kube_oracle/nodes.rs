@@ -75,13 +75,13 @@ fn believed_ips(items: &[Value], pod: &Value, own: &str, held: &Held) -> Vec<IpA
     let by_nic: Vec<&Value> = of_kind(items, "PodAttachment")
         .filter(|it| it["metadata"]["namespace"] == pod["metadata"]["namespace"])
         .filter(|it| it["spec"]["pod"]["name"] == pod["metadata"]["name"] && it["spec"]["pod"]["uid"] == *uid)
-        .filter(|it| it["spec"]["node"] == *node)
+        .filter(|it| it["spec"]["nodeName"] == *node)
         .collect();
     if !by_nic.is_empty() {
         let ips = by_nic.iter().flat_map(|it| addresses(&it["status"]["ips"]));
         return ips.filter(|ip| known.is_none_or(|known| in_ranges(known, *ip))).collect();
     }
-    if of_kind(items, "NicNode").any(|it| it["spec"]["node"] == *node) {
+    if of_kind(items, "NicNode").any(|it| it["spec"]["nodeName"] == *node) {
         return Vec::new();
     }
     said.into_iter().filter(|ip| known.is_some_and(|known| in_ranges(known, *ip))).collect()

@@ -10,7 +10,7 @@ fn nic_node(node: &str) -> Value {
     json!({
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode", "metadata": {"name": node},
         "spec": {
-            "node": node, "profile": {"kind": "OVNKubernetes"},
+            "nodeName": node, "profile": {"kind": "OVNKubernetes"},
             "ovn": {
                 "remotes": ["ssl:192.0.2.10:6642"],
                 "encapsulation": {"types": ["Geneve"], "addresses": ["192.0.2.1"]},
@@ -25,7 +25,7 @@ impl Bench {
         static BEATS: AtomicU32 = AtomicU32::new(0);
         let beat = BEATS.fetch_add(1, Ordering::Relaxed);
         let heartbeat = format!("2026-01-01T{:02}:{:02}:{:02}Z", beat / 3600, beat / 60 % 60, beat % 60);
-        let status = json!({"status": {"heartbeat": heartbeat, "conditions": [{
+        let status = json!({"status": {"lastHeartbeatTime": heartbeat, "conditions": [{
             "type": "Ready", "status": if ready { "True" } else { "False" }, "reason": "OVNNotConnected",
             "message": "OVN southbound not connected: refused", "lastTransitionTime": "2026-01-01T00:00:00Z",
         }]}});

@@ -82,7 +82,7 @@ pub struct NicNodeObject {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NicNodeSpec {
-    pub(super) node: Text,
+    pub(super) node_name: Text,
     /// Which VF it is concerns the NIC alone.
     pub(super) management_port: Option<IgnoredAny>,
     pub(super) static_pods: Text,
@@ -93,7 +93,7 @@ pub(super) struct NicNodeSpec {
 pub(super) struct NicNodeStatus {
     pub(super) chassis: Text,
     pub(super) management_port: Part<ManagedPort>,
-    pub(super) heartbeat: Text,
+    pub(super) last_heartbeat_time: Text,
     pub(super) conditions: List<Part<NicCondition>>,
 }
 
@@ -165,7 +165,7 @@ pub struct AttachmentObject {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct AttachmentSpec {
     pub(super) pod: Part<AttachedPod>,
-    pub(super) node: Text,
+    pub(super) node_name: Text,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

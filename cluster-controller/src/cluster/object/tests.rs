@@ -93,7 +93,7 @@ fn an_attachment_of_which_a_part_cannot_be_read_says_nothing() {
     let attached = |ips: Value| {
         let object = json!({
             "metadata": {"namespace": "shop", "name": "web-eth0", "creationTimestamp": "2026-11-21T12:00:00Z"},
-            "spec": {"pod": {"name": "web", "uid": "u"}, "interface": "eth0", "node": "n1"},
+            "spec": {"pod": {"name": "web", "uid": "u"}, "interface": "eth0", "nodeName": "n1"},
             "status": {"logicalPort": "shop_web", "mac": "0a:00:00:00:00:07", "ips": ips},
         });
         match read::<AttachmentObject>(object) {
@@ -179,12 +179,13 @@ fn nodes_and_their_nics() {
         managed: Some(managed),
         ..plain.clone()
     };
-    let vf = json!({"node": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}, "staticPods": "Allowed"});
+    let vf =
+        json!({"nodeName": "n", "managementPort": {"pf": 0, "vf": 3}, "ovn": {}, "staticPods": "Allowed"});
     let seen = |nic_node| Some(Change::NicNode("nic1".into(), Some(nic_node)));
     let status =
         json!({"chassis": "c", "managementPort": {"mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7"]}});
     assert_eq!(read::<NicNodeObject>(nic(vf, status)), seen(full));
-    let refused = json!({"node": "n", "staticPods": "Refused"});
+    let refused = json!({"nodeName": "n", "staticPods": "Refused"});
     assert_eq!(read::<NicNodeObject>(nic(refused, json!({"chassis": ""}))), seen(plain));
 }
 
@@ -210,7 +211,7 @@ fn a_nodes_taint_and_a_nics_health() {
         assert!(!tainted(others.clone()), "{others}");
     }
     let health = |status: Value| {
-        let nic = json!({"metadata": {"name": "nic1"}, "spec": {"node": "n"}, "status": status});
+        let nic = json!({"metadata": {"name": "nic1"}, "spec": {"nodeName": "n"}, "status": status});
         match read::<NicNodeObject>(nic) {
             Some(Change::NicNode(_, Some(nic))) => nic.health,
             other => panic!("{other:?}"),
@@ -220,13 +221,13 @@ fn a_nodes_taint_and_a_nics_health() {
         json!([{"type": "Configured", "status": "True"}, 3,
                                    {"type": "Ready", "status": status, "message": "why"}])
     };
-    let seen = health(json!({"heartbeat": "2026-11-30T03:00:00Z", "conditions": of("True")}));
+    let seen = health(json!({"lastHeartbeatTime": "2026-11-30T03:00:00Z", "conditions": of("True")}));
     assert_eq!((seen.ready, seen.heartbeat.as_deref()), (true, Some("2026-11-30T03:00:00Z")));
     for status in ["False", "Unknown", "true", ""] {
-        let seen = health(json!({"heartbeat": "", "conditions": of(status)}));
+        let seen = health(json!({"lastHeartbeatTime": "", "conditions": of(status)}));
         assert_eq!((seen.ready, &*seen.message, seen.heartbeat), (false, "why", None), "{status}");
     }
-    assert_eq!(health(json!({"conditions": "none", "heartbeat": 5})), NicHealth::default());
+    assert_eq!(health(json!({"conditions": "none", "lastHeartbeatTime": 5})), NicHealth::default());
     let long = "ä".repeat(600);
     let seen = health(json!({"conditions": [{"type": "Ready", "status": "False", "message": long}]}));
     assert_eq!(seen.message.len(), NicHealth::LONGEST);
@@ -333,7 +334,7 @@ mod mutations {
             };
             let objects = [
                 object(json!({"spec": {"podCIDRs": ["10.244.1.0/24"]}})),
-                object(json!({"spec": {"node": "n", "managementPort": {"pf": 0, "vf": 3}, "staticPods": "Allowed"},
+                object(json!({"spec": {"nodeName": "n", "managementPort": {"pf": 0, "vf": 3}, "staticPods": "Allowed"},
                     "status": {"chassis": "c"}})),
                 object(json!({"spec": {"ranges": ["10.244.1.0/24"], "addresses": ["192.0.2.1"]}, "status": {
                     "observedGeneration": 3, "nodeUid": "u", "ranges": ["10.244.1.0/24"], "conditions": [{"type": "Confirmed",
@@ -344,7 +345,7 @@ mod mutations {
                 object(json!({"spec": {"type": "ClusterIP", "clusterIPs": ["10.96.0.10"], "sessionAffinity": "ClientIP",
                     "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}, "internalTrafficPolicy": "Local",
                     "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}})),
-                object(json!({"spec": {"pod": {"name": "web", "uid": "u"}, "node": "n"}, "status": {
+                object(json!({"spec": {"pod": {"name": "web", "uid": "u"}, "nodeName": "n"}, "status": {
                     "logicalPort": "shop_web", "mac": "0a:00:00:00:00:07", "ips": ["10.244.1.7"]}})),
                 object(json!({"addressType": "IPv4", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
                     "endpoints": [{"addresses": ["10.244.1.5"], "nodeName": "n", "conditions": {"ready": true,

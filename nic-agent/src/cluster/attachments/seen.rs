@@ -18,11 +18,11 @@ impl<'de> Deserialize<'de> for OwnAttachment {
         let mut object = Value::deserialize(from)?;
         let mut part = |name: &str| object.get_mut(name).map(Value::take).unwrap_or_default();
         let (metadata, spec, status) = (part("metadata"), part("spec"), part("status"));
-        let node = spec.get("node").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let node_name = spec.get("nodeName").and_then(Value::as_str).unwrap_or_default().to_owned();
         let nothing = || PodAttachmentSpec {
             pod: PodReference { name: String::new(), uid: String::new() },
             interface: String::new(),
-            node,
+            node_name,
             vf: Vf { pf: 0, vf: 0 },
         };
         let mut attachment =
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_not_what_is_wanted() {
         let object = json!({"metadata": {"namespace": "a", "name": "p-eth0", "uid": "u", "managedFields": [{"time": "x"}]},
-            "spec": {"pod": {"name": "p", "uid": "u1"}, "interface": "eth0", "node": "n", "vf": {"pf": 0, "vf": 1}},
+            "spec": {"pod": {"name": "p", "uid": "u1"}, "interface": "eth0", "nodeName": "n", "vf": {"pf": 0, "vf": 1}},
             "status": {"ips": ["10.0.0.1"], "conntrackZone": 5}});
         let good = read(object.clone());
         assert_eq!((good.spec.vf.vf, good.status.unwrap().conntrack_zone), (1, Some(5)));
@@ -85,7 +85,7 @@ mod tests {
         let mut odd = object;
         odd["spec"]["vf"]["vf"] = json!(-1);
         let seen = read(odd);
-        assert_eq!((seen.spec.node.as_str(), seen.spec.interface.as_str()), ("n", ""));
+        assert_eq!((seen.spec.node_name.as_str(), seen.spec.interface.as_str()), ("n", ""));
         assert_eq!(seen.metadata.uid.as_deref(), Some("u"));
         assert_eq!(read(json!(5)).metadata.name, None);
     }

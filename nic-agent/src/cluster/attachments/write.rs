@@ -76,7 +76,7 @@ fn key(object: &PodAttachment) -> Key {
 /// Until dropped, or until the agent stops.
 pub async fn run(client: Client, mut from: Inputs) {
     let node = from.config.borrow().node.name.clone();
-    let own = format!("spec.node={node}");
+    let own = format!("spec.nodeName={node}");
     let options = Options { fields: Some(own), ..crate::cluster::watch::options("own podattachments") };
     let (_kept, accesses) = watch::channel(Ok(Arc::new(client.clone())));
     let (say, mut said) = mpsc::channel(WAITING);
@@ -186,7 +186,7 @@ async fn take_step(client: &Client, step: &Step) -> Result<Done, String> {
                         let name = object.metadata.name.as_deref().unwrap_or_default();
                         let there = as_it_is(namespace).get_opt(name).await?;
                         let squatted =
-                            there.is_some_and(|OwnAttachment(it)| it.spec.node != object.spec.node);
+                            there.is_some_and(|OwnAttachment(it)| it.spec.node_name != object.spec.node_name);
                         return Ok(if squatted { Done::Squatted } else { Done::Well });
                     }
                     // The pod's namespace goes, and the pod with it.

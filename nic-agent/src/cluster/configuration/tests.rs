@@ -21,7 +21,7 @@ fn own(generation: i64, change: impl FnOnce(&mut Value)) -> Own {
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode",
         "metadata": { "name": "server1", "generation": generation },
         "spec": {
-            "node": "server1", "mtu": 1400, "profile": { "kind": "KubeOVN" },
+            "nodeName": "server1", "mtu": 1400, "profile": { "kind": "KubeOVN" },
             "ovn": {
                 "remotes": ["tcp:192.0.2.10:6642"],
                 "encapsulation": { "types": ["Geneve"], "addresses": ["192.0.2.1"] },

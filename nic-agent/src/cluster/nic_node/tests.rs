@@ -23,7 +23,7 @@ fn file() -> Config {
 
 fn spec() -> Value {
     json!({
-        "node": "server1",
+        "nodeName": "server1",
         "profile": { "kind": "OVNKubernetes" },
         "ovn": {
             "remotes": ["tcp:192.0.2.20:6642"],
@@ -56,14 +56,13 @@ fn the_spec_counts_more_and_the_file_fills_in() {
 #[test]
 fn all_of_a_spec_arrives() {
     let mut all = spec();
-    all["profile"] =
-        json!({ "kind": "Plain", "template": "{uid}", "dhcp": true, "dhcpServers": ["10.0.0.1", "fe80::1"] });
+    all["profile"] = json!({ "kind": "Plain", "template": "{uid}", "addressing": "DHCP", "dhcpServers": ["10.0.0.1", "fe80::1"] });
     all["ovn"]["encapsulation"] = json!({ "types": ["VXLAN", "Geneve"], "addresses": ["2001:db8::1"] });
     all["ovn"]["bridgeMappings"] = json!([{ "network": "physnet1", "bridge": "br-phys" }]);
     all["ovn"]["transportZones"] = json!(["a", "b"]);
     all["ovn"]["ctZoneRange"] = json!({ "first": 1, "last": 100 });
     all["podZones"] = json!({ "first": 101, "last": 110 });
-    all["offload"] = json!({ "enabled": false, "tcPolicy": "SkipSW" });
+    all["offload"] = json!({ "mode": "Software", "tcPolicy": "SkipSW" });
     all["mtu"] = json!(9000);
     all["staticPods"] = json!("Allowed");
     all["vfBudget"] = json!(3);
@@ -92,7 +91,7 @@ fn all_of_a_spec_arrives() {
 #[test]
 fn every_mistake_is_named_with_its_place_and_remedy() {
     for (at, value, says) in [
-        ("/node", json!("server2"), "spec.node = \"server2\": this NIC serves server1"),
+        ("/nodeName", json!("server2"), "spec.nodeName = \"server2\": this NIC serves server1"),
         ("/profile/template", json!("{pod}"), "spec.profile.template = \"{pod}\": remove it"),
         ("/profile", json!({ "kind": "Plain" }), "spec.profile.template is missing"),
         ("/profile", json!({ "kind": "Plain", "template": "{name}" }), "must not share a port"),
@@ -136,7 +135,7 @@ fn every_mistake_is_named_with_its_place_and_remedy() {
         assert!(problems.iter().any(|it| it.contains(says)), "{at}: {problems:?} should say {says}");
     }
     let mut two = spec();
-    two["node"] = json!("x");
+    two["nodeName"] = json!("x");
     two["mtu"] = json!(1);
     assert_eq!(tried(two).unwrap_err().len(), 2);
 }

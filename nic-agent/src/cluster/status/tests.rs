@@ -84,7 +84,7 @@ fn figures_and_facts_arrive() {
         .insert("genev_sys_6081".into(), Offload { hardware: 5, software: Vec::new() });
     let status = made(&published, &Report::default(), &NicNodeStatus::default(), "t1");
     assert_eq!((status.offload.hardware_rules, status.offload.software_rules), (9, 1));
-    assert_eq!((status.vfs.total, status.vfs.used), (16, 0));
+    assert_eq!((status.vfs.total, status.vfs.used, status.vfs.summary.as_str()), (16, 0, "0/16"));
     let versions = |status: &NicNodeStatus| (status.versions.ovs.clone(), status.versions.ovn.clone());
     assert_eq!(versions(&status), (Some("3.5.0".to_owned()), Some("25.03.0".to_owned())));
     // Nobody has written into the database what runs.

@@ -43,12 +43,15 @@ fn objects() -> Vec<(&'static str, Value)> {
             json!({"kind": "Node", "metadata": {"name": "server1", "uid": "u-server1"},
                 "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
         ),
-        ("nicnodes", json!({"kind": "NicNode", "metadata": {"name": "nic3"}, "spec": {"node": "server3"}})),
+        (
+            "nicnodes",
+            json!({"kind": "NicNode", "metadata": {"name": "server3"}, "spec": {"nodeName": "server3"}}),
+        ),
         ("noderanges", ranges("server2", "10.0.0.0/24")),
         (
             "podattachments",
             json!({"kind": "PodAttachment", "metadata": {"namespace": "shop", "name": "far-eth0"},
-                "spec": {"pod": {"name": "far", "uid": "u-far"}, "node": "server3"},
+                "spec": {"pod": {"name": "far", "uid": "u-far"}, "nodeName": "server3"},
                 "status": {"ips": ["10.0.0.9"]}}),
         ),
     ]
@@ -90,7 +93,7 @@ async fn the_reading_part_outlives_every_object() {
         if round % 10 == 9 {
             // Good ones again: nothing of what went wrong stays.
             bench.api.delete("networkpolicies", "shop/q");
-            bench.api.delete("nicnodes", "/nic3");
+            bench.api.delete("nicnodes", "/server3");
             fill(&bench.api);
             heard_and(&bench, as_filled).await;
             assert_eq!(bench.claim("web", "u-web").await, "believed");
@@ -121,7 +124,7 @@ async fn our_nic_node_is_followed_through_every_edit() {
     let node = |generation: usize| {
         json!({"apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode",
             "metadata": {"name": "server1", "generation": generation},
-            "spec": {"node": "server1", "mtu": 1400, "profile": {"kind": "KubeOVN"}, "ovn": {
+            "spec": {"nodeName": "server1", "mtu": 1400, "profile": {"kind": "KubeOVN"}, "ovn": {
                 "remotes": ["tcp:192.0.2.10:6642"],
                 "encapsulation": {"types": ["Geneve"], "addresses": ["192.0.2.1"]}}},
             "status": {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True", "reason": "R",

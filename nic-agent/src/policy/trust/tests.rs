@@ -40,12 +40,12 @@ fn node(name: &str, uid: &str) -> Word {
 }
 
 fn nic(name: &str, node: &str) -> Word {
-    Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"node": node}})))
+    Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"nodeName": node}})))
 }
 
 fn attachment(pod: &str, uid: &str, node: &str, ips: &[&str]) -> Word {
     Word::Attachment(read(&json!({"metadata": {"namespace": "bank", "name": format!("{pod}-eth0")},
-        "spec": {"pod": {"name": pod, "uid": uid}, "interface": "eth0", "node": node, "vf": {"pf": 0, "vf": 0}},
+        "spec": {"pod": {"name": pod, "uid": uid}, "interface": "eth0", "nodeName": node, "vf": {"pf": 0, "vf": 0}},
         "status": {"ips": ips}})))
 }
 
@@ -272,7 +272,7 @@ fn mirror_pods_are_nobodys_peers_endpoints_or_members() {
 #[test]
 fn static_pods_count_where_an_operator_says_so_and_within_their_nodes_ranges() {
     let nic = |name: &str, node: &str, word: &str| {
-        Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"node": node, "staticPods": word}})))
+        Word::Nic(read(&json!({"metadata": {"name": name}, "spec": {"nodeName": node, "staticPods": word}})))
     };
     let mirror = |name: &str, node: &str, ip: &str| {
         let mut pod = pod(name, node, &[ip]);

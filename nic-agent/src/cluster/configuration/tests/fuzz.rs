@@ -12,12 +12,12 @@ fn full(generation: usize, mutations: &[Mutation]) -> Own {
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "NicNode",
         "metadata": { "name": "server1", "generation": generation },
         "spec": {
-            "node": "server1", "hostIdentity": "server1.example.org", "mtu": 1400, "vfBudget": 8,
+            "nodeName": "server1", "hostIdentity": "server1.example.org", "mtu": 1400, "vfBudget": 8,
             "podLimits": { "connections": 1000, "newConnectionsPerSecond": 500 },
             "managementPort": { "pf": 0, "vf": 0 },
             "podZones": { "first": 61000, "last": 61200 },
-            "offload": { "enabled": true, "tcPolicy": "None" },
-            "profile": { "kind": "Plain", "template": "{namespace}_{name}", "dhcp": false },
+            "offload": { "mode": "Hardware", "tcPolicy": "None" },
+            "profile": { "kind": "Plain", "template": "{namespace}_{name}", "addressing": "CNI" },
             "ovn": {
                 "remotes": ["tcp:192.0.2.10:6642"], "transportZones": ["a"],
                 "bridgeMappings": [{ "network": "physnet1", "bridge": "br-phys" }],

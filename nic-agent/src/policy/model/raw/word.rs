@@ -17,9 +17,10 @@ pub(in crate::policy::model) struct PodAttachment {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct AttachmentSpec {
     pod: PodReference,
-    node: String,
+    node_name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,7 +43,7 @@ impl From<PodAttachment> for word::PodAttachment {
             pod: ObjectName::new(name.namespace.clone(), raw.spec.pod.name),
             name,
             uid: raw.spec.pod.uid.into(),
-            node: raw.spec.node.into(),
+            node: raw.spec.node_name.into(),
             ips,
             unreadable,
         }
@@ -58,7 +59,7 @@ pub(in crate::policy::model) struct NicNode {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NicNodeSpec {
-    node: String,
+    node_name: String,
     #[serde(default, deserialize_with = "or_default")]
     static_pods: String,
 }
@@ -66,7 +67,7 @@ struct NicNodeSpec {
 impl From<NicNode> for word::NicNode {
     fn from(raw: NicNode) -> Self {
         let static_pods = raw.spec.static_pods == "Allowed";
-        Self { name: raw.metadata.name.into(), node: raw.spec.node.into(), static_pods }
+        Self { name: raw.metadata.name.into(), node: raw.spec.node_name.into(), static_pods }
     }
 }
 

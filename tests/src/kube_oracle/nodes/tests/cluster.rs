@@ -46,7 +46,7 @@ impl Cluster {
         let mut nics = vec![OWN, "n3"];
         nics.extend(dice.one_in(2).then_some(LIAR));
         let mut items: Vec<Value> = (nics.iter())
-            .map(|it| json!({"kind": "NicNode", "metadata": {"name": format!("nic-{it}")}, "spec": {"node": it}}))
+            .map(|it| json!({"kind": "NicNode", "metadata": {"name": it}, "spec": {"nodeName": it}}))
             .collect();
         // Of a cluster of which nobody knows the ranges, those without a NIC have no peers.
         let has_ranges = !dice.one_in(4);
@@ -161,7 +161,7 @@ impl Cluster {
         match kind {
             // It comes and goes.
             "NicNode" => {
-                let item = json!({"kind": kind, "metadata": {"name": "nic-n4"}, "spec": {"node": "n4"}});
+                let item = json!({"kind": kind, "metadata": {"name": "n4"}, "spec": {"nodeName": "n4"}});
                 match self.items.iter().position(|it| random::is_same(it, &item)) {
                     Some(at) => drop(self.items.remove(at)),
                     None => self.put(item),
@@ -220,7 +220,7 @@ impl Cluster {
         let metadata = &pod["metadata"];
         self.put(json!({"kind": "PodAttachment",
             "metadata": {"namespace": metadata["namespace"], "name": format!("{}-eth0", text(&metadata["name"]))},
-            "spec": {"pod": {"name": metadata["name"], "uid": metadata["uid"]}, "interface": "eth0", "node": node,
+            "spec": {"pod": {"name": metadata["name"], "uid": metadata["uid"]}, "interface": "eth0", "nodeName": node,
                 "vf": {"pf": 0, "vf": 1}},
             "status": {"ips": ips}}));
     }
@@ -340,7 +340,7 @@ impl Cluster {
     }
 
     pub fn held(&self) -> Held {
-        let own = |it: &&Value| it["kind"] == "PodAttachment" && it["spec"]["node"] == OWN;
+        let own = |it: &&Value| it["kind"] == "PodAttachment" && it["spec"]["nodeName"] == OWN;
         let of = |it: &Value| (text(&it["spec"]["pod"]["uid"]).to_owned(), addresses(&it["status"]["ips"]));
         self.items.iter().filter(own).map(of).collect()
     }
