@@ -87,10 +87,10 @@ fn controllers_work_and_the_api_server_comes_back() {
 #[test]
 fn a_certificate_says_who_asks_and_nobody_else_is_served() {
     let cluster = ControlPlane::api_only();
-    let user = cluster.kubeconfig_for("system:drawbridge:nic:host1", &["drawbridge:nics", "others"]);
+    let user = cluster.kubeconfig_for("drawbridge:nic:host1", &["drawbridge:nics", "others"]);
     let whoami = json(&cluster.kubectl_as(&user, &["auth", "whoami", "-o", "json"]).ok());
     let info = &whoami["status"]["userInfo"];
-    assert_eq!(info["username"], "system:drawbridge:nic:host1");
+    assert_eq!(info["username"], "drawbridge:nic:host1");
     for group in ["drawbridge:nics", "others", "system:authenticated"] {
         assert!(info["groups"].as_array().unwrap().contains(&group.into()), "{info}");
     }

@@ -24,7 +24,7 @@ impl Cluster {
         let plane = ControlPlane::api_only();
         plane.kubectl(&["apply", "-k", packaging().to_str().unwrap()]).ok();
         plane.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).ok();
-        let nic1 = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+        let nic1 = plane.kubeconfig_for("drawbridge:nic:server1", &["drawbridge:nics"]);
         for node in ["server1", "server2"] {
             let pod = json!({
                 "apiVersion": "v1", "kind": "Pod", "metadata": { "name": node, "namespace": "default" },
@@ -35,8 +35,7 @@ impl Cluster {
             );
             plane.apply(&nic_node(node).to_string());
             plane.apply(&pod.to_string());
-            let nic =
-                plane.kubeconfig_for(&format!("system:drawbridge:nic:{node}"), &["system:drawbridge:nics"]);
+            let nic = plane.kubeconfig_for(&format!("drawbridge:nic:{node}"), &["drawbridge:nics"]);
             plane.kubectl_with(&nic, &["create", "-f", "-"], &attachment(node, node).to_string()).ok();
         }
         plane.apply(
@@ -221,12 +220,40 @@ fn a_nic_reads_what_it_needs_and_writes_of_itself_only() {
 #[test]
 fn a_member_whose_name_says_no_node_writes_nothing() {
     let mut cluster = Cluster::start();
-    cluster.nic1 = cluster.plane.kubeconfig_for("somebody", &["system:drawbridge:nics"]);
+    cluster.nic1 = cluster.plane.kubeconfig_for("somebody", &["drawbridge:nics"]);
     refused("a status", &cluster.status("nicnodes", "server1"), "does not say which node");
     refused("an attachment", &cluster.creates(&attachment("a", "server1")), "does not say which node");
     refused("an Event", &cluster.creates(&event("e", "server1")), "of its own node");
-    cluster.nic1 = cluster.plane.kubeconfig_for("system:drawbridge:nic:server1", &[]);
+    cluster.nic1 = cluster.plane.kubeconfig_for("drawbridge:nic:server1", &[]);
     refused("without the group", &cluster.status("nicnodes", "server1"), "orbidden");
+}
+
+/// Kubernetes' own role `view` takes ours in, for people.
+#[test]
+fn who_may_view_sees_our_objects_and_writes_none() {
+    let plane = ControlPlane::start();
+    plane.kubectl(&["apply", "-k", packaging().to_str().unwrap()]).ok();
+    plane
+        .kubectl(&["create", "rolebinding", "one", "-n", "default", "--clusterrole=view", "--user=one"])
+        .ok();
+    plane.kubectl(&["create", "clusterrolebinding", "all", "--clusterrole=view", "--user=all"]).ok();
+    let sees = |user: &str, resource: &str| {
+        let tried = plane.kubectl(&["get", resource, "-n", "default", "--as", user]);
+        assert!(tried.is_ok() || tried.stderr.contains("orbidden"), "{tried:?}");
+        tried.is_ok()
+    };
+    until("view has taken ours in", PATIENCE, || {
+        if sees("one", "podattachments") { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    for resource in ["nicnodes", "noderanges", "podattachments"] {
+        assert!(sees("all", resource), "{resource}");
+        assert_eq!(sees("one", resource), resource == "podattachments", "{resource}");
+        for verb in ["create", "update", "patch", "delete"] {
+            let resource = format!("{resource}.drawbridge.dev");
+            let asked = plane.kubectl(&["auth", "can-i", verb, &resource, "-A", "--as", "all"]);
+            assert_eq!(asked.stdout.trim(), "no", "{verb} {resource}: {asked:?}");
+        }
+    }
 }
 
 /// What the CRDs refuse, as the API server reads them; the rules are tested one by one in `drawbridge-api`.
@@ -260,7 +287,11 @@ fn the_crds_hold() {
             "{at} should be refused with {says:?}: {tried:?}"
         );
     }
-    let nic = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+    let mut second = nic_node("server1");
+    second["metadata"]["name"] = json!("nic7");
+    let tried = apply(&second);
+    assert!(!tried.is_ok() && tried.stderr.contains("has the name of its node"), "a second one: {tried:?}");
+    let nic = plane.kubeconfig_for("drawbridge:nic:server1", &["drawbridge:nics"]);
     plane.kubectl_with(&nic, &["create", "-f", "-"], &attachment("a", "server1").to_string()).ok();
     let moved = r#"{"spec": {"vf": {"pf": 0, "vf": 2}}}"#;
     let collector = plane.kubeconfig_for("system:kube-controller-manager", &["system:masters"]);

@@ -238,7 +238,7 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     plane.apply(&node.to_string());
 
     let state = tempfile::tempdir().unwrap();
-    let kubeconfig = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+    let kubeconfig = plane.kubeconfig_for("drawbridge:nic:server1", &["drawbridge:nics"]);
     let client = Access::load(&kubeconfig).await.unwrap().client().unwrap();
     let (found, own) = watch::channel(Own::default());
     let (layers, first) = Layers::begin(file(state.path()), true);

@@ -144,7 +144,7 @@ fn the_cluster_is_told_what_is_true() {
 
     // An agent's writers, with the NIC's credential, as the agent runs them.
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let kubeconfig = plane.kubeconfig_for("system:drawbridge:nic:server1", &["system:drawbridge:nics"]);
+    let kubeconfig = plane.kubeconfig_for("drawbridge:nic:server1", &["drawbridge:nics"]);
     let access = runtime.block_on(Access::load(&kubeconfig)).unwrap();
     let client = {
         let _guard = runtime.enter();
@@ -235,7 +235,7 @@ fn the_cluster_is_told_what_is_true() {
     });
 
     // Another NIC squats on the name: what this one says has another, and says the same.
-    let nic2 = plane.kubeconfig_for("system:drawbridge:nic:server2", &["system:drawbridge:nics"]);
+    let nic2 = plane.kubeconfig_for("drawbridge:nic:server2", &["drawbridge:nics"]);
     let squatter = json!({
         "apiVersion": "drawbridge.dev/v1alpha1", "kind": "PodAttachment",
         "metadata": { "name": "p-eth0", "namespace": "default" },
