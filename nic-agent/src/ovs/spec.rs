@@ -10,7 +10,7 @@ use crate::config::Chassis;
 use crate::reconcile::restore::Restore;
 
 /// Key in `external_ids` that marks a row as ours; what lacks it is never touched.
-const OWNER: &str = "drawbridge-owner";
+const OWNER: &str = "drawbridge.dev/owner";
 const OWNER_VALUE: &str = "nic-agent";
 /// Does a row with these `external_ids` bear our mark?
 pub fn is_ours(external_ids: &StringMap) -> bool {
@@ -18,8 +18,8 @@ pub fn is_ours(external_ids: &StringMap) -> bool {
 }
 
 /// Which sandbox an interface was made for: another value means another pod, and a new row.
-const SANDBOX: &str = "drawbridge-sandbox";
-const POD: &str = "drawbridge-pod";
+const SANDBOX: &str = "drawbridge.dev/sandbox";
+const POD: &str = "drawbridge.dev/pod";
 
 /// All that the database shall say. Maps name the keys we own: `None` is a key that shall not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
