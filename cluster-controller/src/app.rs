@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use exposition::Ends;
 use kube::Client;
 use ovsdb_session::{Options, Session};
 use tokio::net::TcpListener;
@@ -65,6 +66,10 @@ impl App {
     pub async fn run(self) {
         let Self { config, client, listener, cancel } = self;
         let metrics = Metrics::default();
+        if let Some(tls) = &config.northbound.tls {
+            metrics.certificates.follow_file("northbound.certificate", Ends::First, tls.certificate.clone());
+            metrics.certificates.follow_file("northbound.ca-cert", Ends::Last, tls.ca.clone());
+        }
         let session = Session::start(config.northbound);
         let (sender, inputs) = mpsc::channel(INPUTS);
         let (mut candidate, leading) = Candidate::new(

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use exposition::Certificates;
+pub use exposition::Format;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -46,11 +47,17 @@ pub struct Metrics {
     pub taint_writes: Family<OutcomeLabel, Counter>,
     /// 1 while no NIC has a fresh heartbeat.
     pub nics_disrupted: Gauge,
+    /// When those that we use end.
+    pub certificates: Certificates,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("drawbridge_cluster_controller");
+        let mut root = Registry::default();
+        exposition::process::register(&mut root);
+        let registry = root.sub_registry_with_prefix("drawbridge_cluster_controller");
+        let certificates = Certificates::default();
+        registry.register_collector(Box::new(certificates.clone()));
         let leading = Gauge::default();
         registry.register("leading", "1 while this one writes the northbound", leading.clone());
         let northbound_connected = Gauge::default();
@@ -98,7 +105,7 @@ impl Default for Metrics {
             nics_disrupted.clone(),
         );
         Self {
-            registry: Arc::new(registry),
+            registry: Arc::new(root),
             leading,
             northbound_connected,
             transactions,
@@ -110,15 +117,13 @@ impl Default for Metrics {
             tainted_nodes,
             taint_writes,
             nics_disrupted,
+            certificates,
         }
     }
 }
 
 impl Metrics {
-    /// In OpenMetrics' text form.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub fn encode(&self, format: Format) -> Result<String, fmt::Error> {
+        exposition::encode(&self.registry, format)
     }
 }

@@ -104,7 +104,7 @@ fn measure(runtime: &Runtime, limits: Limits, count: usize) -> Cost {
             over.send_replace(true);
         };
         let ((), waited) = tokio::join!(asking, wait(&agent, &is_over));
-        let refused = "nic_agent_requests_total{method=\"Attach\",reason=\"too-many-requests\"}";
+        let refused = "drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"too-many-requests\"}";
         Cost {
             worked: agent.worked().await.saturating_sub(before),
             refused: agent.bench.counted(refused),

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::audit::Auditor;
+use crate::certificates;
 use crate::cluster::client::Accesses;
 use crate::cluster::configuration::{Layers, Report};
 use crate::cluster::events::{Teller, Telling};
@@ -78,6 +79,7 @@ impl App {
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
         let metrics = Metrics::counting(logging.withheld().clone());
+        certificates::follow(&first, &metrics.certificates);
         let heartbeat = Heartbeat::new(HEARTBEAT);
         let compiling = Heartbeat::new(HEARTBEAT);
         let hearts = Hearts::default()

@@ -7,6 +7,7 @@ pub mod app;
 pub mod attachment;
 pub mod audit;
 pub mod bucket;
+pub mod certificates;
 pub mod claim;
 pub mod cluster;
 pub mod config;

@@ -13,8 +13,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use exposition::Certificates;
+pub use exposition::Format;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -122,15 +123,17 @@ pub struct Metrics {
     /// TC filters of OVS's ports: in `hardware`; `refused` by it, or `lost`, although it could run them.
     pub filters: Family<OutcomeLabel, Gauge>,
     /// How often the hardware was asked whether it takes now a filter that it has refused: `taken`, `refused`.
-    pub asked_anew: Family<OutcomeLabel, Counter>,
-    /// How often OVS was made to offer all its flows anew, by cause.
-    pub reoffers: Family<CauseLabel, Counter>,
+    pub offload_probes: Family<OutcomeLabel, Counter>,
+    /// How often OVS was made to offer all its flows again, by cause.
+    pub offload_retries: Family<CauseLabel, Counter>,
     /// Configuration files that were turned down while we ran.
     pub config_rejected: Counter,
     /// Lines that the log was spared, as there were too many of them.
     pub lines_withheld: Withheld,
     /// Requests of callers that were gone before anything was done for them.
     pub abandoned: Counter,
+    /// When those that we use end.
+    pub certificates: Certificates,
 }
 
 impl Metrics {
@@ -140,13 +143,17 @@ impl Metrics {
 
     /// With the log's own count of what it did not write.
     pub fn counting(withheld: Withheld) -> Self {
-        let mut registry = Registry::with_prefix("nic_agent");
+        let mut root = Registry::default();
+        exposition::process::register(&mut root);
+        let registry = root.sub_registry_with_prefix("drawbridge_nic_agent");
+        let certificates = Certificates::default();
+        registry.register_collector(Box::new(certificates.clone()));
         registry.register(
             "build",
             "What is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let mut all = Registrar(&mut registry);
+        let mut all = Registrar(registry);
         let requests = all.add("requests", "gRPC requests, by method and result", Family::default());
         let tls_failures = all.add("tls_failures", "TLS handshakes that failed, by cause", Family::default());
         let connections_refused =
@@ -158,12 +165,12 @@ impl Metrics {
             Gauge::default(),
         );
         let attach_seconds = all.add(
-            "attach_seconds",
+            "attach_duration_seconds",
             "Time that an attach spent, by stage",
             HistogramFamily::new_with_constructor(seconds as fn() -> Histogram),
         );
         let reconciles = all.add("reconciles", "Passes of the reconcile loop, by outcome", Family::default());
-        let reconcile_seconds = all.add("reconcile_seconds", "Time that a pass took", seconds());
+        let reconcile_seconds = all.add("reconcile_duration_seconds", "Time that a pass took", seconds());
         let steps = all.add("steps", "Changes that passes made, by outcome", Family::default());
         let pending_steps =
             all.add("pending_steps", "Changes that the last pass had to make", Gauge::default());
@@ -181,7 +188,8 @@ impl Metrics {
             "Connections ended as policy denies them, by cause",
             Family::default(),
         );
-        let audit_seconds = all.add("audit_seconds", "Time that an audit of connections took", seconds());
+        let audit_seconds =
+            all.add("audit_duration_seconds", "Time that an audit of connections took", seconds());
         let audited =
             all.add("audited_connections", "Connections that the last audit judged", Gauge::default());
         let conntrack_events_lost = all.add(
@@ -190,7 +198,7 @@ impl Metrics {
             Counter::default(),
         );
         let tighten_seconds =
-            all.add("tighten_seconds", "Time until nothing serves what new rules deny", seconds());
+            all.add("tighten_duration_seconds", "Time until nothing serves what new rules deny", seconds());
         let enforced = all.add("pods_enforced", "Pods by what is enforced on them", Family::default());
         let pods_compiled =
             all.add("pods_compiled", "Policies of pods that were put together anew", Counter::default());
@@ -208,13 +216,16 @@ impl Metrics {
         );
         let filters =
             all.add("filters", "TC filters of Open vSwitch's ports, by where they are", Family::default());
-        let asked_anew = all.add(
-            "asked_anew",
+        let offload_probes = all.add(
+            "offload_probes",
             "Copies of refused filters that the hardware was asked to take, by its answer",
             Family::default(),
         );
-        let reoffers =
-            all.add("reoffers", "Times that all flows were offered to the hardware anew", Family::default());
+        let offload_retries = all.add(
+            "offload_retries",
+            "Times that all flows were offered to the hardware again",
+            Family::default(),
+        );
         let config_rejected =
             all.add("config_rejected", "Configuration files turned down while running", Counter::default());
         let lines_withheld =
@@ -225,7 +236,7 @@ impl Metrics {
             Counter::default(),
         );
         Self {
-            registry: Arc::new(registry),
+            registry: Arc::new(root),
             requests,
             tls_failures,
             connections_refused,
@@ -251,11 +262,12 @@ impl Metrics {
             watch_failures,
             limited_pods,
             filters,
-            asked_anew,
-            reoffers,
+            offload_probes,
+            offload_retries,
             config_rejected,
             lines_withheld,
             abandoned,
+            certificates,
         }
     }
 
@@ -277,11 +289,8 @@ impl Metrics {
         self.connected.get_or_create(&PeerLabel { peer }).set(i64::from(connected));
     }
 
-    /// In OpenMetrics' text format.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
+        exposition::encode(&self.registry, format)
     }
 }
 

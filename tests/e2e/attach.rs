@@ -44,7 +44,7 @@ fn pods_reach_each_other_and_hardware_carries_them() {
         for (nic, seen) in NICS.iter().zip(first.map(|both| both.map(Capture::stop))) {
             assert!(seen.iter().all(|it| !it.is_empty()), "{nic:?}: software begins each way: {seen:#?}");
         }
-        let passes = || NICS.map(|nic| nic.metric("nic_agent_reconciles_total"));
+        let passes = || NICS.map(|nic| nic.metric("drawbridge_nic_agent_reconciles_total"));
         let in_software = watch_software();
         let (before, passes_before) = (NICS.map(|nic| Counters::of(nic.0)), passes());
         std::thread::sleep(Duration::from_secs(3));

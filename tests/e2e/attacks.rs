@@ -196,7 +196,7 @@ fn what_others_do_costs_a_tenant_nothing() {
 
     let honest = claim(&asks);
     let generation = || NIC.ledger()["generation"].as_f64().unwrap();
-    let passes = || NIC.metric("nic_agent_reconciles_total");
+    let passes = || NIC.metric("drawbridge_nic_agent_reconciles_total");
     let (written, passed) = (generation(), passes());
     let answers = attack(&mut scene, &quiet, "a server that asks", |scene| asking(&honest, || scene.look()));
     let (written, passed) = (generation() - written, passes() - passed);
@@ -205,7 +205,7 @@ fn what_others_do_costs_a_tenant_nothing() {
     assert!(answers.values().sum::<usize>() > 256, "that was no flood: {answers:?}");
     // What a pass took of it, and beside that what it learned itself.
     assert!(written <= 3.0 * (passed + 1.0), "{written} writes in {passed} passes");
-    let abandoned = NIC.metric("nic_agent_requests_abandoned_total");
+    let abandoned = NIC.metric("drawbridge_nic_agent_requests_abandoned_total");
     println!("  {abandoned} were given up before anything was done for them");
     // Nothing of it stays.
     until("the ledger has none of the claims", PATIENCE, || {

@@ -164,7 +164,7 @@ fn nothing_is_left_of_two_hundred_pods() {
     let zones = f64::from(ZONES - u32::try_from(held).unwrap());
     // The last ones are in quarantine for a while.
     until("every zone is free again", Duration::from_mins(1), || {
-        let free = nic.metric("nic_agent_zones_free");
+        let free = nic.metric("drawbridge_nic_agent_zones_free");
         if (free - zones).abs() < f64::EPSILON { Ok(()) } else { Err(free.to_string()) }
     });
     assert_eq!(vfs(), vfs_before, "every VF is back on the server, under its name");
@@ -198,7 +198,7 @@ fn quantiles(nic: Nic, stage: &str) -> String {
     let mut buckets: Vec<(f64, f64)> = text
         .lines()
         .filter(|line| {
-            line.starts_with("nic_agent_attach_seconds_bucket{")
+            line.starts_with("drawbridge_nic_agent_attach_duration_seconds_bucket{")
                 && line.contains(&format!("stage=\"{stage}\""))
         })
         .filter_map(|line| {

@@ -60,12 +60,12 @@ fn a_running_agent_keeps_the_last_good_file() {
     let pod = Pod::add(&Wish { name: "cfg", host: "host1", vf: 15, options: &[] });
     nic.settle();
     let (flows, ports) = (nic.flows(), nic.ports());
-    let rejected = nic.metric("nic_agent_config_rejected_total");
+    let rejected = nic.metric("drawbridge_nic_agent_config_rejected_total");
     let pid = nic.daemon("agent", "pid");
     nic.run(&["cp", FILE, "/tmp/good.toml"]).ok();
     nic.run(&["sh", "-c", &format!("echo 'nonsense = 1' >>{FILE}; kill -HUP {pid}")]).ok();
     until("the file is refused", Duration::from_secs(30), || {
-        let now = nic.metric("nic_agent_config_rejected_total");
+        let now = nic.metric("drawbridge_nic_agent_config_rejected_total");
         if now > rejected { Ok(()) } else { Err(format!("{now}")) }
     });
     assert_eq!(nic.daemon("agent", "pid"), pid, "it runs on");

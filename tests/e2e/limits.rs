@@ -191,7 +191,7 @@ fn thousands_through_one_flow_are_as_many_as_the_limit() {
         if standing.answered() > before + 3 { Ok(()) } else { Err(standing.answered().to_string()) }
     });
     assert_eq!(said(&neighbour).unwrap()["limited"], false);
-    assert!(NIC.metric("nic_agent_limited_pods") > 0.0);
+    assert!(NIC.metric("drawbridge_nic_agent_limited_pods") > 0.0);
     let (sent, lasted) = (flood.stop(), began.elapsed());
     let ports: BTreeSet<String> = capture
         .stop()

@@ -61,7 +61,7 @@ const FAULTS: [Fault; 3] = [
 
 /// How often the agent has made OVS offer all flows anew.
 fn offered_anew(nic: Nic, cause: &str) -> f64 {
-    nic.metric(&format!("nic_agent_reoffers_total{{cause=\"{cause}\"}}"))
+    nic.metric(&format!("drawbridge_nic_agent_offload_retries_total{{cause=\"{cause}\"}}"))
 }
 
 /// Filters that software runs on this NIC, and why.
@@ -176,7 +176,7 @@ fn under(lab: &mut PolicyLab, fault: &Fault, sets: &[Vec<Value>; 3]) {
 fn says_why(fault: &Fault) {
     let said = until(&format!("{}: a NIC says why", fault.name), PATIENCE, || {
         let look = |nic: Nic| {
-            let counted = nic.metric("nic_agent_filters{outcome=\"refused\"}");
+            let counted = nic.metric("drawbridge_nic_agent_filters{outcome=\"refused\"}");
             (refused(nic), counted, filters(nic))
         };
         let seen = NICS.map(look);
@@ -190,7 +190,7 @@ fn says_why(fault: &Fault) {
 
 /// How often each agent has asked its hardware whether it takes now what it has refused, by the answer.
 fn asked_anew(outcome: &str) -> [f64; 2] {
-    NICS.map(|nic| nic.metric(&format!("nic_agent_asked_anew_total{{outcome=\"{outcome}\"}}")))
+    NICS.map(|nic| nic.metric(&format!("drawbridge_nic_agent_offload_probes_total{{outcome=\"{outcome}\"}}")))
 }
 
 /// What was asked of the hardware in other ports' stead is gone, by iproute2.
@@ -207,7 +207,7 @@ fn tighten(lab: &mut PolicyLab, fault: &Fault, sets: &[Vec<Value>; 3]) {
         Stream::start(lab.pod(client), &lab.pod(far).ip6, TCP, OFTEN),
     );
     std::thread::sleep(Duration::from_secs(1));
-    let reported = || NICS.map(|nic| nic.metric("nic_agent_tighten_seconds_count"));
+    let reported = || NICS.map(|nic| nic.metric("drawbridge_nic_agent_tighten_duration_seconds_count"));
     let (before, began) = (reported(), Instant::now());
     lab.enforce(&sets[2]);
     lab.settle();

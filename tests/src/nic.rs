@@ -142,7 +142,7 @@ impl Nic {
     pub fn settle(self) {
         until(&format!("{self:?} settles"), Duration::from_mins(1), || {
             self.ready()?;
-            match self.metric("nic_agent_pending_steps") {
+            match self.metric("drawbridge_nic_agent_pending_steps") {
                 steps if steps > 0.0 => Err(format!("{steps} steps in the last pass")),
                 _ => Ok(()),
             }

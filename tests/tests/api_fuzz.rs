@@ -412,8 +412,8 @@ async fn no_object_that_the_api_server_takes_hides_another() {
     controller.heard(name).await;
     agent.cancel.cancel();
     // Nor did one of them end a list or a watch, which would go on some time later.
-    failed_nowhere(&agent.metrics.encode().unwrap());
-    failed_nowhere(&controller.metrics.encode().unwrap());
+    failed_nowhere(&agent.metrics.encode(nic_agent::metrics::Format::Text).unwrap());
+    failed_nowhere(&controller.metrics.encode(cluster_controller::metrics::Format::Text).unwrap());
 
     println!("taken, of {} that were tried: {:?}", made.tried, made.count);
     for (plural, _, _) in kinds() {

@@ -107,7 +107,8 @@ impl kube_watch::Access for Access {
     }
 }
 
-fn current(kubeconfig: &Kubeconfig) -> (Option<&Cluster>, Option<&AuthInfo>) {
+/// What its current context names.
+pub(crate) fn current(kubeconfig: &Kubeconfig) -> (Option<&Cluster>, Option<&AuthInfo>) {
     let context = kubeconfig.current_context.as_ref().and_then(|current| {
         let named = kubeconfig.contexts.iter().find(|it| it.name == *current)?;
         named.context.as_ref()

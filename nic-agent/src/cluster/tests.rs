@@ -184,9 +184,9 @@ async fn after_410_only_the_difference_counts() {
     let lists = || {
         bench
             .metrics
-            .encode()
+            .encode(crate::metrics::Format::Text)
             .unwrap()
-            .contains("nic_agent_watch_events_total{kind=\"pods\",what=\"list\"} 2")
+            .contains("drawbridge_nic_agent_watch_events_total{kind=\"pods\",what=\"list\"} 2")
     };
     tokio::time::timeout(PATIENCE, async {
         while !lists() {
@@ -223,7 +223,13 @@ async fn whatever_the_server_answers_what_is_known_stays() {
         assert!(Arc::ptr_eq(&before.pods["u-web"], &now.pods["u-web"]));
         assert_eq!(bench.claim("web", "u-web").await, "believed");
         assert_eq!(bench.claim("new", "u-new").await, "directory-unavailable");
-        assert!(bench.metrics.encode().unwrap().contains("nic_agent_connected{peer=\"kubernetes\"} 0"));
+        assert!(
+            bench
+                .metrics
+                .encode(crate::metrics::Format::Text)
+                .unwrap()
+                .contains("drawbridge_nic_agent_connected{peer=\"kubernetes\"} 0")
+        );
         bench.api.refuse(None);
         bench.health(Result::is_ok).await.unwrap();
     }

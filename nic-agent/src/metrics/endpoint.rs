@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use exposition::Format;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -80,10 +81,10 @@ impl Endpoint {
     }
 }
 
-async fn show_metrics(State(shown): State<Shown>) -> axum::response::Response {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match shown.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+async fn show_metrics(State(shown): State<Shown>, headers: HeaderMap) -> axum::response::Response {
+    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()));
+    match shown.metrics.encode(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -9,8 +9,13 @@ use super::*;
 use crate::service_manager::{Heartbeat, Hearts};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    get_as(address, path, "*/*").await
+}
+
+async fn get_as(address: std::net::SocketAddr, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -27,15 +32,17 @@ fn every_family_is_shown_under_its_name() {
     metrics.set_connected("ovsdb", true);
     metrics.attach_seconds.get_or_create(&StageLabel { stage: "flows" }).observe(0.01);
     metrics.closed_representors.set(3);
-    let text = metrics.encode().unwrap();
+    metrics.certificates.follow("server", || Some(1_900_000_000));
+    let text = metrics.encode(Format::Text).unwrap();
     for line in [
-        "nic_agent_requests_total{method=\"Attach\",reason=\"ok\"} 1",
-        "nic_agent_requests_total{method=\"Attach\",reason=\"unknown-pod\"} 2",
-        "nic_agent_tls_failures_total{cause=\"no-certificate\"} 1",
-        "nic_agent_connected{peer=\"ovsdb\"} 1",
-        "nic_agent_attach_seconds_count{stage=\"flows\"} 1",
-        "nic_agent_closed_representors 3",
-        concat!("nic_agent_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"ok\"} 1",
+        "drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"unknown-pod\"} 2",
+        "drawbridge_nic_agent_tls_failures_total{cause=\"no-certificate\"} 1",
+        "drawbridge_nic_agent_connected{peer=\"ovsdb\"} 1",
+        "drawbridge_nic_agent_attach_duration_seconds_count{stage=\"flows\"} 1",
+        "drawbridge_nic_agent_closed_representors 3",
+        "drawbridge_nic_agent_certificate_expiration_timestamp_seconds{certificate=\"server\"} 1900000000",
+        concat!("drawbridge_nic_agent_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -45,8 +52,11 @@ fn every_family_is_shown_under_its_name() {
 fn two_agents_count_apart() {
     let (one, two) = (Metrics::new(), Metrics::new());
     one.attachments.set(7);
-    assert!(two.encode().unwrap().contains("nic_agent_attachments 0"));
-    assert!(one.clone().encode().unwrap().contains("nic_agent_attachments 7"), "a clone is the same metrics");
+    assert!(two.encode(Format::Text).unwrap().contains("drawbridge_nic_agent_attachments 0"));
+    assert!(
+        one.clone().encode(Format::Text).unwrap().contains("drawbridge_nic_agent_attachments 7"),
+        "a clone is the same metrics"
+    );
 }
 
 #[tokio::test]
@@ -59,8 +69,16 @@ async fn endpoint_shows_metrics_health_and_readiness() {
     let server = tokio::spawn(endpoint.run(Metrics::new(), hearts, readiness, published(), cancel.clone()));
 
     let answer = get(address, "/metrics").await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("openmetrics-text"), "{answer}");
-    assert!(answer.contains("nic_agent_attachments 0") && answer.contains("# EOF"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    assert!(answer.contains("drawbridge_nic_agent_attachments 0") && !answer.contains("# EOF"), "{answer}");
+    assert!(answer.contains("# TYPE drawbridge_nic_agent_connections_refused_total counter"), "{answer}");
+    assert!(answer.contains("process_cpu_seconds_total ") && !answer.contains("agent_process"), "{answer}");
+    let accepting = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let answer = get_as(address, "/metrics", accepting).await;
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+    assert!(answer.contains("# TYPE drawbridge_nic_agent_connections_refused counter"), "{answer}");
+    assert!(answer.contains("# EOF"), "{answer}");
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
     let answer = get(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no OVSDB yet"), "{answer}");

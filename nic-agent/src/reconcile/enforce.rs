@@ -181,7 +181,7 @@ impl Reconciler {
             "flows are offered to the hardware anew"
         );
         self.kernel.forget_flows();
-        let (run_dir, done) = (config.ovs.run_dir.clone(), self.metrics.reoffers.clone());
+        let (run_dir, done) = (config.ovs.run_dir.clone(), self.metrics.offload_retries.clone());
         // OVS answers when all are deleted; what is urgent must not wait for that.
         tokio::spawn(async move {
             match control::forget_flows(&run_dir).await {

@@ -149,7 +149,7 @@ impl Reconciler {
             Ok(seen) => {
                 if let Some(taken) = seen.asked {
                     let outcome = if taken { "taken" } else { "refused" };
-                    self.metrics.asked_anew.get_or_create(&OutcomeLabel { outcome }).inc();
+                    self.metrics.offload_probes.get_or_create(&OutcomeLabel { outcome }).inc();
                 }
                 for rep in &seen.reps {
                     if let Some(vf) = rep.vf {

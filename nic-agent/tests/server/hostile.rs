@@ -42,7 +42,7 @@ async fn garbage_before_tls_is_closed() {
         let _ = stream.write_all(&garbage(seed, 3000)).await;
         until_closed(&mut stream).await;
     }
-    bench.until("nic_agent_tls_failures_total{cause=\"garbage\"}", 20).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"garbage\"}", 20).await;
     bench.assert_serves().await;
     bench.stop().await;
 }
@@ -58,7 +58,7 @@ async fn garbage_inside_tls_is_closed() {
         let _ = stream.shutdown().await;
         until_closed(&mut stream).await;
     }
-    bench.until("nic_agent_connections", 0).await;
+    bench.until("drawbridge_nic_agent_connections", 0).await;
     bench.assert_serves().await;
     assert!(bench.fake.claims.lock().unwrap().is_empty());
     bench.stop().await;
@@ -68,7 +68,7 @@ async fn garbage_inside_tls_is_closed() {
 async fn other_protocols_are_refused() {
     let bench = Bench::start();
     assert!(tls(&bench, &[b"http/1.1"]).await.is_err());
-    bench.until("nic_agent_tls_failures_total{cause=\"incompatible\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"incompatible\"}", 1).await;
     let mut stream = tls(&bench, &[]).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: nic\r\n\r\n").await.unwrap();
     until_closed(&mut stream).await;
@@ -84,7 +84,7 @@ async fn oversize_messages_are_refused_with_their_reason() {
     big.network = "a".repeat(70_000);
     let status = client.attach(big).await.unwrap_err();
     assert_eq!((status.code(), reason(&status)), (Code::OutOfRange, "oversize"));
-    bench.until("nic_agent_requests_total{method=\"other\",reason=\"oversize\"}", 1).await;
+    bench.until("drawbridge_nic_agent_requests_total{method=\"other\",reason=\"oversize\"}", 1).await;
     // The same connection goes on.
     client.attach(request()).await.unwrap();
     let mut huge = request();
@@ -128,7 +128,7 @@ async fn oversize_headers_do_not_get_through() {
         heavy.metadata_mut().insert(key, "a".repeat(1000).parse().unwrap());
     }
     assert!(client.status(heavy).await.is_err());
-    assert_eq!(bench.metric("nic_agent_requests_total{method=\"Status\",reason=\"ok\"}"), 0);
+    assert_eq!(bench.metric("drawbridge_nic_agent_requests_total{method=\"Status\",reason=\"ok\"}"), 0);
     bench.assert_serves().await;
     bench.stop().await;
 }
@@ -145,7 +145,7 @@ async fn half_open_connections_make_room() {
         silent.push(stream);
     }
     bench.assert_serves().await;
-    assert!(bench.metric("nic_agent_tls_failures_total{cause=\"evicted\"}") >= 40);
+    assert!(bench.metric("drawbridge_nic_agent_tls_failures_total{cause=\"evicted\"}") >= 40);
     bench.stop().await;
 }
 
@@ -155,7 +155,7 @@ async fn a_handshake_does_not_last_for_ever() {
     let bench = Bench::start_with(limits, |_| {});
     let mut stream = TcpStream::connect(bench.address).await.unwrap();
     until_closed(&mut stream).await;
-    bench.until("nic_agent_tls_failures_total{cause=\"timeout\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"timeout\"}", 1).await;
     bench.stop().await;
 }
 
@@ -168,7 +168,7 @@ async fn a_session_that_says_nothing_is_closed() {
         stream.write_all(bytes).await.unwrap();
         until_closed(&mut stream).await;
     }
-    bench.until("nic_agent_connections", 0).await;
+    bench.until("drawbridge_nic_agent_connections", 0).await;
     bench.stop().await;
 }
 
@@ -180,7 +180,7 @@ async fn an_old_connection_is_ended() {
     // The preface and empty SETTINGS: a valid client that asks for nothing.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     until_closed(&mut stream).await;
-    bench.until("nic_agent_connections", 0).await;
+    bench.until("drawbridge_nic_agent_connections", 0).await;
     bench.stop().await;
 }
 
@@ -195,12 +195,12 @@ async fn too_many_connections_are_turned_away_and_the_others_go_on() {
     }
     let cert = bench.ca.client(&[HOST]);
     assert!(crate::common::try_status(bench.endpoint(Some(&cert))).await.is_err());
-    assert!(bench.metric("nic_agent_connections_refused_total") >= 1);
+    assert!(bench.metric("drawbridge_nic_agent_connections_refused_total") >= 1);
     for client in &mut clients {
         client.status(v1::StatusRequest {}).await.unwrap();
     }
     clients.clear();
-    bench.until("nic_agent_connections", 0).await;
+    bench.until("drawbridge_nic_agent_connections", 0).await;
     bench.assert_serves().await;
     bench.stop().await;
 }
@@ -223,7 +223,7 @@ async fn rapid_resets_end_the_connection() {
     }
     let _ = stream.write_all(&bytes).await;
     until_closed(&mut stream).await;
-    bench.until("nic_agent_connections", 0).await;
+    bench.until("drawbridge_nic_agent_connections", 0).await;
     bench.assert_serves().await;
     bench.stop().await;
 }

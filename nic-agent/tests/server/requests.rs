@@ -58,9 +58,12 @@ async fn attach_check_list_detach() {
     *bench.fake.refuse.lock().unwrap() = Some(Refusal::Internal("no OVS".to_owned()));
     let status = client.status(v1::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.ready, status.reason.as_str()), (false, "no OVS"));
-    assert_eq!(bench.metric("nic_agent_requests_total{method=\"Attach\",reason=\"ok\"}"), 1);
-    assert_eq!(bench.metric("nic_agent_requests_total{method=\"Check\",reason=\"not-attached\"}"), 1);
-    assert_eq!(bench.metric("nic_agent_attach_seconds_count{stage=\"total\"}"), 1);
+    assert_eq!(bench.metric("drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"ok\"}"), 1);
+    assert_eq!(
+        bench.metric("drawbridge_nic_agent_requests_total{method=\"Check\",reason=\"not-attached\"}"),
+        1
+    );
+    assert_eq!(bench.metric("drawbridge_nic_agent_attach_duration_seconds_count{stage=\"total\"}"), 1);
     bench.stop().await;
 }
 
@@ -96,7 +99,10 @@ async fn each_refusal_has_its_reason_and_its_code() {
         assert_eq!(status.code(), code, "{refusal}");
         assert_eq!(reason(&status), refusal.reason());
         assert_eq!(status.message(), refusal.to_string());
-        let line = format!("nic_agent_requests_total{{method=\"Attach\",reason=\"{}\"}}", refusal.reason());
+        let line = format!(
+            "drawbridge_nic_agent_requests_total{{method=\"Attach\",reason=\"{}\"}}",
+            refusal.reason()
+        );
         assert_eq!(bench.metric(&line), 1);
     }
     assert!(bench.fake.claims.lock().unwrap().is_empty());

@@ -83,7 +83,7 @@ async fn attaches_that_nobody_waits_for_starve_nobody() {
     // Without budgets: what is bounded is bounded by the loop itself.
     let (bench, asked) = who_waits_is_answered(without_budgets()).await;
     let (passes, writes) = (bench.published.borrow().passes, bench.writes.load(Ordering::SeqCst));
-    let abandoned = bench.counted("nic_agent_requests_abandoned_total");
+    let abandoned = bench.counted("drawbridge_nic_agent_requests_abandoned_total");
     println!(
         "asked {asked}, abandoned in the queue {abandoned}, passes {passes}, writes {writes}, largest batch {}",
         bench.largest.load(Ordering::SeqCst)
@@ -101,7 +101,7 @@ async fn a_shim_that_asks_too_often_is_told_and_another_is_not() {
     let few = nic_agent::bucket::Rate { burst: 30, period: Duration::from_hours(1) };
     let rates = nic_agent::server::Rates { attach: few, ..nic_agent::server::Rates::default() };
     let (bench, asked) = who_waits_is_answered(Limits { rates, ..quick() }).await;
-    let refused = "nic_agent_requests_total{method=\"Attach\",reason=\"too-many-requests\"}";
+    let refused = "drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"too-many-requests\"}";
     println!("asked {asked}, refused {}", bench.counted(refused));
     assert!(bench.counted(refused) > 0);
     let mut last = bench.shim().await;

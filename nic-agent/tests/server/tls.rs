@@ -16,12 +16,12 @@ async fn without_a_good_certificate_nobody_gets_in() {
     let bench = Bench::start();
     let error = try_status(bench.endpoint(None)).await.unwrap_err();
     assert!(error.contains("CertificateRequired"), "{error}");
-    bench.until("nic_agent_tls_failures_total{cause=\"no-certificate\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"no-certificate\"}", 1).await;
 
     let other = Ca::new().client(&[HOST]);
     try_status(bench.endpoint(Some(&other))).await.unwrap_err();
     // Both CAs have the same name, so the chain is built and its signature is what fails.
-    bench.until("nic_agent_tls_failures_total{cause=\"bad-signature\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"bad-signature\"}", 1).await;
 
     let client = ExtendedKeyUsagePurpose::ClientAuth;
     let expired = bench.ca.issue(&[HOST], client.clone(), |params| {
@@ -29,17 +29,17 @@ async fn without_a_good_certificate_nobody_gets_in() {
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
     });
     try_status(bench.endpoint(Some(&expired))).await.unwrap_err();
-    bench.until("nic_agent_tls_failures_total{cause=\"expired\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"expired\"}", 1).await;
 
     let future =
         bench.ca.issue(&[HOST], client, |params| params.not_before = rcgen::date_time_ymd(2999, 1, 1));
     try_status(bench.endpoint(Some(&future))).await.unwrap_err();
-    bench.until("nic_agent_tls_failures_total{cause=\"not-valid-yet\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"not-valid-yet\"}", 1).await;
 
     // A server's certificate of the same CA is no client's.
     let server = bench.ca.issue(&[HOST], ExtendedKeyUsagePurpose::ServerAuth, |_| {});
     try_status(bench.endpoint(Some(&server))).await.unwrap_err();
-    bench.until("nic_agent_tls_failures_total{cause=\"bad-certificate\"}", 1).await;
+    bench.until("drawbridge_nic_agent_tls_failures_total{cause=\"bad-certificate\"}", 1).await;
 
     bench.assert_serves().await;
     bench.stop().await;
@@ -83,9 +83,12 @@ async fn another_hosts_certificate_is_refused_at_each_request() {
         let status = client.list(v1::ListRequest {}).await.unwrap_err();
         assert_eq!(reason(&status), "wrong-identity");
         drop(client);
-        bench.until("nic_agent_connections", 0).await;
+        bench.until("drawbridge_nic_agent_connections", 0).await;
     }
-    assert_eq!(bench.metric("nic_agent_requests_total{method=\"Attach\",reason=\"wrong-identity\"}"), 5);
+    assert_eq!(
+        bench.metric("drawbridge_nic_agent_requests_total{method=\"Attach\",reason=\"wrong-identity\"}"),
+        5
+    );
     assert!(bench.fake.claims.lock().unwrap().is_empty());
 
     // One of several names is enough, and letter case means nothing in DNS.
@@ -145,7 +148,7 @@ async fn strangers_do_not_take_the_hosts_place() {
         assert!(client.status(v1::StatusRequest {}).await.is_err());
         held.push(client);
     }
-    assert!(bench.metric("nic_agent_connections ") <= 4);
+    assert!(bench.metric("drawbridge_nic_agent_connections ") <= 4);
     bench.assert_serves().await;
     bench.stop().await;
 }

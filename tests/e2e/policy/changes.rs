@@ -173,7 +173,7 @@ pub fn tightened(lab: &mut PolicyLab, open: &[Value]) {
     let before = in_hardware(lab);
     assert!(before.len() >= 8, "the eSwitches carry these connections: {before:#?}");
     let logged = NICS.map(|nic| agent_log(nic).len());
-    let measured = NICS.map(|nic| nic.metric("nic_agent_tighten_seconds_count"));
+    let measured = NICS.map(|nic| nic.metric("drawbridge_nic_agent_tighten_duration_seconds_count"));
 
     let began = Instant::now();
     lab.enforce(&with(open.to_vec(), &[from_clients(&one)]));
@@ -196,7 +196,10 @@ pub fn tightened(lab: &mut PolicyLab, open: &[Value]) {
         let said = cut_log(*nic, *since);
         println!("  {nic:?} logged, in ms, and whether the hardware has let go: {said:?}");
         assert!(!said.is_empty() && said.iter().all(|it| it.1), "{nic:?}: {said:?}");
-        assert!(nic.metric("nic_agent_tighten_seconds_count") > count, "{nic:?} measures it");
+        assert!(
+            nic.metric("drawbridge_nic_agent_tighten_duration_seconds_count") > count,
+            "{nic:?} measures it"
+        );
     }
     for report in cut.stop() {
         assert!(report.lost() > 0, "cut: {report:?}");

@@ -268,12 +268,21 @@ fn trouble_changes_nothing_but_what_is_said_of_it() {
     assert!(!is_change(&news) && news.directory.is_none());
     state.take(said(Kind::NetworkPolicies, Event::Failed(forbidden())));
     assert_eq!(state.news().health, None, "said once");
-    let encoded = state.metrics.encode().unwrap();
-    assert!(encoded.contains("nic_agent_connected{peer=\"kubernetes\"} 0"), "{encoded}");
-    assert!(encoded.contains("nic_agent_watch_failures_total{cause=\"forbidden\"} 2"), "{encoded}");
+    let encoded = state.metrics.encode(crate::metrics::Format::Text).unwrap();
+    assert!(encoded.contains("drawbridge_nic_agent_connected{peer=\"kubernetes\"} 0"), "{encoded}");
+    assert!(
+        encoded.contains("drawbridge_nic_agent_watch_failures_total{cause=\"forbidden\"} 2"),
+        "{encoded}"
+    );
     state.take(said(Kind::NetworkPolicies, Event::Well));
     assert_eq!(state.news().health, Some(Ok(())));
-    assert!(state.metrics.encode().unwrap().contains("nic_agent_connected{peer=\"kubernetes\"} 1"));
+    assert!(
+        state
+            .metrics
+            .encode(crate::metrics::Format::Text)
+            .unwrap()
+            .contains("drawbridge_nic_agent_connected{peer=\"kubernetes\"} 1")
+    );
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Bench {
     }
 
     pub fn counted(&self, line: &str) -> u64 {
-        let text = self.metrics.encode().unwrap();
+        let text = self.metrics.encode(nic_agent::metrics::Format::Text).unwrap();
         text.lines().find_map(|it| it.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0)
     }
 }

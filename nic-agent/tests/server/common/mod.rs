@@ -253,7 +253,7 @@ impl Bench {
     }
 
     pub fn metric(&self, line: &str) -> u64 {
-        let text = self.metrics.encode().unwrap();
+        let text = self.metrics.encode(nic_agent::metrics::Format::Text).unwrap();
         let value = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
         value.unwrap_or(0)
     }
