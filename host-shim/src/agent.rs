@@ -250,13 +250,15 @@ fn judge_status(agent: &str, op: &str, status: &Status) -> Failure {
     }
     let said =
         if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    let reason = status.metadata().get(proto::REASON_KEY).and_then(|value| value.to_str().ok());
+    let reason = proto::reason(status);
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => Failure::NotYet(said),
         // Of all that can be exhausted only this comes back by waiting.
-        Code::ResourceExhausted if reason == Some(proto::TOO_MANY_REQUESTS) => Failure::NotYet(said),
+        Code::ResourceExhausted if reason.as_deref() == Some(proto::TOO_MANY_REQUESTS) => {
+            Failure::NotYet(said)
+        }
         code => {
-            let reason = reason.unwrap_or_default().to_owned();
+            let reason = reason.unwrap_or_default();
             Failure::Final(AgentError::Refused { op: op.to_owned(), code, reason, message: said })
         }
     }

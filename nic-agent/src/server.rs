@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic_health::pb::health_server::HealthServer;
 use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
@@ -225,6 +226,7 @@ impl<A: Attachments> Server<A> {
         let budgets = Budgets::new(limits.rates);
         let service =
             Service::new(attachments, identity, shims, config.attach_timeout, budgets, metrics.clone());
+        let service = Arc::new(service);
         let router = tonic::transport::Server::builder()
             .layer(MapResponseLayer::new(move |response| answer::with_reason(response, &metrics)))
             .timeout(longest_request)
@@ -238,7 +240,10 @@ impl<A: Attachments> Server<A> {
             .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
-            .add_service(NicAgentServer::new(service).max_decoding_message_size(MAX_MESSAGE));
+            .add_service(
+                NicAgentServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(HealthServer::from_arc(service).max_decoding_message_size(MAX_MESSAGE));
         let serve = router
             .serve_with_incoming_shutdown(ReceiverStream::new(incoming), cancel.clone().cancelled_owned());
         tokio::pin!(serve);

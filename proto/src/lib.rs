@@ -8,8 +8,8 @@ pub mod v1 {
     tonic::include_proto!("drawbridge.nic.v1");
 }
 
-/// Metadata key of an error status: the refusal's stable, machine-readable reason (`unknown-pod`, `vf-held`, ...).
-pub const REASON_KEY: &str = "drawbridge-reason";
+mod refusal;
+pub use refusal::{DOMAIN, reason, refusal};
 
 /// Reason of a request that came too soon after others, and is worth another try.
 pub const TOO_MANY_REQUESTS: &str = "too-many-requests";

@@ -28,17 +28,16 @@ pub struct Liar<'a> {
 #[derive(Debug)]
 pub struct Refused {
     pub code: Code,
-    /// `drawbridge-reason`, empty if there is none.
+    /// That of `ErrorInfo`, as it is called here (`unknown-pod`), empty if there is none.
     pub reason: String,
     pub message: String,
 }
 
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
-        let reason = status.metadata().get(proto::REASON_KEY).and_then(|v| v.to_str().ok());
         Self {
             code: status.code(),
-            reason: reason.unwrap_or_default().to_owned(),
+            reason: proto::reason(&status).unwrap_or_default(),
             message: status.message().to_owned(),
         }
     }

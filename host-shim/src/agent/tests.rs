@@ -29,15 +29,14 @@ fn decisions_are_final_and_delays_are_not() {
 
 #[test]
 fn asking_too_often_is_waited_out() {
-    let mut status = Status::resource_exhausted("too many Attach requests");
-    status.metadata_mut().insert(proto::REASON_KEY, proto::TOO_MANY_REQUESTS.parse().unwrap());
+    let status =
+        proto::refusal(Code::ResourceExhausted, proto::TOO_MANY_REQUESTS, "too many Attach requests");
     assert!(matches!(judge(&status), Failure::NotYet(_)));
 }
 
 #[test]
-fn the_reason_is_taken_from_the_metadata() {
-    let mut status = Status::permission_denied("unknown pod");
-    status.metadata_mut().insert(proto::REASON_KEY, "unknown-pod".parse().unwrap());
+fn the_reason_is_taken_from_the_details() {
+    let status = proto::refusal(Code::PermissionDenied, "unknown-pod", "unknown pod");
     let Failure::Final(AgentError::Refused { reason, message, .. }) = judge(&status) else { panic!() };
     assert_eq!((reason.as_str(), message.as_str()), ("unknown-pod", "unknown pod"));
 }

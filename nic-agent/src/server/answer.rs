@@ -2,14 +2,17 @@
 
 use proto::v1;
 use tonic::codegen::http;
-use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::claim::{Attached, Claim, Refusal, SandboxKey};
 use crate::metrics::Metrics;
 
-/// A list of candidates may be long; a client's header list is not.
-const LONGEST_MESSAGE: usize = 2048;
+/// A list of candidates may be long; a client's header list is not, and a message stands in it twice: by itself and among the
+/// details.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Where a status has its details.
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// Only what is worth the same request again is UNAVAILABLE: the shim repeats nothing else.
 pub(super) fn code(refusal: &Refusal) -> Code {
@@ -44,25 +47,22 @@ pub(super) fn status(code: Code, reason: &'static str, mut message: String) -> S
         message.truncate(end);
         message.push('…');
     }
-    let mut status = Status::new(code, message);
-    status.metadata_mut().insert(proto::REASON_KEY, MetadataValue::from_static(reason));
-    status
+    proto::refusal(code, reason, message)
 }
 
 /// Requests that tonic itself refuses (oversize, undecodable, unknown method, late) get a reason as ours do.
 pub(super) fn with_reason<B>(mut response: http::Response<B>, metrics: &Metrics) -> http::Response<B> {
     let headers = response.headers_mut();
-    let code = headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
-    if let Some(code) = code.filter(|code| *code != Code::Ok)
-        && !headers.contains_key(proto::REASON_KEY)
-    {
-        let reason = match code {
+    let status = if headers.contains_key(DETAILS) { None } else { Status::from_header_map(headers) };
+    if let Some(status) = status.filter(|status| status.code() != Code::Ok) {
+        let reason = match status.code() {
             Code::OutOfRange => "oversize",
             Code::Unimplemented => "unknown-method",
             Code::Cancelled | Code::DeadlineExceeded => "timeout",
             _ => "undecodable",
         };
-        headers.insert(proto::REASON_KEY, http::HeaderValue::from_static(reason));
+        // The code and the message are those that stand there; only a message that is no header's value fails.
+        let _ = self::status(status.code(), reason, status.message().to_owned()).add_header(headers);
         metrics.request("other", reason);
     }
     response

@@ -1,4 +1,4 @@
-//! The five methods: who, whether well-formed, then [`Attachments`], each within its deadline.
+//! The five methods, and `grpc.health.v1` beside them: who, whether well-formed, then [`Attachments`], each within its deadline.
 
 use std::fmt;
 use std::future::Future;
@@ -10,6 +10,9 @@ use proto::v1::nic_agent_server::NicAgent;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tracing::warn;
 
 use super::budget::{Budgets, Method};
@@ -186,6 +189,43 @@ impl<A: Attachments> NicAgent for Service<A> {
     }
 }
 
+/// Names that health is asked of: the server as a whole, and the one service that it has.
+const HEALTHS: [&str; 2] = ["", "drawbridge.nic.v1.NicAgent"];
+
+/// For programs that know no more than this: who speaks and how often is bounded as with Status.
+#[tonic::async_trait]
+impl<A: Attachments> Health for Service<A> {
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let is_known = HEALTHS.contains(&request.get_ref().service.as_str());
+        let ready =
+            self.handle(Method::Status, request, async |_| Ok(self.attachments.status().await.is_ok()));
+        let ready = ready.await?.into_inner();
+        if !is_known {
+            return Err(answer::status(
+                Code::NotFound,
+                "unknown-service",
+                "ask for drawbridge.nic.v1.NicAgent".to_owned(),
+            ));
+        }
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    /// A stream that a hostile host holds open gives it nothing that Check does not.
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.authorise(Method::Status, request.extensions().get())?;
+        Err(answer::status(Code::Unimplemented, "unknown-method", "ask Check, from time to time".to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +273,7 @@ mod tests {
         }
         let started = Instant::now();
         let status = service.detach(request).await.unwrap_err();
-        let reason = status.metadata().get(proto::REASON_KEY).unwrap().to_str().unwrap().to_owned();
+        let reason = proto::reason(&status).unwrap();
         (started.elapsed(), status.code(), reason)
     }
 

@@ -8,6 +8,7 @@
 )]
 
 mod common;
+mod health;
 mod hostile;
 mod requests;
 mod starve;

@@ -191,7 +191,5 @@ impl Drop for FakeAgent {
 
 /// A refusal as nic-agent words it.
 pub fn refusal(code: tonic::Code, reason: &'static str, message: &str) -> Status {
-    let mut status = Status::new(code, message);
-    status.metadata_mut().insert(proto::REASON_KEY, reason.parse().unwrap());
-    status
+    proto::refusal(code, reason, message)
 }

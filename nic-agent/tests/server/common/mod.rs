@@ -303,6 +303,6 @@ pub fn request() -> v1::AttachRequest {
     }
 }
 
-pub fn reason(status: &tonic::Status) -> &str {
-    status.metadata().get(proto::REASON_KEY).map_or("", |value| value.to_str().unwrap())
+pub fn reason(status: &tonic::Status) -> &'static str {
+    proto::reason(status).unwrap_or_default().leak()
 }
