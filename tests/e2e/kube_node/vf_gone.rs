@@ -38,7 +38,9 @@ fn is_bound(what: &str) {
 
 fn events() -> Vec<Value> {
     let all = API.list(&format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"));
-    all.into_iter().filter(|it| it["reason"] == "InterfaceMissing" && it["regarding"]["name"] == "good").collect()
+    all.into_iter()
+        .filter(|it| it["reason"] == "InterfaceMissing" && it["regarding"]["name"] == "good")
+        .collect()
 }
 
 #[test]
@@ -71,7 +73,8 @@ fn kubelets_pods_have_their_vfs_again() {
     daemon("vm", "vf-return", "start");
     // The first of them is the server's own.
     until("the server has its VFs", PATIENCE, || {
-        let is_there = |vf: u64| place("host1", &["ip", "link", "show", "dev", &format!("ens1v{vf}")]).is_ok();
+        let is_there =
+            |vf: u64| place("host1", &["ip", "link", "show", "dev", &format!("ens1v{vf}")]).is_ok();
         let all: u64 = vfs.trim().parse().expect("a number");
         let missing: Vec<u64> = (0..all).filter(|vf| !is_there(*vf)).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
