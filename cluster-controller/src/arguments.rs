@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
+use kube_services::{Limits, Served};
 use ovsdb_session::remote::RemoteError;
 use ovsdb_session::{Options, Remote, TlsFiles};
 use uuid::Uuid;
@@ -58,6 +59,18 @@ pub struct Arguments {
     /// leaves it unbounded.
     #[arg(long, value_name = "PACKETS", default_value = "500")]
     pub copp_rate: CoppRate,
+    /// Ports of a Service, counted for each of its addresses. One with more has no load balancer.
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().service.ports)]
+    pub max_service_ports: usize,
+    /// Endpoints of a Service that are ready, or serve while they terminate, counted for each of these ports.
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().service.endpoints)]
+    pub max_service_endpoints: usize,
+    /// Ports of all Services of a namespace. Where there are more, the largest have no load balancer.
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().namespace.ports)]
+    pub max_namespace_service_ports: usize,
+    /// Endpoints of all Services of a namespace.
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().namespace.endpoints)]
+    pub max_namespace_service_endpoints: usize,
     /// Beginning of the name of the resource by which a pod asks for a VF. May be given several times.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "drawbridge.dev/vf", value_parser = resource)]
     pub vf_resource: Vec<String>,
@@ -130,6 +143,13 @@ impl Arguments {
                     v6_length: self.node_cidr_mask_size_ipv6,
                 },
                 copp_rate: self.copp_rate,
+                services: Limits {
+                    service: Served { ports: self.max_service_ports, endpoints: self.max_service_endpoints },
+                    namespace: Served {
+                        ports: self.max_namespace_service_ports,
+                        endpoints: self.max_namespace_service_endpoints,
+                    },
+                },
             },
             resources: VfResources(self.vf_resource.clone()),
             northbound: Options { tls, ..Options::new(self.northbound.0.clone()) },

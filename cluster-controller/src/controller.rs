@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::cluster::ObjectName;
 use crate::core::{Applied, Core, fenced};
 use crate::health::Health;
 use crate::lease::Leading;
@@ -30,6 +31,8 @@ use crate::watch::{Input, Kind};
 const TICK: Duration = Duration::from_secs(5);
 /// Every so many of them, what the server refused is tried again.
 const RETRY_TICKS: u32 = 6;
+/// How many Services that are too much are named at a tick.
+const NAMED: usize = 5;
 /// How many times in a row the fence may be another's before the loop turns.
 const CLAIMS: u32 = 3;
 
@@ -44,6 +47,8 @@ pub struct Controller {
     token: String,
     listed: BTreeSet<Kind>,
     reported: BTreeSet<Key>,
+    /// Services that are too much, at the last tick.
+    refused: BTreeSet<ObjectName>,
     metrics: Metrics,
     health: watch::Sender<Health>,
     cluster: Vec<IpNet>,
@@ -81,6 +86,7 @@ impl Controller {
             token,
             listed: BTreeSet::new(),
             reported: BTreeSet::new(),
+            refused: BTreeSet::new(),
             metrics,
             health,
             cluster,
@@ -138,6 +144,7 @@ impl Controller {
             self.publish();
             if is_tick {
                 self.judge_nics();
+                self.report_services();
             }
             self.write(&cancel).await;
             self.report();
@@ -298,6 +305,23 @@ impl Controller {
             self.metrics.rows.get_or_create(&TableLabel { table: table.name() }).set(count);
         }
         self.health.send_replace(Health { turned: Instant::now(), unready: self.unready() });
+    }
+
+    /// With each tick a few: who makes Services can make them come and go.
+    fn report_services(&mut self) {
+        let refused: BTreeSet<ObjectName> =
+            self.core.plan().refused_services().map(|(name, _)| name.clone()).collect();
+        let fresh = refused.difference(&self.refused).count();
+        let is_fresh = |name: &ObjectName| !self.refused.contains(name);
+        let all = self.core.plan().refused_services().filter(|(name, _)| is_fresh(name));
+        for (service, excess) in all.take(NAMED) {
+            warn!(%service, %excess, "Service has no load balancer: make it smaller, or fewer of its namespace");
+        }
+        if fresh > NAMED {
+            warn!(others = fresh - NAMED, "more Services have none");
+        }
+        self.metrics.refused_services.set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
+        self.refused = refused;
     }
 
     /// Once, and not for each row.

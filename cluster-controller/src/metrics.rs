@@ -41,6 +41,8 @@ pub struct Metrics {
     pub copp: Gauge,
     /// Rows that cannot be as they shall be.
     pub blocked: Gauge,
+    /// Services without a load balancer, as they are too much.
+    pub refused_services: Gauge,
     pub watch_failures: Family<KindLabel, Counter>,
     pub tainted_nodes: Gauge,
     /// By what became of them.
@@ -84,6 +86,12 @@ impl Default for Metrics {
         );
         let blocked = Gauge::default();
         registry.register("blocked_rows", "Rows that cannot be written; the log says why", blocked.clone());
+        let refused_services = Gauge::default();
+        registry.register(
+            "refused_services",
+            "Services without a load balancer, as they, or those of their namespace, are more than there may be",
+            refused_services.clone(),
+        );
         let watch_failures = Family::default();
         registry.register("watch_failures", "Watches of the API that failed", watch_failures.clone());
         let tainted_nodes = Gauge::default();
@@ -113,6 +121,7 @@ impl Default for Metrics {
             rows,
             copp,
             blocked,
+            refused_services,
             watch_failures,
             tainted_nodes,
             taint_writes,

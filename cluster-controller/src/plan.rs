@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use drawbridge_api::{NodeRange, NodeRangeStatus};
 use ipnet::IpNet;
-use kube_services::Backing;
+use kube_services::{Backing, Excess, Shares};
 
 use crate::cluster::{Attached, Change, EndpointSlice, NicHealth, NicNode, Node, ObjectName, Pod, Service};
 use crate::northbound::{GROUP_NAME, Key, Table, WantedRow, ZONE_GROUPS};
@@ -70,6 +70,8 @@ pub struct Plan {
     attachments_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     attachments_by_ip: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
     services: BTreeMap<ObjectName, Service>,
+    /// Which of them are too much.
+    shares: Shares,
     /// Services whose load balancers are a node's own, or a zone's.
     scoped: BTreeSet<ObjectName>,
     /// Nodes that have a switch, by their zones; of those without a zone it is empty.
@@ -110,6 +112,7 @@ impl Plan {
         for key in rows.keys() {
             *counts.entry(key.table).or_default() += 1;
         }
+        let shares = Shares::new(settings.services);
         Self {
             settings,
             nodes: BTreeMap::new(),
@@ -124,6 +127,7 @@ impl Plan {
             attachments_of: BTreeMap::new(),
             attachments_by_ip: BTreeMap::new(),
             services: BTreeMap::new(),
+            shares,
             scoped: BTreeSet::new(),
             zones: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -235,7 +239,7 @@ impl Plan {
             }
             Change::Service(name, service) => {
                 put(&mut self.services, &name, service);
-                self.remake_service(&name)
+                self.count_service(&name)
             }
             Change::Slice(name, slice) => {
                 let pods = |slice: Option<&EndpointSlice>| -> BTreeSet<ObjectName> {
@@ -253,7 +257,7 @@ impl Plan {
                     name: slice.service.clone().unwrap_or_default(),
                 };
                 let services = relate(&mut self.slices, &mut self.slices_of, &name, slice, service);
-                services.iter().flat_map(|service| self.remake_service(service)).collect()
+                services.iter().flat_map(|service| self.count_service(service)).collect()
             }
         }
     }
@@ -370,15 +374,32 @@ impl Plan {
         self.replace(Source::Pod(name.clone()), rows)
     }
 
+    /// Services that are too much, and so have no load balancer.
+    pub fn refused_services(&self) -> impl Iterator<Item = (&ObjectName, Excess)> {
+        self.shares.refused()
+    }
+
+    /// It costs something else now, and so others of its namespace may be too much, or not any more.
+    fn count_service(&mut self, name: &ObjectName) -> Touched {
+        let service = self.services.get(name);
+        let cost = service.and_then(|it| self.shares.limits().cost(it, self.slices_for(name)));
+        let mut services = self.shares.set(name, cost);
+        services.insert(name.clone());
+        services.iter().flat_map(|service| self.remake_service(service)).collect()
+    }
+
+    fn slices_for(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|slice| self.slices.get(slice))
+    }
+
     fn remake_service(&mut self, name: &ObjectName) -> Touched {
         let rows = match self.services.get(name) {
-            Some(service) => {
-                let names = self.slices_of.get(name).into_iter().flatten();
-                let slices = names.filter_map(|slice| self.slices.get(slice));
-                let backing = Backing::new(service, slices, |endpoint| self.answers(endpoint));
+            Some(service) if !self.shares.refuses(name) => {
+                let backing = Backing::new(service, self.slices_for(name), |endpoint| self.answers(endpoint));
                 service::rows(name, service, &backing, &self.zones)
             }
-            None => Rows::new(),
+            _ => Rows::new(),
         };
         let is_scoped =
             rows.values().any(|row| row.parent.as_ref().is_some_and(|(key, _)| *key != group_key()));

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use kube_services::Limits;
 
 use crate::ranges::Allocation;
 
@@ -138,6 +139,8 @@ pub struct Settings {
     pub allocation: Allocation,
     /// What one node's pods may ask of their NIC's `ovn-controller`.
     pub copp_rate: CoppRate,
+    /// What the Services of a namespace may cost OVN: beyond it they have no load balancer.
+    pub services: Limits,
 }
 
 #[cfg(test)]

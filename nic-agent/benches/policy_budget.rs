@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use nic_agent::policy::{Budget, Change, Compiler, Cost, Served, Settings, Snapshot};
+use kube_services::{Limits, Served};
+use nic_agent::policy::{Budget, Change, Compiler, Cost, Settings, Snapshot};
 use offload::policy::PrefixSet;
 use serde_json::{Value, json};
 
@@ -19,8 +20,7 @@ fn large() -> Budget {
     Budget {
         policy: most,
         namespace: most,
-        service: served,
-        namespace_services: served,
+        services: Limits { service: served, namespace: served },
         pod_flows: 1 << 40,
         pod_service_flows: 1 << 40,
     }

@@ -21,7 +21,7 @@ mod report;
 mod snapshot;
 mod trust;
 
-pub use budget::{Budget, Cost, Excess, Served};
+pub use budget::{Budget, Cost, Excess};
 pub use compiler::{Affected, Compiler, Settings};
 pub use model::{
     Confirmed, Directions, Endpoint, EndpointSlice, Fault, Labels, NamedPort, Namespace, NicNode, Node,

@@ -18,6 +18,7 @@ use tests::host::claim;
 use tests::lies::HOST;
 use tests::policy_lab::{Kind, Probe};
 use tests::traffic::{Beginning, Beginnings, Begins, By, Client, Echo, End, Newcomers};
+use tests::unharmed::{Seen, unharmed};
 use tests::{Nic, Pod, PolicyLab, Wish, netns, patience, until};
 
 /// All of it happens on this one.
@@ -34,31 +35,7 @@ const NEW: Duration = Duration::from_millis(200);
 const FLOODED: u16 = 4000;
 const TRIED: std::ops::Range<u16> = 20_000..22_000;
 const ALLOWED: usize = 64;
-/// The machine is emulated, and others compute on it: it loses packets of its own. What an attack loses, each try of it loses.
-const ATTEMPTS: usize = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// What was seen while something went on.
-struct Seen {
-    /// From a change to "settled", in order of size.
-    changes: Vec<Duration>,
-    sent: u32,
-    lost: u32,
-}
-
-impl Seen {
-    fn tell(&self, what: &str) {
-        let seconds = |at: usize| self.changes[at].as_secs_f64();
-        let (median, worst) = (seconds(self.changes.len() / 2), seconds(self.changes.len() - 1));
-        println!(
-            "{what}: a change of policy is in force after {median:.2} s (median), {worst:.2} s (worst of {}); \
-             {} of {} packets were not answered",
-            self.changes.len(),
-            self.lost,
-            self.sent
-        );
-    }
-}
 
 struct Scene {
     lab: PolicyLab,
@@ -109,7 +86,6 @@ impl Scene {
             let said: Vec<String> = differences.iter().map(|it| self.lab.describe(it)).collect();
             assert!(said.is_empty(), "round {round}: {said:#?}");
         }
-        times.sort_unstable();
         times
     }
 
@@ -122,8 +98,7 @@ impl Scene {
         let changes = self.change();
         standing.halt();
         new.halt();
-        let (standing, new) = (standing.stop(), new.stop());
-        Seen { changes, sent: standing.sent + new.sent, lost: standing.lost() + new.lost() }
+        Seen::new(changes, &[standing.stop(), new.stop()])
     }
 
     /// The pod of the other tenant begins connections of these kinds, in turn, as fast as it can.
@@ -133,27 +108,6 @@ impl Scene {
         let list = begins.map(|it| Beginning::new(it, &end(from), &end(to))).collect();
         Beginnings::start(&from.place(), list, None)
     }
-}
-
-/// The same as when nothing happens, but for what is told.
-fn attack<T>(
-    scene: &mut Scene,
-    quiet: &Seen,
-    what: &str,
-    mut attack: impl FnMut(&mut Scene) -> (Seen, T),
-) -> T {
-    let pid = NIC.pid("agent");
-    for attempt in 1.. {
-        let (seen, of_it) = attack(scene);
-        seen.tell(what);
-        assert_eq!(NIC.pid("agent"), pid, "the agent was ended");
-        NIC.ask("/healthz").unwrap();
-        if seen.lost <= quiet.lost {
-            return of_it;
-        }
-        assert!(attempt < ATTEMPTS, "{what}: {} lost, {} in the quiet run", seen.lost, quiet.lost);
-    }
-    unreachable!()
 }
 
 /// Until it is dropped.
@@ -198,7 +152,7 @@ fn what_others_do_costs_a_tenant_nothing() {
     let generation = || NIC.ledger()["generation"].as_f64().unwrap();
     let passes = || NIC.metric("drawbridge_nic_agent_reconciles_total");
     let (written, passed) = (generation(), passes());
-    let answers = attack(&mut scene, &quiet, "a server that asks", |scene| asking(&honest, || scene.look()));
+    let answers = unharmed(NIC, &quiet, "a server that asks", || asking(&honest, || scene.look()));
     let (written, passed) = (generation() - written, passes() - passed);
     println!("  answered {answers:?}; {written} writes of the ledger in {passed} passes");
     assert!(!answers.contains_key("attached"), "{answers:?}");
@@ -213,7 +167,7 @@ fn what_others_do_costs_a_tenant_nothing() {
         if held.contains(&format!("{}-", asks.container)) { Err(held) } else { Ok(()) }
     });
 
-    let sent = attack(&mut scene, &quiet, "connections begun through one flow", |scene| {
+    let sent = unharmed(NIC, &quiet, "connections begun through one flow", || {
         // Takes what arrives, and never answers.
         let _silent =
             netns::within(&scene.pod("c1").place(), || UdpSocket::bind(("0.0.0.0", FLOODED)).unwrap());
@@ -224,7 +178,7 @@ fn what_others_do_costs_a_tenant_nothing() {
     println!("  {sent} were begun");
     assert!(sent > 1000, "that was no flood: {sent}");
 
-    let sent = attack(&mut scene, &quiet, "port after port", |scene| {
+    let sent = unharmed(NIC, &quiet, "port after port", || {
         let flood = scene.flood("b2", TRIED.map(Begins::Tcp));
         let seen = scene.look();
         (seen, flood.stop())

@@ -2,9 +2,15 @@
 //! say, and nobody else's do. On a lab with Kubernetes and cluster-controller.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "kube_node/crowd.rs"]
+mod crowd;
+#[path = "kube_node/vf_gone.rs"]
+mod vf_gone;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
+use crowd::Crowd;
 use serde_json::{Value, json};
 use tests::cluster::{Api, Namespace, PATIENCE};
 use tests::command::{daemon, sh};
@@ -332,8 +338,12 @@ fn mac_prefix() -> Result<String, String> {
     if said.is_empty() { Err("northd has made none yet".to_owned()) } else { Ok(said) }
 }
 
+fn ports() -> Result<usize, String> {
+    Ok(nbctl(&["--bare", "--columns=name", "find", "Logical_Switch_Port"])?.split_whitespace().count())
+}
+
 /// The northbound is gone, with all that was in it, and is made again empty: whatever runs keeps its MAC and addresses, and a
-/// pod that waited for one meanwhile gets none of theirs. By its name it is the last: ports that are made from then on have
+/// pod that waited for one meanwhile gets none of theirs. There are more ports than one transaction writes. By its name it is the last: ports that are made from then on have
 /// another MAC than before, and a server whose port is made again keeps the link-local address of the old one.
 #[test]
 fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
@@ -342,9 +352,14 @@ fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
     server.is_configured();
     let _namespaces = Namespace::create(&API, NAMESPACE);
     let good = isolated("good");
+    let crowd = Crowd::gather(&API, PODS, 3, 200);
+    let all = until("the northbound has the crowd's ports", PATIENCE, || match ports()? {
+        few if few < 600 => Err(format!("{few}")),
+        all => Ok(all),
+    });
     let link = || server.shown(&["link", "show", "dev", &server.device()])[0]["address"].to_string();
     let (addresses, mac, prefix) = (server.addresses(), link(), mac_prefix().unwrap());
-    println!("before: {addresses:?} {mac} {prefix} {:?}", good.addresses);
+    println!("before: {addresses:?} {mac} {prefix} {:?}, {all} ports", good.addresses);
 
     for name in ["northd", "nb"] {
         daemon("central", name, "stop");
@@ -352,7 +367,7 @@ fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
     let remake = "rm -f /run/central/ovnnb.db /run/central/.ovnnb.db.~lock~; \
                   ovsdb-tool create /run/central/ovnnb.db /usr/share/ovn/ovn-nb.ovsschema";
     sh("central", remake).ok();
-    // By name it comes before the one that runs.
+    // By name it comes before the one that runs, which comes after the crowd.
     API.create(PODS, &pod("a-new", 8080, 8080));
     for name in ["nb", "northd"] {
         daemon("central", name, "start");
@@ -382,10 +397,15 @@ fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
             });
         }
     }
+    until("all ports are there again, and the new pod's", PATIENCE, || match ports()? {
+        now if now == all + 1 => Ok(()),
+        now => Err(format!("{now} of {}", all + 1)),
+    });
     let now = health("good").unwrap();
     assert!(now.ready && now.addresses == good.addresses, "{now:?}");
     assert_eq!(now.restarts, good.restarts, "kubelet's probes went on: {now:?}");
     println!("after: {addresses:?} {mac} {again} {:?}, and the new pod {:?}", now.addresses, new.addresses);
+    drop(crowd);
 }
 
 /// Kubelet says a pod's addresses once its containers run, which waits for their `postStart` hooks: a hook that asks a pod whose

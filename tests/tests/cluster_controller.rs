@@ -77,6 +77,7 @@ impl Bench {
                     vec!["10.96.0.0/16".parse().unwrap()],
                 ),
                 copp_rate: "500".parse().unwrap(),
+                services: cluster_controller::settings::Limits::default(),
             },
             resources: VfResources(vec!["drawbridge.dev/vf".to_owned()]),
             northbound: options(self.northbound.unix()),

@@ -1,5 +1,6 @@
 mod copp;
 mod hostile;
+mod shares;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,7 @@ fn settings() -> Settings {
             vec!["10.96.0.0/12".parse().unwrap()],
         ),
         copp_rate: "500".parse().unwrap(),
+        services: kube_services::Limits::default(),
     }
 }
 

@@ -28,6 +28,7 @@ pub fn settings() -> Settings {
             vec!["10.96.0.0/12".parse().unwrap()],
         ),
         copp_rate: "500".parse().unwrap(),
+        services: kube_services::Limits::default(),
     }
 }
 

@@ -17,9 +17,11 @@ pub const ZONE: &str = "topology.kubernetes.io/zone";
 mod backing;
 mod object;
 mod raw;
+mod shares;
 #[cfg(test)]
 mod tests;
 
 pub use backing::{Backing, Client, Scope};
 pub use object::{Endpoint, EndpointSlice, Hints, ObjectName, Port, Protocol, Service, Target, WithMetadata};
 pub use raw::strict_address;
+pub use shares::{Excess, Limit, Limits, Served, Shares};

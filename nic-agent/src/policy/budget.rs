@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use kube_services::{Limit, Limits};
 use offload::policy::{Direction, PrefixSet};
 
 use super::model::{Peer, Peers, Policy, PolicyPort, PolicyRule, Ports, Selector, Test};
@@ -22,18 +23,15 @@ pub struct Budget {
     pub pod_flows: usize,
     /// Of these, for Services.
     pub pod_service_flows: usize,
-    pub service: Served,
-    /// All Services of a namespace together.
-    pub namespace_services: Served,
+    pub services: Limits,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         let policy = Cost { rules: 500, prefixes: 10_000, ports: 5_000, bytes: 256 << 10 };
         let namespace = Cost { rules: 5_000, prefixes: 50_000, ports: 25_000, bytes: 2 << 20 };
-        let service = Served { ports: 500, endpoints: 20_000 };
-        let namespace_services = Served { ports: 5_000, endpoints: 100_000 };
-        Self { policy, namespace, pod_flows: 100_000, pod_service_flows: 10_000, service, namespace_services }
+        let services = Limits::default();
+        Self { policy, namespace, pod_flows: 100_000, pod_service_flows: 10_000, services }
     }
 }
 
@@ -47,15 +45,6 @@ pub struct Cost {
     pub prefixes: usize,
     /// As aligned blocks; a name is one.
     pub ports: usize,
-}
-
-/// What Services cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Served {
-    /// Ports of each address.
-    pub ports: usize,
-    /// Ready ones, of each of these ports.
-    pub endpoints: usize,
 }
 
 /// More than there may be.
@@ -112,46 +101,15 @@ impl Cost {
     }
 }
 
-impl Served {
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            ports: self.ports.saturating_add(other.ports),
-            endpoints: self.endpoints.saturating_add(other.endpoints),
-        }
-    }
-
-    #[must_use]
-    pub fn minus(self, other: Self) -> Self {
-        Self {
-            ports: self.ports.saturating_sub(other.ports),
-            endpoints: self.endpoints.saturating_sub(other.endpoints),
-        }
-    }
-
-    pub fn beyond_service(&self, most: &Self) -> Option<Excess> {
-        let nothing = (0, 0, "", "");
-        excess([
-            (self.ports, most.ports, "ports of its addresses", "service-ports"),
-            (self.endpoints, most.endpoints, "endpoints of its ports", "service-endpoints"),
-            nothing,
-            nothing,
-        ])
-    }
-
-    pub fn beyond_namespace(&self, most: &Self) -> Option<Excess> {
-        let nothing = (0, 0, "", "");
-        excess([
-            (self.ports, most.ports, "ports of Services in its namespace", "namespace-service-ports"),
-            (
-                self.endpoints,
-                most.endpoints,
-                "endpoints of Services in its namespace",
-                "namespace-service-endpoints",
-            ),
-            nothing,
-            nothing,
-        ])
+impl From<kube_services::Excess> for Excess {
+    fn from(it: kube_services::Excess) -> Self {
+        let key = match it.of {
+            Limit::ServicePorts => "service-ports",
+            Limit::ServiceEndpoints => "service-endpoints",
+            Limit::NamespacePorts => "namespace-service-ports",
+            Limit::NamespaceEndpoints => "namespace-service-endpoints",
+        };
+        Self { what: it.of.what(), found: it.found, most: it.most, key }
     }
 }
 

@@ -143,7 +143,7 @@ impl Compiler {
         {
             origins.insert(&key);
         }
-        let services = Services::new(settings.budget, settings.node.clone(), settings.zone.clone());
+        let services = Services::new(settings.budget.services, settings.node.clone(), settings.zone.clone());
         let mut compiler = Self {
             settings,
             pods: Pods::default(),

@@ -129,8 +129,8 @@ fn small(dice: &mut Dice) -> Budget {
     (budget.policy.rules, budget.policy.prefixes, budget.policy.ports) =
         (1 + roll(3), 1 + roll(8), 1 + roll(4));
     (budget.namespace.rules, budget.namespace.prefixes) = (1 + roll(6), 1 + roll(12));
-    (budget.service.ports, budget.namespace_services.ports) = (1 + roll(3), 1 + roll(4));
-    (budget.service.endpoints, budget.namespace_services.endpoints) = (1 + roll(4), 1 + roll(6));
+    (budget.services.service.ports, budget.services.namespace.ports) = (1 + roll(3), 1 + roll(4));
+    (budget.services.service.endpoints, budget.services.namespace.endpoints) = (1 + roll(4), 1 + roll(6));
     (budget.pod_flows, budget.pod_service_flows) = (4 + roll(60), 1 + roll(3));
     budget
 }
@@ -263,6 +263,7 @@ fn controllers_plan() -> Plan {
         routes: Vec::new(),
         allocation: Allocation::new(vec!["10.244.0.0/16".parse().unwrap()], Vec::new()),
         copp_rate: "500".parse().unwrap(),
+        services: cluster_controller::settings::Limits::default(),
     })
 }
 

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_services::{Backing, Client};
+use kube_services::{Backing, Client, Limits, Shares};
 use offload::policy::Rule;
 
-use crate::policy::budget::{Budget, Excess, Served};
+use crate::policy::budget::Excess;
 use crate::policy::model::{Endpoint, EndpointSlice, ObjectName, Protocol, Service};
 use fronts::Fronts;
 pub(super) use fronts::{Front, FrontId};
@@ -27,20 +27,7 @@ pub(super) struct Services {
     service_of: BTreeMap<ObjectName, ObjectName>,
     fronts: Fronts,
     by_service: BTreeMap<ObjectName, Vec<FrontId>>,
-    budget: Budget,
-    shares: BTreeMap<Arc<str>, Shares>,
-    /// Namespaces with Services that are refused as a whole.
-    exceeding: BTreeSet<Arc<str>>,
-    excess_changed: bool,
-}
-
-/// What the Services of a namespace cost.
-#[derive(Debug, Default)]
-struct Shares {
-    sum: Served,
-    by_name: BTreeMap<ObjectName, Served>,
-    /// Those that are refused as a whole.
-    excess: BTreeMap<ObjectName, Excess>,
+    shares: Shares,
 }
 
 /// What became of a Service's ports.
@@ -53,7 +40,7 @@ pub(super) struct Moved {
 }
 
 impl Services {
-    pub fn new(budget: Budget, node: Arc<str>, zone: Arc<str>) -> Self {
+    pub fn new(limits: Limits, node: Arc<str>, zone: Arc<str>) -> Self {
         Self {
             node,
             zone,
@@ -62,10 +49,7 @@ impl Services {
             service_of: BTreeMap::new(),
             fronts: Fronts::default(),
             by_service: BTreeMap::new(),
-            budget,
-            shares: BTreeMap::new(),
-            exceeding: BTreeSet::new(),
-            excess_changed: false,
+            shares: Shares::new(limits),
         }
     }
 
@@ -81,13 +65,12 @@ impl Services {
 
     /// May [`Self::excesses`] be others than when this was last asked?
     pub fn take_excess_changed(&mut self) -> bool {
-        std::mem::take(&mut self.excess_changed)
+        self.shares.take_changed()
     }
 
     /// Services that are refused as a whole.
     pub fn excesses(&self) -> impl Iterator<Item = (&ObjectName, Excess)> {
-        let shares = self.exceeding.iter().filter_map(|it| self.shares.get(it));
-        shares.flat_map(|it| it.excess.iter().map(|(name, excess)| (name, *excess)))
+        self.shares.refused().map(|(name, excess)| (name, excess.into()))
     }
 
     pub fn front(&self, id: FrontId) -> Option<&Front> {
@@ -119,7 +102,7 @@ impl Services {
 
     pub fn put(&mut self, mut service: Service, moved: &mut Moved) {
         // Of what is refused as a whole the ports are of no use.
-        let most = self.budget.service.ports;
+        let most = self.shares.limits().service.ports;
         if service.ports.len() > most {
             service.ports.truncate(most);
             service.ports.shrink_to_fit();
@@ -159,7 +142,7 @@ impl Services {
 
     fn wanted(&self, name: &ObjectName) -> Vec<Front> {
         let Some(service) = self.by_name.get(name) else { return Vec::new() };
-        if self.is_refused(name) {
+        if self.shares.refuses(name) {
             let whole = |address: &IpAddr| Front {
                 service: name.clone(),
                 address: *address,
@@ -194,96 +177,14 @@ impl Services {
         Backing::new(service, self.slices_of(name), |_| true)
     }
 
-    fn slices_of(&self, name: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+    fn slices_of(&self, name: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
         self.slices.get(name).into_iter().flat_map(BTreeMap::values)
     }
 
-    fn is_refused(&self, name: &ObjectName) -> bool {
-        self.shares.get(&name.namespace).is_some_and(|it| it.excess.contains_key(name))
-    }
-
-    /// `None`: there is no such Service, or it has no address.
-    fn cost(&self, name: &ObjectName) -> Option<Served> {
-        let service = self.by_name.get(name).filter(|it| !it.cluster_ips.is_empty())?;
-        let mut cost =
-            Served { ports: service.ports_found.saturating_mul(service.cluster_ips.len()), endpoints: 0 };
-        if cost.beyond_service(&self.budget.service).is_some() {
-            return Some(cost);
-        }
-        for slice in self.slices_of(name) {
-            if slice.is_cut {
-                cost.endpoints = cost.endpoints.saturating_add(self.budget.service.endpoints + 1);
-            }
-        }
-        let backing = self.backing(name, service);
-        for address in &service.cluster_ips {
-            for port in &service.ports {
-                let endpoints = backing.count(port, address.is_ipv4());
-                cost.endpoints = cost.endpoints.saturating_add(endpoints);
-            }
-        }
-        Some(cost)
-    }
-
-    /// Which Services of the namespace are refused as a whole? Each that is too much by itself; of the others the largest,
-    /// while they are too much together. Returns those that are, or are not any more.
-    fn share_out(&mut self, name: &ObjectName) -> Vec<ObjectName> {
-        let cost = self.cost(name);
-        let budget = self.budget;
-        let namespace = &name.namespace;
-        if cost.is_none() && !self.shares.contains_key(namespace) {
-            return Vec::new();
-        }
-        let shares = self.shares.entry(namespace.clone()).or_default();
-        // What is refused by itself takes nothing from the others.
-        let counted =
-            |it: Served| if it.beyond_service(&budget.service).is_some() { Served::default() } else { it };
-        let before = match cost {
-            Some(cost) => shares.by_name.insert(name.clone(), cost),
-            None => shares.by_name.remove(name),
-        };
-        shares.sum = shares.sum.minus(before.map(counted).unwrap_or_default());
-        shares.sum = shares.sum.plus(cost.map(counted).unwrap_or_default());
-        let together = shares.sum.beyond_namespace(&budget.namespace_services);
-        let alone = cost.and_then(|it| it.beyond_service(&budget.service));
-        if together.is_none() && alone.is_none() && shares.excess.is_empty() {
-            if shares.by_name.is_empty() {
-                self.shares.remove(namespace);
-            }
-            return Vec::new();
-        }
-        let mut by_size: Vec<(Served, &ObjectName)> =
-            shares.by_name.iter().map(|(name, it)| (*it, name)).collect();
-        by_size.sort();
-        let (mut sum, mut excess) = (Served::default(), BTreeMap::new());
-        for (cost, name) in by_size {
-            if let Some(alone) = cost.beyond_service(&budget.service) {
-                excess.insert(name.clone(), alone);
-                continue;
-            }
-            sum = sum.plus(cost);
-            if let (Some(together), Some(_)) = (together, sum.beyond_namespace(&budget.namespace_services)) {
-                excess.insert(name.clone(), together);
-            }
-        }
-        let changed = |name: &&ObjectName| excess.contains_key(*name) != shares.excess.contains_key(*name);
-        let moved: BTreeSet<ObjectName> =
-            excess.keys().chain(shares.excess.keys()).filter(changed).cloned().collect();
-        self.excess_changed |= shares.excess != excess;
-        if excess.is_empty() {
-            self.exceeding.remove(namespace);
-        } else {
-            self.exceeding.insert(namespace.clone());
-        }
-        shares.excess = excess;
-        if shares.by_name.is_empty() {
-            self.shares.remove(namespace);
-        }
-        moved.into_iter().collect()
-    }
-
     fn refresh(&mut self, name: &ObjectName, moved: &mut Moved) {
-        for other in self.share_out(name) {
+        let service = self.by_name.get(name);
+        let cost = service.and_then(|it| self.shares.limits().cost(it, self.slices_of(name)));
+        for other in self.shares.set(name, cost) {
             if other != *name {
                 self.remake(&other, moved);
             }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use kube_services::{Limits, Served};
 use offload::policy::{Direction, Packet, PrefixSet, State, Transport, verdict};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::{Budget, Change, Excess, Overrun, Report, Served, Settings, Snapshot};
+use crate::policy::{Budget, Change, Excess, Overrun, Report, Settings, Snapshot};
 
 fn read(items: &[Value]) -> Snapshot {
     Snapshot::parse(Path::new("test"), json!({"items": items}).to_string().as_bytes()).unwrap()
@@ -296,8 +297,10 @@ proptest! {
         steps in proptest::collection::vec((0..5u8, proptest::option::weighted(0.7, 1..6u16)), 1..24),
     ) {
         let budget = Budget {
-            service: Served { ports: 4, ..Budget::default().service },
-            namespace_services: Served { ports: 7, ..Budget::default().namespace_services },
+            services: Limits {
+                service: Served { ports: 4, ..Limits::default().service },
+                namespace: Served { ports: 7, ..Limits::default().namespace },
+            },
             ..Budget::default()
         };
         let broad = policy("a", "p", &json!({"podSelector": {}, "policyTypes": ["Egress"],

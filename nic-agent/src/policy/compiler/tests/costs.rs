@@ -55,7 +55,7 @@ fn a_pod_with_other_labels_that_stays_in_a_set_leaves_it_alone() {
 /// A Service of two ports for each pod, and one for all of them.
 fn services() -> Services {
     let (mut services, mut moved) =
-        (Services::new(Budget::default(), "n".into(), "".into()), Moved::default());
+        (Services::new(Budget::default().services, "n".into(), "".into()), Moved::default());
     let mut add = |name: &str, address: &str, pods: &[&str], ports: &[u16]| {
         let ports: Vec<Value> = ports.iter().map(|it| json!({"name": it.to_string(), "port": it})).collect();
         let endpoints: Vec<Value> =
