@@ -89,10 +89,18 @@ fn kubelets_pods_have_their_vfs_again() {
         other => Err(format!("{other:?}, before {good:?}")),
     });
     for ip in &good.addresses {
-        assert_eq!(server.fetch(*ip).as_deref(), Some("good"), "{ip}");
+        until(&format!("the server reaches the pod at {ip}"), PATIENCE, || {
+            if server.fetch(*ip).as_deref() == Some("good") { Ok(()) } else { Err(String::new()) }
+        });
     }
     // Kubelet still has VFs to give.
     API.create(PODS, &pod("another", 8080, 8080));
     let another = ready("another");
-    assert_eq!(server.fetch(another.addresses[0]).as_deref(), Some("another"));
+    until("the server reaches the other pod", PATIENCE, || {
+        if server.fetch(another.addresses[0]).as_deref() == Some("another") {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    });
 }
