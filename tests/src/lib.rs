@@ -23,6 +23,7 @@ pub mod policy_lab;
 pub mod recording;
 pub mod state;
 pub mod traffic;
+pub mod unheld;
 pub mod wait;
 
 pub use capture::Capture;
