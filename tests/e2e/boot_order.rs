@@ -33,7 +33,9 @@ struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        for daemon in ["ovsdb", "vswitchd", "ovn-controller", "agent"] {
+        NIC.daemon("ovsdb", "start");
+        sh("nic1", "ovs-vsctl --timeout=60 --no-wait --if-exists del-br ovsbr1");
+        for daemon in ["vswitchd", "ovn-controller", "agent"] {
             NIC.daemon(daemon, "start");
         }
     }
@@ -53,7 +55,7 @@ fn boot() {
 /// As a representor is that its vendor's scripts have just set up.
 fn open(representor: &str) {
     let line = format!(
-        "tc qdisc del dev {representor} clsact 2>/dev/null; echo 0 >/proc/sys/net/ipv4/conf/{representor}/arp_ignore; ip link set {representor} up"
+        "tc qdisc del dev {representor} ingress 2>/dev/null; echo 0 >/proc/sys/net/ipv4/conf/{representor}/arp_ignore; ip link set {representor} up"
     );
     sh("nic1", &line).ok();
 }

@@ -83,7 +83,7 @@ fn open_all() {
     let lines: Vec<String> = devices()
         .into_iter()
         .filter_map(name)
-        .map(|it| format!("tc qdisc del dev {it} clsact 2>/dev/null; ip link set {it} up"))
+        .map(|it| format!("tc qdisc del dev {it} ingress 2>/dev/null; ip link set {it} up"))
         .collect();
     sh("nic1", &lines.join("\n")).ok();
 }
@@ -140,7 +140,7 @@ fn what_is_opened_by_hand_reaches_the_fabric() {
     let lines = [
         format!("ip link set {cable} arp off up"),
         format!("ip link set {function} up"),
-        format!("tc qdisc del dev {function} clsact 2>/dev/null; tc qdisc add dev {function} clsact"),
+        format!("tc qdisc del dev {function} ingress 2>/dev/null; tc qdisc add dev {function} ingress"),
         format!("tc filter add dev {function} ingress matchall action mirred egress redirect dev {cable}"),
     ];
     sh("nic1", &lines.join("\n")).ok();
