@@ -2,6 +2,7 @@
 //!
 //! Netlink sockets block, so each call runs on a thread of its own that tokio keeps for such work.
 
+mod eswitches;
 mod hardware;
 mod loss;
 mod room;
@@ -25,6 +26,7 @@ use tracing::warn;
 use crate::config::Eswitch;
 use crate::reconcile::links::{LinkStep, Offload, RepView};
 use crate::reconcile::reoffer::Flows;
+use eswitches::Eswitches;
 use hardware::Hardware;
 use loss::Losses;
 use room::Room;
@@ -34,7 +36,7 @@ const MARK: &[u8] = b"drawbridge:c";
 /// How long the watching thread sleeps without an event, and how long it takes to notice that we stop.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Representors of the server's functions, as of one look.
+/// Representors of servers' functions, on all eSwitches, as of one look.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub reps: Vec<RepView>,
@@ -112,7 +114,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|e| format!("netlink task: {e}"))
 }
 
-fn mark() -> Result<Cookie, String> {
+pub(crate) fn mark() -> Result<Cookie, String> {
     Cookie::new(MARK).ok_or_else(|| "the ownership mark is too long".to_owned())
 }
 
@@ -132,7 +134,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     let table = RepresentorTable::new(&ports, &all, selector);
     let mark = mark()?;
     let mut reps = Vec::new();
-    for rep in table.pf_representors().into_iter().chain(table.all_vf_representors()) {
+    for rep in table.to_be_closed() {
         // Gone since the first dump: the next pass sees it so.
         let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
         let port = ports.iter().find(|port| rep.port.as_ref() == Some(&port.handle));
@@ -145,19 +147,25 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
         shared.push((link, tc::filters(&mut route, link.ifindex).map_err(words)?));
     }
     let filters = || reps.iter().map(|(.., it)| it).chain(shared.iter().map(|(_, it)| it));
-    let hardware = Hardware::new(ports_of_switches(&all), filters().flatten());
+    let hardware = Hardware::new(Eswitches::new(&all), filters().flatten());
     let mut flows = Flows::default();
     let mut counts = BTreeMap::new();
     for filters in filters() {
         hardware.sort(filters, &mut flows);
         counts.append(&mut hardware::counts(filters));
     }
-    let closed = reps.iter().find(|(.., filters)| tc::is_closed_by(filters, &mark));
-    let closed = closed.map(|(rep, ..)| (rep.ifindex, mark));
+    let closed: Vec<IfIndex> = reps
+        .iter()
+        .filter(|(.., filters)| tc::is_closed_by(filters, &mark))
+        .map(|(rep, ..)| rep.ifindex)
+        .collect();
+    // Another eSwitch's table says nothing.
+    let beside =
+        |port| closed.iter().copied().find(|it| hardware.eswitches.are_one(*it, port)).zip(Some(mark));
     let asked = {
         let (mut memory, now) = (memory.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         flows.lost = memory.losses.look(counts, now);
-        let asked = memory.room.look(&mut route, closed, filters().flatten(), &flows, now).map_err(words)?;
+        let asked = memory.room.look(&mut route, beside, filters().flatten(), &flows, now).map_err(words)?;
         flows.room = memory.room.is_there();
         asked
     };
@@ -165,7 +173,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     let view = |(rep, link, function, filters): &Rep<'_>| RepView {
         ifindex: rep.ifindex,
         name: rep.name.clone(),
-        vf: rep.vf(),
+        vf: table.attachable(rep),
         up: link.up,
         mtu: link.mtu,
         closed: tc::is_closed_by(filters, &mark),
@@ -177,12 +185,6 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
         |(link, filters): &(&Link, Vec<Filter>)| (link.name.clone(), hardware.of(filters, &flows));
     let (seen, shared) = (reps.iter().map(view).collect(), shared.iter().map(of_shared).collect());
     Ok(Seen { reps: seen, shared, flows, asked, table })
-}
-
-/// Devices that a switch can send to: its ports, and what joins them.
-fn ports_of_switches(all: &[Link]) -> BTreeSet<IfIndex> {
-    let ports = all.iter().filter(|link| link.phys_switch_id.is_some());
-    ports.flat_map(|link| [Some(link.ifindex), link.master]).flatten().collect()
 }
 
 fn is_datapath(link: &Link) -> bool {
@@ -224,14 +226,7 @@ fn apply(steps: &[LinkStep]) -> Vec<String> {
 
 fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), Error> {
     match step {
-        LinkStep::Close { ifindex, .. } => {
-            // Down first: that is what no hardware can refuse. Each half is tried whatever became of the other.
-            let down = link::set_down(route, *ifindex);
-            let dropped = tc::close(route, *ifindex, *mark, Skip::None);
-            let silent = link::silence(route, *ifindex);
-            let flushed = link::flush_addresses(route, *ifindex);
-            down.and(dropped.map(|_| ())).and(silent).and(flushed.map(|_| ()))
-        }
+        LinkStep::Close { ifindex, .. } => close(route, *ifindex, mark),
         LinkStep::Open { ifindex, .. } => {
             // Taken by OVS, it has no use for addresses of the NIC's own.
             link::silence(route, *ifindex)?;
@@ -241,6 +236,16 @@ fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), 
         LinkStep::SetMtu { ifindex, mtu, .. } => link::set_mtu(route, *ifindex, *mtu),
         LinkStep::SetMac { port, mac, .. } => Devlink::open()?.set_function_mac(port, *mac),
     }
+}
+
+/// Down first: that is what no hardware can refuse. Each half is tried whatever became of the others; the first failure
+/// is the answer.
+pub(crate) fn close(route: &mut NetlinkSocket, ifindex: IfIndex, mark: &Cookie) -> Result<(), Error> {
+    let down = link::set_down(route, ifindex);
+    let dropped = tc::close(route, ifindex, *mark, Skip::None);
+    let silent = link::silence(route, ifindex);
+    let flushed = link::flush_addresses(route, ifindex);
+    down.and(dropped.map(|_| ())).and(silent).and(flushed.map(|_| ()))
 }
 
 /// Says on `wake` when devices changed, until cancelled. Blocks.

@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod alone;
 pub mod app;
 pub mod attachment;
 pub mod audit;
 pub mod bucket;
 pub mod certificates;
 pub mod claim;
+pub mod close;
 pub mod cluster;
 pub mod config;
 pub mod directory;

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
 use nic_agent::app::App;
 use nic_agent::config::{Config, Source};
 use nic_agent::log::Logging;
+use nic_agent::{alone, close};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// `EX_CONFIG` of sysexits.h.
@@ -15,7 +17,7 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// Drawbridge's agent on the SmartNIC.
 #[derive(Parser)]
-#[command(name = "nic-agent", version)]
+#[command(name = "nic-agent", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/nic-agent/nic-agent.toml")]
@@ -23,11 +25,24 @@ struct Arguments {
     /// Check the configuration file and exit.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// None is the daemon.
+#[derive(Subcommand)]
+enum Command {
+    /// Close all representors of the server's functions, and exit: before anything else of a boot.
+    Close(close::Arguments),
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match &arguments.command {
+        Some(Command::Close(arguments)) => return close::run(arguments),
+        None => {}
+    }
     if arguments.check {
         return match Config::load(&arguments.config) {
             Ok(_) => ExitCode::SUCCESS,
@@ -54,6 +69,10 @@ fn bad_configuration(error: &nic_agent::config::ConfigError) -> ExitCode {
 
 async fn run(source: Source, config: Config) -> anyhow::Result<()> {
     let logging = Logging::install(&config.log)?;
+    // Two would close each other's pods.
+    let _alone = alone::claim()
+        .context("whether another nic-agent runs cannot be told")?
+        .context("another nic-agent runs in this network namespace: stop it first")?;
     let app = App::build(source, config, logging).await?;
     let cancel = app.canceller();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

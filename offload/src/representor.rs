@@ -4,11 +4,17 @@
 //! says nothing about a device, by `phys_port_name` together with `phys_switch_id`. Never by the device's own name, which
 //! anybody may change. What cannot be told apart is an error that lists the candidates, never a guess.
 //!
+//! An eSwitch is its devlink device. `phys_switch_id` is the NIC's: on mlx5 the eSwitches of both its PFs bear the same.
+//!
+//! A selector chooses which functions a pod may have. What must be closed does not depend on it: a function that is not
+//! chosen is another way in.
+//!
 //! Sources: Linux `Documentation/networking/devlink/devlink-port.rst`, `representors.rst`,
 //! `net/devlink/port.c:__devlink_port_phys_port_name_get`.
 
 mod candidates;
 mod port_name;
+mod selection;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +24,10 @@ use crate::netlink::devlink::{DeviceHandle, Flavour, Port, PortHandle, PortType}
 use crate::netlink::link::{Link, SwitchId};
 use port_name::parse_port_name;
 
-/// What the configuration says of the NIC, for machines with more than one.
+/// Whose functions pods may have, on machines with more than one NIC or server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// The devlink device of the eSwitch.
+    /// The devlink device of the eSwitch. A NIC has one for each of its PFs.
     pub device: Option<DeviceHandle>,
     /// The controller (the server) whose functions are meant, when a search names none.
     pub controller: Option<u32>,
@@ -34,6 +40,16 @@ pub enum Function {
     Pf { controller: u32, pf: u16, external: bool },
     Vf { controller: u32, vf: VfId },
     Sf { controller: u32, pf: u16, sf: u32 },
+}
+
+/// Is it a server's function, not the NIC's own, as devlink says?
+fn is_external(flavour: Flavour) -> bool {
+    match flavour {
+        Flavour::PciPf { external, .. }
+        | Flavour::PciVf { external, .. }
+        | Flavour::PciSf { external, .. } => external,
+        Flavour::Physical { .. } | Flavour::Other(_) => false,
+    }
 }
 
 impl Function {
@@ -86,6 +102,9 @@ pub struct Representor {
     pub ifindex: IfIndex,
     pub name: String,
     pub function: Function,
+    /// The function is a server's, not the NIC's own.
+    pub external: bool,
+    /// Its eSwitch.
     pub device: Option<DeviceHandle>,
     /// For `port function set`; only where devlink knows the port.
     pub port: Option<PortHandle>,
@@ -141,17 +160,40 @@ pub enum FindError {
 /// Where a port's device is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Netdev {
-    Here {
-        ifindex: IfIndex,
+    Here { ifindex: IfIndex, name: String },
+    Missing(Missing),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Missing {
+    /// Since the ports were dumped.
+    Gone {
         name: String,
+        ifindex: IfIndex,
     },
-    /// For the error's text.
-    Missing(String),
+    /// Another namespace's, for all that can be seen: devlink says that it is a network device's port.
+    Elsewhere,
+    NotYet,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone { name, ifindex } => write!(f, "its network device {name} ({ifindex}) is gone"),
+            Self::Elsewhere => {
+                f.write_str("it has no network device here: none at all, or one in another network namespace")
+            }
+            Self::NotYet => f.write_str("it has no network device (yet)"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     function: Function,
+    external: bool,
+    /// On the selector's device.
+    selected: bool,
     device: Option<DeviceHandle>,
     port: Option<PortHandle>,
     switch_id: Option<SwitchId>,
@@ -166,6 +208,7 @@ impl Entry {
                 ifindex: *ifindex,
                 name: name.clone(),
                 function: self.function,
+                external: self.external,
                 device: self.device.clone(),
                 port: self.port.clone(),
                 switch_id: self.switch_id.clone(),
@@ -176,7 +219,7 @@ impl Entry {
     }
 }
 
-/// All functions of the selected NIC, as they were when the dumps were taken.
+/// All functions of the machine's eSwitches, as they were when the dumps were taken.
 #[derive(Debug, Clone, Default)]
 pub struct RepresentorTable {
     entries: Vec<Entry>,
@@ -201,59 +244,92 @@ impl RepresentorTable {
                 None => entries.push(entry),
             }
         }
-        if let Some(device) = &selector.device {
-            let switches: Vec<SwitchId> = entries
-                .iter()
-                .filter(|entry| entry.device.as_ref() == Some(device))
-                .filter_map(|entry| entry.switch_id.clone())
-                .collect();
-            entries.retain(|entry| match &entry.device {
-                Some(own) => own == device,
-                None => entry.switch_id.as_ref().is_some_and(|id| switches.contains(id)),
-            });
-        }
+        selection::select(&mut entries, selector.device.as_ref());
         entries.sort_by(|a, b| (&a.device, a.function).cmp(&(&b.device, b.function)));
         Self { entries, selector }
     }
 
-    /// The representor of a VF. Without a controller, here and in the configuration, any controller's will do if only one
-    /// has such a VF.
+    /// The representor of a VF that a pod may have. Without a controller, here and in the configuration, any controller's
+    /// will do if only one has such a VF.
     pub fn find(&self, controller: Option<u32>, vf: VfId) -> Result<Representor, FindError> {
         let controller = controller.or(self.selector.controller);
         let wanted = || Wanted { controller, vf, device: self.selector.device.clone() };
-        let mut matching = self.entries.iter().filter(|entry| match entry.function {
-            Function::Vf { controller: has, vf: is } => {
-                is == vf && controller.is_none_or(|wanted| wanted == has)
+        let entry = match self.matching(controller, vf) {
+            (None, _) => {
+                return Err(FindError::NotFound { wanted: wanted(), candidates: self.candidates(None) });
             }
-            _ => false,
-        });
-        match (matching.next(), matching.next()) {
-            (None, _) => Err(FindError::NotFound { wanted: wanted(), candidates: self.candidates(None) }),
             (Some(_), Some(_)) => {
-                Err(FindError::Ambiguous { wanted: wanted(), candidates: self.candidates(Some(vf)) })
+                return Err(FindError::Ambiguous { wanted: wanted(), candidates: self.candidates(Some(vf)) });
             }
-            (Some(entry), None) => match (entry.representor(), &entry.netdev, &entry.port) {
-                (Some(representor), _, _) => Ok(representor),
-                (None, Netdev::Missing(why), Some(port)) => {
-                    Err(FindError::NoNetdev { wanted: wanted(), port: port.to_string(), why: why.clone() })
-                }
-                (None, _, _) => {
-                    Err(FindError::NotFound { wanted: wanted(), candidates: self.candidates(None) })
-                }
-            },
+            (Some(entry), None) => entry,
+        };
+        match (entry.representor(), &entry.netdev, &entry.port) {
+            (Some(representor), _, _) => Ok(representor),
+            (None, Netdev::Missing(why), Some(port)) => {
+                Err(FindError::NoNetdev { wanted: wanted(), port: port.to_string(), why: why.to_string() })
+            }
+            (None, _, _) => Err(FindError::NotFound { wanted: wanted(), candidates: self.candidates(None) }),
         }
     }
 
+    /// The first two of that number among those that may be had.
+    fn matching(&self, controller: Option<u32>, vf: VfId) -> (Option<&Entry>, Option<&Entry>) {
+        let is_it = |entry: &&Entry| match entry.function {
+            Function::Vf { controller: has, vf: is } => {
+                entry.selected && is == vf && controller.is_none_or(|wanted| wanted == has)
+            }
+            _ => false,
+        };
+        let mut matching = self.entries.iter().filter(is_it);
+        (matching.next(), matching.next())
+    }
+
+    /// Which VF a pod may have by this representor: none by another's than the selector's, and none where a number is not
+    /// one VF's alone.
+    pub fn attachable(&self, representor: &Representor) -> Option<VfId> {
+        let vf = representor.vf()?;
+        match self.matching(self.selector.controller, vf) {
+            (Some(Entry { netdev: Netdev::Here { ifindex, .. }, .. }), None)
+                if *ifindex == representor.ifindex =>
+            {
+                Some(vf)
+            }
+            _ => None,
+        }
+    }
+
+    /// Of the selected ones.
     fn having(&self, wanted: impl Fn(&Function) -> bool) -> Vec<Representor> {
-        let controller = self.selector.controller;
         self.entries
             .iter()
-            .filter(|entry| {
-                let own = entry.function.controller();
-                wanted(&entry.function) && (own.is_none() || controller.is_none() || own == controller)
-            })
+            .filter(|entry| self.is_selected(entry) && wanted(&entry.function))
             .filter_map(Entry::representor)
             .collect()
+    }
+
+    fn is_selected(&self, entry: &Entry) -> bool {
+        let (own, chosen) = (entry.function.controller(), self.selector.controller);
+        entry.selected && (own.is_none() || chosen.is_none() || own == chosen)
+    }
+
+    /// Whatever must be closed unless a pod has it: all functions of servers, on each eSwitch, and each VF that may be had,
+    /// if it is the NIC's own, too.
+    pub fn to_be_closed(&self) -> Vec<Representor> {
+        let is_one = |entry: &&Entry| {
+            entry.external || (self.is_selected(entry) && matches!(entry.function, Function::Vf { .. }))
+        };
+        self.entries.iter().filter(is_one).filter_map(Entry::representor).collect()
+    }
+
+    /// Functions of servers whose devices are another namespace's: none can be closed from here.
+    pub fn out_of_reach(&self) -> Vec<(Function, PortHandle, String)> {
+        let missing = |entry: &Entry| match (&entry.netdev, &entry.port) {
+            (Netdev::Missing(why @ Missing::Elsewhere), Some(port)) => {
+                Some((entry.function, port.clone(), why.to_string()))
+            }
+            _ => None,
+        };
+        self.entries.iter().filter(|entry| entry.external).filter_map(missing).collect()
     }
 
     /// The representors of the server's PFs: what the server itself, not a VF, sends.
@@ -273,10 +349,12 @@ impl RepresentorTable {
 
     /// What there is, in few words; of one VF only, if one is given.
     fn candidates(&self, only: Option<VfId>) -> String {
-        candidates::text(self.entries.iter().filter(|entry| match (only, entry.function) {
-            (None, _) => true,
-            (Some(only), Function::Vf { vf, .. }) => vf == only,
-            _ => false,
+        candidates::text(self.entries.iter().filter(|entry| entry.selected).filter(|entry| {
+            match (only, entry.function) {
+                (None, _) => true,
+                (Some(only), Function::Vf { vf, .. }) => vf == only,
+                _ => false,
+            }
         }))
     }
 }
@@ -288,12 +366,10 @@ fn from_port(port: &Port, links: &BTreeMap<IfIndex, &Link>) -> Option<Entry> {
         // The link's name is the newer one or the same.
         (Some(_), Some(link), _) => Netdev::Here { ifindex: link.ifindex, name: link.name.clone() },
         (Some(netdev), None, _) => {
-            Netdev::Missing(format!("its network device {} ({}) is gone", netdev.name, netdev.ifindex))
+            Netdev::Missing(Missing::Gone { name: netdev.name.clone(), ifindex: netdev.ifindex })
         }
-        (None, _, PortType::Ethernet) => Netdev::Missing(
-            "it has no network device here: none at all, or one in another network namespace".into(),
-        ),
-        (None, _, _) => Netdev::Missing("it has no network device (yet)".into()),
+        (None, _, PortType::Ethernet) => Netdev::Missing(Missing::Elsewhere),
+        (None, _, _) => Netdev::Missing(Missing::NotYet),
     };
     let switch_id = link.and_then(|link| link.phys_switch_id.clone());
     // A physical port outside of switchdev mode is a NIC's own port and no eSwitch's uplink.
@@ -302,6 +378,8 @@ fn from_port(port: &Port, links: &BTreeMap<IfIndex, &Link>) -> Option<Entry> {
     }
     Some(Entry {
         function,
+        external: is_external(port.flavour),
+        selected: true,
         device: Some(port.handle.device.clone()),
         port: Some(port.handle.clone()),
         switch_id,
@@ -314,8 +392,17 @@ fn from_link(link: &Link) -> Option<Entry> {
     let switch_id = link.phys_switch_id.clone()?;
     let function = parse_port_name(link.phys_port_name.as_deref()?)?;
     let parent = || link.parent.clone().map(|(bus, device)| DeviceHandle { bus, device });
+    // Where devlink is silent the kernel may be one that never writes the controller. Subfunctions are younger.
+    let external = match function {
+        Function::Uplink { .. } => false,
+        Function::Pf { external, .. } => external,
+        Function::Vf { .. } => true,
+        Function::Sf { controller, .. } => controller != 0,
+    };
     Some(Entry {
         function,
+        external,
+        selected: true,
         device: link.devlink_port.as_ref().map(|port| port.device.clone()).or_else(parent),
         port: link.devlink_port.clone(),
         switch_id: Some(switch_id),

@@ -24,6 +24,7 @@ pub mod recording;
 pub mod state;
 pub mod traffic;
 pub mod unharmed;
+pub mod unheld;
 pub mod wait;
 
 pub use capture::Capture;

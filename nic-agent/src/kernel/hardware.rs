@@ -11,6 +11,7 @@ use offload::flower::{Actions, ChainIndex, End, Place, Pref, Rule, Skip, Step};
 use offload::ids::IfIndex;
 use offload::netlink::tc::{Filter, Flower, Part};
 
+use super::eswitches::Eswitches;
 use super::loss::Count;
 use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::reoffer::{FilterId, Flows};
@@ -46,18 +47,18 @@ pub fn counts(filters: &[Filter]) -> BTreeMap<FilterId, Count> {
 /// What the NIC is known by.
 #[derive(Debug, Default)]
 pub struct Hardware {
-    /// Devices to which it can send.
-    pub ports: BTreeSet<IfIndex>,
+    /// Which of its ports can send to which.
+    pub eswitches: Eswitches,
     /// What it has taken that our rules cannot say.
     taken: BTreeSet<Part>,
 }
 
 impl Hardware {
     /// `filters`: all that there are, of all its devices.
-    pub fn new<'a>(ports: BTreeSet<IfIndex>, filters: impl Iterator<Item = &'a Filter>) -> Self {
+    pub fn new<'a>(eswitches: Eswitches, filters: impl Iterator<Item = &'a Filter>) -> Self {
         let taken = filters.filter_map(|filter| filter.flower.as_ref()).filter(|it| it.is_offloaded());
         let taken = taken.filter_map(|it| it.partial.as_ref()).flat_map(|it| it.beyond.iter().cloned());
-        Self { ports, taken: taken.collect() }
+        Self { eswitches, taken: taken.collect() }
     }
 
     /// Adds what OVS's flows say of the hardware to `flows`, in which `lost` is not looked at.
@@ -119,7 +120,7 @@ impl Hardware {
 
     fn check(&self, rule: &Rule, at: Place) -> Result<(), Reason> {
         checker::check(&Rule { skip: Skip::None, ..rule.clone() }, at, &Profile::MLX5)?;
-        if outputs(&rule.actions).all(|to| self.ports.contains(&to)) {
+        if outputs(&rule.actions).all(|to| self.eswitches.are_one(at.port, to)) {
             Ok(())
         } else {
             Err(Reason::OtherSwitch)
@@ -235,7 +236,7 @@ mod tests {
         ];
         let filters: Vec<Filter> =
             (1..).zip(filters).map(|(handle, filter)| Filter { handle, ..filter }).collect();
-        let hardware = Hardware::new(BTreeSet::from([IfIndex(8)]), filters.iter());
+        let hardware = Hardware::new(Eswitches::of(&[(7, "a"), (8, "a"), (9, "b")]), filters.iter());
         let mut flows = Flows::default();
         hardware.sort(&filters, &mut flows);
         let handles = |ids: &BTreeSet<FilterId>| ids.iter().map(|it| it.handle).collect::<Vec<_>>();

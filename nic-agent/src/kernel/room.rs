@@ -55,20 +55,21 @@ impl Room {
         next
     }
 
-    /// The answer, if it was time to ask. `closed`: a representor that is.
+    /// The answer, if it was time to ask. `beside`: a representor that is closed, on the eSwitch of this port, and the mark
+    /// for what is written there.
     ///
     /// # Errors
     /// The session failed; a copy that stayed is removed with the closing rule, by its cookie.
     pub fn look<'a>(
         &mut self,
         route: &mut NetlinkSocket,
-        closed: Option<(IfIndex, Cookie)>,
+        beside: impl Fn(IfIndex) -> Option<(IfIndex, Cookie)>,
         filters: impl Iterator<Item = &'a Filter>,
         flows: &Flows,
         now: Instant,
     ) -> Result<Option<bool>, Error> {
-        let turn = self.turn(filters, flows, now);
-        let (Some((filter, rule)), Some((ifindex, mark))) = (turn, closed) else { return Ok(None) };
+        let Some((filter, rule)) = self.turn(filters, flows, now) else { return Ok(None) };
+        let Some((ifindex, mark)) = beside(filter.ifindex) else { return Ok(None) };
         let Some((place, rule)) = copy(filter, rule, ifindex, mark) else { return Ok(None) };
         let changes = [Change::Add { place, rule: &rule }, Change::Delete { place }];
         let outcomes = tc::apply(route, &changes, Reasons::Skip)?;

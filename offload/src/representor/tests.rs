@@ -161,6 +161,24 @@ fn two_switches_are_told_apart_or_refused() {
             (1, 1, 4)
         );
     }
+    // Whatever was chosen, the others are closed.
+    for selector in [
+        Selector::default(),
+        Selector { device: Some(device(3)), controller: None },
+        Selector { device: Some(device(4)), controller: Some(2) },
+    ] {
+        assert_eq!(table(selector).to_be_closed().len(), 10);
+    }
+    // A pod may have those of the chosen one, and where none is chosen, none: their numbers are those of both.
+    let attachable = |selector: Selector| {
+        let table = table(selector);
+        let had = |it: Representor| table.attachable(&it).map(|vf| (it.name, vf));
+        table.to_be_closed().into_iter().filter_map(had).collect::<Vec<_>>()
+    };
+    assert_eq!(attachable(Selector::default()), []);
+    assert_eq!(attachable(Selector { device: Some(device(4)), controller: Some(2) }), []);
+    let of_four = attachable(Selector { device: Some(device(4)), controller: None });
+    assert_eq!(of_four, [0, 1, 2, 3].map(|vf| (format!("r{vf}n4"), id(vf))));
     // Port names belong to the switch that a device of the selected NIC is on.
     let devlink_knows: Vec<Port> =
         ports.iter().filter(|p| matches!(p.flavour, Flavour::Physical { .. })).cloned().collect();
@@ -168,6 +186,103 @@ fn two_switches_are_told_apart_or_refused() {
     let one = RepresentorTable::new(&devlink_knows, &links, selector);
     let found = one.find(Some(1), id(1)).unwrap();
     assert_eq!((found.name.as_str(), found.found_by), ("r1n4", FoundBy::PhysPortName));
+}
+
+/// The same NIC's second PF: an eSwitch and a devlink device of its own, and the same `phys_switch_id`.
+fn second_pf(base: u32, switch: &str) -> (Vec<Port>, Vec<Link>) {
+    let (mut ports, mut links) = nic(3, base, switch);
+    for port in &mut ports {
+        port.handle.device.device = "0000:03:00.1".to_owned();
+        match &mut port.flavour {
+            Flavour::Physical { number } => *number = Some(1),
+            Flavour::PciPf { pf, .. } | Flavour::PciVf { pf, .. } => *pf = 1,
+            _ => {}
+        }
+        port.netdev.as_mut().unwrap().name.push_str("f1");
+    }
+    for link in &mut links {
+        link.name.push_str("f1");
+        let name = link.phys_port_name.take().unwrap();
+        link.phys_port_name = Some(if name == "p0" { "p1".to_owned() } else { name.replace("pf0", "pf1") });
+    }
+    (ports, links)
+}
+
+#[test]
+fn one_nic_has_one_switch_id_and_an_eswitch_for_each_pf() {
+    let (mut ports, mut links) = nic(3, 10, "s");
+    let (more_ports, more_links) = second_pf(20, "s");
+    let second = more_ports[0].handle.device.clone();
+    ports.extend(more_ports);
+    links.extend(more_links);
+    let on = |pf, vf| VfId { pf, vf };
+    let both = RepresentorTable::new(&ports, &links, Selector::default());
+    assert_eq!(both.find(None, on(0, 1)).unwrap().name, "r1n3");
+    assert_eq!(both.find(None, on(1, 1)).unwrap().name, "r1n3f1");
+    // devlink knows all ports, or the cables only: the switch's id chooses nothing.
+    let cables: Vec<Port> =
+        ports.iter().filter(|p| matches!(p.flavour, Flavour::Physical { .. })).cloned().collect();
+    for known in [&ports, &cables] {
+        for (chosen, own, other, name) in
+            [(device(3), on(0, 1), on(1, 1), "r1n3"), (second.clone(), on(1, 1), on(0, 1), "r1n3f1")]
+        {
+            let selector = Selector { device: Some(chosen), controller: None };
+            let table = RepresentorTable::new(known, &links, selector);
+            assert_eq!(table.find(Some(1), own).unwrap().name, name);
+            assert!(matches!(table.find(Some(1), other), Err(FindError::NotFound { .. })));
+            assert_eq!(table.to_be_closed().len(), 10, "all of both");
+            assert_eq!(
+                table.to_be_closed().iter().filter_map(|it| table.attachable(it)).count(),
+                4,
+                "one's VFs"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_a_servers_is_closed_and_what_is_the_nics_own_is_not() {
+    let sf = |controller, sf| Flavour::PciSf { controller, pf: 0, sf, external: controller != 0 };
+    let own_pf = Flavour::PciPf { controller: 0, pf: 1, external: false };
+    let flavours = [
+        ("p0", Flavour::Physical { number: Some(0) }),
+        ("pf0hpf", Flavour::PciPf { controller: 1, pf: 0, external: true }),
+        ("pf1own", own_pf),
+        ("vf", vf(1, 0)),
+        ("other", vf(2, 0)),
+        ("ownvf", vf(0, 7)),
+        ("sf", sf(1, 4)),
+        ("ownsf", sf(0, 4)),
+    ];
+    let ports: Vec<Port> =
+        (1..).zip(flavours).map(|(n, (name, flavour))| port(3, n, flavour, Some((n, name)))).collect();
+    let links: Vec<Link> = (1..).zip(flavours).map(|(n, (name, _))| link(n, name, Some("s"), None)).collect();
+    let closed = |controller| {
+        let table = RepresentorTable::new(&ports, &links, Selector { device: None, controller });
+        let mut names: Vec<String> = table.to_be_closed().into_iter().map(|it| it.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(closed(Some(1)), ["other", "pf0hpf", "sf", "vf"]);
+    assert_eq!(closed(Some(2)), ["other", "pf0hpf", "sf", "vf"]);
+    assert_eq!(closed(None), ["other", "ownvf", "pf0hpf", "sf", "vf"], "a pod might have it");
+    assert_eq!(closed(Some(0)), ["other", "ownvf", "pf0hpf", "sf", "vf"]);
+
+    // Where devlink says nothing: by the name that the kernel forms.
+    let names = ["p0", "pf0", "c1pf0vf3", "pf0vf4", "pf0sf5", "c1pf0sf6"];
+    let links: Vec<Link> = (1..).zip(names).map(|(n, name)| link(n, name, Some("s"), Some(name))).collect();
+    let closed = RepresentorTable::new(&[], &links, Selector::default()).to_be_closed();
+    assert_eq!(self::names(&closed), ["pf0", "pf0vf4", "c1pf0vf3", "c1pf0sf6"]);
+}
+
+#[test]
+fn a_servers_function_whose_device_is_elsewhere_is_named() {
+    let mut ports = vec![port(3, 1, vf(1, 0), None), port(3, 2, vf(1, 1), None), port(3, 3, vf(0, 2), None)];
+    ports[1].kind = PortType::NotSet;
+    let table = RepresentorTable::new(&ports, &[], Selector::default());
+    let named: Vec<String> =
+        table.out_of_reach().iter().map(|(it, port, _)| format!("{it} {port}")).collect();
+    assert_eq!(named, ["c1pf0vf0 pci/0000:03:00.0/1"], "one that is not there yet is not open");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The files in /sys/kernel/debug/simnic.
  *
- *   new       "ID VFS [names=TEMPLATE] [pfs=1|2] [controller=0|1]": a NIC, its NIC side in the writer's network namespace
+ *   new       "ID VFS [names=TEMPLATE] [pfs=1|2] [controller=N]": a NIC, its NIC side in the writer's network namespace
  *   del       "ID"
  *   forget    "ID": the eSwitch loses all its rules and tells nobody
  *   carrier   "ID PF PORT 0|1": pulls and plugs a cable: PORT is p (the uplink), pf, or vfN
@@ -60,7 +60,7 @@ static int parse_new(struct nic *wanted, char *s)
 			err = kstrtoint(value, 0, &wanted->controller);
 		else
 			err = -EINVAL;
-		if (err || wanted->controller < 0 || wanted->controller > 1)
+		if (err || wanted->controller < 0 || wanted->controller > MAX_CONTROLLER)
 			return -EINVAL;
 	}
 	return 0;

@@ -73,7 +73,8 @@ ok(nic("k3", "3 4 pfs=2") == 0, "pfs=2")
 p = ports("k3")
 ok({h.rsplit("/", 1)[0] for h in p} == {"pci/2003:03:00.0", "pci/2003:03:00.1"}, "two devlink instances")
 ids = {pf: {x["phys_switch_id"] for h, x in p.items() if h.startswith(f"pci/2003:03:00.{pf}/")} for pf in (0, 1)}
-ok(len(ids[0]) == len(ids[1]) == 1 and ids[0] != ids[1], "two eSwitches", str(ids))
+ok(len(ids[0]) == 1 and ids[0] == ids[1], "one phys_switch_id, which is the NIC's", str(ids))
+ok(not ids[0] & {x["phys_switch_id"] for x in ports("k1").values()}, "and no other NIC's")
 by = {x["netdev"]: x for x in p.values()}
 ok({"p0", "p1", "pf0hpf", "pf1hpf", "pf1vf3"} <= set(by), "p1, pf1hpf, pf1vfN", str(set(by)))
 ok((by["pf1vf3"]["pfnum"], by["pf1vf3"]["vfnum"], by["pf1vf3"]["phys_port_name"], by["p1"]["phys_port_name"]) == (1, 3, "c1pf1vf3", "p1"),
@@ -97,9 +98,15 @@ v = next(x for x in p.values() if x.get("vfnum") == 1)
 ok((v["phys_port_name"], v["external"], v["controller"]) == ("pf0vf1", False, 0), "its ports are not external", str(v))
 ok(all(x["netdev"].startswith("rep_") for x in p.values()), "names=rep_")
 
+# controller 2: another server's
+write("del", 4)
+ok(nic("k4", "4 2 controller=2 pfs=2 names=rep_") == 0, "controller=2")
+v = next(x for x in ports("k4").values() if x.get("vfnum") == 1 and x["pfnum"] == 1)
+ok((v["phys_port_name"], v["external"], v["controller"]) == ("c2pf1vf1", True, 2), "its ports are external", str(v))
+
 # what is refused, and the limits
 for bad in ("", "x", "5", "5 0", "5 255", "5 128 pfs=2", "5 1 pfs=3", "4096 1", "-1 1", "5 1 names=a/b", "5 1 names=eth%d", "5 1 names=toolongname",
-            "5 1 names=eth1", "5 1 colour=red", "5 1 pfs", "5 1 controller=2"):
+            "5 1 names=eth1", "5 1 colour=red", "5 1 pfs", "5 1 controller=16", "5 1 controller=-1"):
     ok(nic("k4", bad) == 22, f"new \"{bad}\": EINVAL")
 ok(nic("k4", "4 2") == 17, "the same id again: EEXIST")
 ok(nic("k3", "5 2") == 19 and stats(5) is None, "a name that is taken: ENODEV, nothing is left")

@@ -35,6 +35,7 @@ CASES = [
      "Goto chain is not allowed if action has reformat or decap"),
     ("other_switch", "pf0vf0", "ip", "action mirred egress redirect dev dum0", "devices are not on same switch HW, can't offload forwarding"),
     ("other_switch", "pf0vf0", "ip", "action mirred egress redirect dev p1", "devices are not on same switch HW, can't offload forwarding"),
+    ("other_switch", "pf0vf0", "ip", "action mirred egress redirect dev pf1vf1", "devices are not on same switch HW, can't offload forwarding"),
     ("other_switch", "pf0vf0", "ip", "action mirred egress redirect dev gen0", "devices are not on same switch HW, can't offload forwarding"),
     ("same_vf", "pf0vf0", "ip", "action mirred egress redirect dev pf0vf0", "can't forward from a VF to itself"),
     ("same_output", "pf0vf0", "ip", "action mirred egress mirror dev pf0vf1 pipe " + TO_B, "can't duplicate output to same device"),
