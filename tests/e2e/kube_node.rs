@@ -4,13 +4,14 @@
 
 #[path = "kube_node/crowd.rs"]
 mod crowd;
+#[path = "kube_node/northbound_lost.rs"]
+mod northbound_lost;
 #[path = "kube_node/vf_gone.rs"]
 mod vf_gone;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
-use crowd::Crowd;
 use serde_json::{Value, json};
 use tests::cluster::{Api, Namespace, PATIENCE};
 use tests::command::{daemon, sh};
@@ -325,87 +326,6 @@ fn the_port_is_what_the_nic_node_names() {
     until("the server reaches its pod again", PATIENCE, || {
         server.fetch(good.addresses[0]).ok_or_else(String::new)
     });
-}
-
-fn nbctl(arguments: &[&str]) -> Result<String, String> {
-    let said = place("central", &[&["ovn-nbctl", "--timeout=60"], arguments].concat());
-    if said.is_ok() { Ok(said.stdout.trim().to_owned()) } else { Err(said.stderr) }
-}
-
-/// OVN makes it at random with each database, and MACs and IPv6 addresses from it.
-fn mac_prefix() -> Result<String, String> {
-    let said = nbctl(&["--if-exists", "get", "NB_Global", ".", "options:mac_prefix"])?;
-    if said.is_empty() { Err("northd has made none yet".to_owned()) } else { Ok(said) }
-}
-
-fn ports() -> Result<usize, String> {
-    Ok(nbctl(&["--bare", "--columns=name", "find", "Logical_Switch_Port"])?.split_whitespace().count())
-}
-
-/// The northbound is gone, with all that was in it, and is made again empty: whatever runs keeps its MAC and addresses, and a
-/// pod that waited for one meanwhile gets none of theirs. There are more ports than one transaction writes. By its name it is the last: ports that are made from then on have
-/// another MAC than before, and a server whose port is made again keeps the link-local address of the old one.
-#[test]
-fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
-    let server = Server(Nic(1));
-    server.attached();
-    server.is_configured();
-    let _namespaces = Namespace::create(&API, NAMESPACE);
-    let good = isolated("good");
-    let crowd = Crowd::gather(&API, PODS, 3, 200);
-    let all = until("the northbound has the crowd's ports", PATIENCE, || match ports()? {
-        few if few < 600 => Err(format!("{few}")),
-        all => Ok(all),
-    });
-    let link = || server.shown(&["link", "show", "dev", &server.device()])[0]["address"].to_string();
-    let (addresses, mac, prefix) = (server.addresses(), link(), mac_prefix().unwrap());
-    println!("before: {addresses:?} {mac} {prefix} {:?}, {all} ports", good.addresses);
-
-    for name in ["northd", "nb"] {
-        daemon("central", name, "stop");
-    }
-    let remake = "rm -f /run/central/ovnnb.db /run/central/.ovnnb.db.~lock~; \
-                  ovsdb-tool create /run/central/ovnnb.db /usr/share/ovn/ovn-nb.ovsschema";
-    sh("central", remake).ok();
-    // By name it comes before the one that runs, which comes after the crowd.
-    API.create(PODS, &pod("a-new", 8080, 8080));
-    for name in ["nb", "northd"] {
-        daemon("central", name, "start");
-    }
-    let again = until("northd has begun anew", PATIENCE, mac_prefix);
-    assert_ne!(again, prefix, "the new database makes other MACs");
-    let port = format!("{NAMESPACE}_good");
-    let wanted: Vec<String> = good.addresses.iter().map(ToString::to_string).collect();
-    until("the running pod's port is as it was", PATIENCE, || {
-        let said = nbctl(&["lsp-get-addresses", &port])?;
-        if wanted.iter().all(|ip| said.contains(ip.as_str())) { Ok(()) } else { Err(said) }
-    });
-    let new = ready("a-new");
-    let taken: Vec<IpAddr> = good.addresses.iter().chain(&addresses).copied().collect();
-    assert!(new.addresses.iter().all(|ip| !taken.contains(ip)), "{new:?} and {taken:?}");
-    server.attached();
-    assert_eq!((server.addresses(), link()), (addresses, mac.clone()));
-    let bound = nbctl(&["lsp-get-addresses", &format!("k8s-{}", server.place())]).unwrap();
-    assert!(addresses.iter().all(|ip| bound.contains(&ip.to_string())), "{bound}");
-    // Who asks again is told the same.
-    server.dhcp_again();
-    server.is_configured();
-    for (pod, ips) in [("good", &good.addresses), ("a-new", &new.addresses)] {
-        for ip in ips {
-            until(&format!("the server reaches {pod} at {ip}"), PATIENCE, || {
-                if server.fetch(*ip).as_deref() == Some(pod) { Ok(()) } else { Err(String::new()) }
-            });
-        }
-    }
-    until("all ports are there again, and the new pod's", PATIENCE, || match ports()? {
-        now if now == all + 1 => Ok(()),
-        now => Err(format!("{now} of {}", all + 1)),
-    });
-    let now = health("good").unwrap();
-    assert!(now.ready && now.addresses == good.addresses, "{now:?}");
-    assert_eq!(now.restarts, good.restarts, "kubelet's probes went on: {now:?}");
-    println!("after: {addresses:?} {mac} {again} {:?}, and the new pod {:?}", now.addresses, new.addresses);
-    drop(crowd);
 }
 
 /// Kubelet says a pod's addresses once its containers run, which waits for their `postStart` hooks: a hook that asks a pod whose
