@@ -257,7 +257,7 @@ fn example_with_all_keys_is_valid() {
 fn defaults_as_documented() {
     let config = example();
     assert_eq!(config.node.host_identity, "server1");
-    assert_eq!(config.server.listen, ["192.168.100.2:8443".parse().unwrap()]);
+    assert_eq!(config.server.listen, ["192.0.2.21:8443".parse().unwrap()]);
     assert_eq!(config.server.attach_timeout, Duration::from_mins(1));
     assert_eq!(config.ovs.db, Remote::Unix("/run/openvswitch/db.sock".into()));
     assert_eq!(config.chassis.hostname, None);

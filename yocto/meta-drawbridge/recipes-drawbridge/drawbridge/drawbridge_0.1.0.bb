@@ -41,12 +41,15 @@ do_install:append() {
     install -m 0644 ${S}/packaging/systemd/*.service ${D}${systemd_system_unitdir}
     install -m 0644 ${S}/packaging/udev/*.rules ${D}${nonarch_base_libdir}/udev/rules.d
 
+    install -D -m 0755 ${S}/packaging/host-shim/host-shim-vfs ${D}${nonarch_libdir}/host-shim/host-shim-vfs
+
     # No configuration comes along: one that ran by itself would make a chassis of the NIC.
     install -d -m 0750 ${D}${sysconfdir}/nic-agent
     install -d -m 0700 ${D}${sysconfdir}/nic-agent/tls ${D}${sysconfdir}/host-shim
 
     install -D -m 0644 ${S}/packaging/nic-agent.example.toml ${D}${docdir}/nic-agent/examples/nic-agent.example.toml
-    install -D -m 0644 ${S}/packaging/host-shim/10-drawbridge.conflist ${D}${docdir}/host-shim/examples/10-drawbridge.conflist
+    install -d ${D}${docdir}/host-shim/examples
+    install -m 0644 ${S}/packaging/host-shim/*.conf* ${D}${docdir}/host-shim/examples
     install -d ${D}${mandir}/man5 ${D}${mandir}/man8
     install -m 0644 ${S}/nic-agent/man/*.5 ${D}${mandir}/man5
     install -m 0644 ${S}/nic-agent/man/*.8 ${S}/host-shim/*.8 ${S}/cluster-controller/man/*.8 ${D}${mandir}/man8
@@ -66,6 +69,7 @@ FILES:host-shim += "\
     /opt/cni/bin/host-shim \
     ${nonarch_base_libdir}/udev/rules.d/*host-shim* \
     ${nonarch_libdir}/cni/host-shim \
+    ${nonarch_libdir}/host-shim/host-shim-vfs \
     ${sysconfdir}/host-shim \
     ${systemd_system_unitdir}/host-shim* \
 "
@@ -89,5 +93,6 @@ RRECOMMENDS:nic-agent = "\
     kernel-module-vport-geneve \
 "
 
-SYSTEMD_PACKAGES = "nic-agent"
+SYSTEMD_PACKAGES = "nic-agent host-shim"
 SYSTEMD_SERVICE:nic-agent = "nic-agent.service"
+SYSTEMD_SERVICE:host-shim = "host-shim-vfs.service"
