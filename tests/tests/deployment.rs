@@ -51,6 +51,21 @@ impl Bench {
         self.json(&["get", "pods", "-n", NAMESPACE])["items"].as_array().unwrap().clone()
     }
 
+    /// The Deployment without its ports, which no two on one node could have either, and for nodes that no kubelet keeps alive.
+    fn for_the_scheduler(&self) {
+        let name = ["deployment", "-n", NAMESPACE, "cluster-controller"];
+        let mut deployment = self.json(&[&["get"], &name[..]].concat());
+        self.0.kubectl(&[&["delete", "--cascade=foreground"], &name[..]].concat()).ok();
+        let pod = &mut deployment["spec"]["template"]["spec"];
+        pod["containers"][0]["ports"] = json!([]);
+        pod["tolerations"] = json!([{"operator": "Exists"}]);
+        let metadata = json!({"name": "cluster-controller", "namespace": NAMESPACE});
+        self.0.apply(
+            &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": deployment["spec"]})
+                .to_string(),
+        );
+    }
+
     /// Of the pods that are not going: where each is, or why it is nowhere.
     fn becomes(&self, what: &str, wanted: &[&str]) {
         until(what, PATIENCE, || {
@@ -93,6 +108,7 @@ impl Bench {
 #[test]
 fn one_copy_on_each_control_plane_node_and_one_stays_when_nodes_are_drained() {
     let bench = Bench::start();
+    bench.for_the_scheduler();
     bench.control_plane_node("control1");
     bench.becomes("one has no place", &["didn't match pod anti-affinity", "control1"]);
     bench.control_plane_node("control2");

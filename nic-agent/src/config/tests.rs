@@ -296,7 +296,8 @@ fn every_key_has_wrong_values_and_each_is_named() {
 fn required_keys_are_asked_for() {
     let Err(ConfigError::Invalid(problems)) = "".parse::<Config>() else { panic!("an empty file was taken") };
     let missing: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), &problem.value)).collect();
-    let required = ["node.name", "chassis.system-id", "chassis.ovn-remote", "chassis.ovn-encap-ip"];
+    let required =
+        ["node.name", "server.listen", "chassis.system-id", "chassis.ovn-remote", "chassis.ovn-encap-ip"];
     assert_eq!(missing, required.map(|key| (key, &None)));
     assert!(problems[0].to_string().contains("node.name is missing: write"), "{}", problems[0]);
 }
