@@ -115,7 +115,9 @@ fn one_copy_on_each_control_plane_node_and_one_stays_when_nodes_are_drained() {
     bench.becomes("both have one", &["control1", "control2"]);
 
     let pods = bench.pods();
-    pods.iter().for_each(|pod| bench.ready(pod));
+    for pod in &pods {
+        bench.ready(pod);
+    }
     until("the budget counts both", PATIENCE, || {
         let status = &bench.json(&["get", "pdb", "-n", NAMESPACE, "cluster-controller"])["status"];
         if status["disruptionsAllowed"] == 1 { Ok(()) } else { Err(status.to_string()) }
