@@ -38,7 +38,7 @@ do_install:append() {
     ln -s ${nonarch_libdir}/cni/host-shim ${D}/opt/cni/bin/host-shim
 
     install -d ${D}${systemd_system_unitdir} ${D}${nonarch_base_libdir}/udev/rules.d
-    install -m 0644 ${S}/packaging/systemd/*.service ${D}${systemd_system_unitdir}
+    install -m 0644 ${S}/packaging/systemd/* ${D}${systemd_system_unitdir}
     install -m 0644 ${S}/packaging/udev/*.rules ${D}${nonarch_base_libdir}/udev/rules.d
 
     install -D -m 0755 ${S}/packaging/host-shim/host-shim-vfs ${D}${nonarch_libdir}/host-shim/host-shim-vfs
