@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo demo-nics test test-host soak lint fmt deb bench setup lab clean
+.PHONY: help demo demo-nics test test-host soak lint fmt deb image bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -42,6 +42,11 @@ fmt:                     ## formats the Rust code
 
 deb:                     ## Debian packages of nic-agent and host-shim, into target/debian
 	packaging/deb
+
+# IMAGE_ARM64=PATH: an arm64 cluster-controller, and the image is of both architectures.
+image:                   ## container image of cluster-controller, into target/image
+	$(CARGO) build --release --locked -p cluster-controller
+	packaging/container/image --output target/image/cluster-controller.tar target/release/cluster-controller $(IMAGE_ARM64)
 
 bench:                   ## cargo's benchmarks
 	tests/bench

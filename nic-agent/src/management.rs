@@ -86,7 +86,7 @@ mod tests {
 
     fn config(kind: &str) -> Config {
         format!(
-            "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\n\
+            "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\n\
              ovn-encap-ip = '192.0.2.1'\n[profile]\nkind = '{kind}'\n"
         )
         .parse()

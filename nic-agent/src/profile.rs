@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_link_is_what_the_profile_says_of_the_pods_addresses() {
-        let config: crate::config::Config = "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\n\
+        let config: crate::config::Config = "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\n[chassis]\nsystem-id = 'nic1'\n\
              ovn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n\
              [profile.ipv4]\nprefix-length = 16\ngateway = '169.254.1.1'\n\
              [[profile.routes]]\ndestination = '10.96.0.0/16'\ngateway = '10.244.0.1'\n\

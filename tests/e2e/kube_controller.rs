@@ -16,6 +16,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/drawbridge-system/deployment
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/drawbridge-system/leases/cluster-controller";
 const NODE: &str = "control";
 const NAMESPACE: &str = "packaged";
+const IMAGE: &str = concat!("drawbridge.dev/cluster-controller:", env!("CARGO_PKG_VERSION"));
 /// Of the image.
 const NOBODY: &str = "65532";
 
@@ -141,6 +142,18 @@ fn is_confined(pod: &Value) {
     assert_eq!(["CapEff", "CapBnd"].map(value), ["0000000000000000"; 2], "{status}");
 }
 
+/// From another machine, as Prometheus would, by what the manifest declares.
+fn is_counted(pod: &Value) {
+    let port = &pod["spec"]["containers"][0]["ports"][0];
+    assert_eq!(port["name"], "metrics");
+    let address = pod["status"]["hostIP"].as_str().unwrap();
+    let said = place(
+        "host1",
+        &["curl", "-sS", "--max-time", "20", &format!("http://{address}:{}/metrics", port["containerPort"])],
+    );
+    assert!(said.clone().ok().contains("cluster_controller_leading 0"), "{said:?}");
+}
+
 #[test]
 fn the_packaged_controller_leads_when_the_other_has_ended() {
     let api = Api::admin();
@@ -148,7 +161,9 @@ fn the_packaged_controller_leads_when_the_other_has_ended() {
     let before = northbound();
     let packaged = Packaged::start(&api);
     let pod = packaged.pod();
+    assert_eq!(pod["status"]["containerStatuses"][0]["image"], IMAGE);
     is_confined(&pod);
+    is_counted(&pod);
     let name = pod["metadata"]["name"].as_str().unwrap();
     assert!(!holder(&api).starts_with(name), "another leads: {}", holder(&api));
 

@@ -46,6 +46,16 @@ fn set_vfs(number: &str) {
     vm(&["sh", "-c", &format!("echo {number} >{NUMVFS}")]).ok();
 }
 
+/// As the packaged unit does when the server boots.
+fn make_vfs(number: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/host-shim/host-shim-vfs");
+    let line = format!("echo 1001:03:00.0 {number} >/tmp/vfs.conf && {script} /tmp/vfs.conf");
+    let made = vm(&["sh", "-c", &line]);
+    assert!(made.is_ok() && made.stderr.contains(&format!("made {number} VFs")), "{made:?}");
+    let again = vm(&[script, "/tmp/vfs.conf"]);
+    assert!(again.is_ok() && again.stderr.contains(&format!("has its {number} VFs")), "{again:?}");
+}
+
 #[test]
 fn pods_have_their_vfs_again() {
     let near = Pod::add(&Wish { name: "v1", host: "host1", vf: 12, options: &[] });
@@ -61,7 +71,7 @@ fn pods_have_their_vfs_again() {
     });
     // Nothing is there yet that could be given back, and that is said.
     assert!(!restore().is_ok());
-    set_vfs(vfs.trim());
+    make_vfs(vfs.trim());
     until("the VFs are on the server", Duration::from_mins(1), || {
         // As vf-return does, which has all the others to bring, too.
         for name in VFS {

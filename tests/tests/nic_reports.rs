@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const FILE: &str = "
     [node]
     name = 'server1'
+    [server]
+    listen = ['192.0.2.21:8443']
     [chassis]
     system-id = 'nic1'
     ovn-remote = 'tcp:192.0.2.10:6642'

@@ -1,7 +1,6 @@
 //! Every default of the configuration, as it would stand in the file. `packaging/nic-agent.example.toml` documents
 //! them, and a test compares the two.
 
-pub(super) const LISTEN: &str = "192.168.100.2:8443";
 pub(super) const SERVER_CERT: &str = "/etc/nic-agent/tls/server.crt";
 pub(super) const SERVER_KEY: &str = "/etc/nic-agent/tls/server.key";
 pub(super) const CLIENT_CA: &str = "/etc/nic-agent/tls/client-ca.crt";

@@ -84,8 +84,8 @@ fn node(s: &mut Section<'_>) -> Option<Node> {
 }
 
 fn server(s: &mut Section<'_>) -> Option<Server> {
-    let remedy = "write a list of address:port, for example [\"192.168.100.2:8443\"]";
-    let listen = s.value("listen", vec![defaults::LISTEN], |v| array(v, socket_address, remedy));
+    let remedy = "write a list of address:port, for example [\"192.0.2.21:8443\"]";
+    let listen = s.required("listen", remedy, |v| array(v, socket_address, remedy));
     let cert = s.value("cert", defaults::SERVER_CERT, path);
     let key = s.value("key", defaults::SERVER_KEY, path);
     let client_ca = s.value("client-ca", defaults::CLIENT_CA, path);

@@ -256,7 +256,7 @@ fn example_with_all_keys_is_valid() {
 fn defaults_as_documented() {
     let config = example();
     assert_eq!(config.node.host_identity, "server1");
-    assert_eq!(config.server.listen, ["192.168.100.2:8443".parse().unwrap()]);
+    assert_eq!(config.server.listen, ["192.0.2.21:8443".parse().unwrap()]);
     assert_eq!(config.server.attach_timeout, Duration::from_mins(1));
     assert_eq!(config.ovs.db, Remote::Unix("/run/openvswitch/db.sock".into()));
     assert_eq!(config.chassis.hostname, None);
@@ -295,7 +295,8 @@ fn every_key_has_wrong_values_and_each_is_named() {
 fn required_keys_are_asked_for() {
     let Err(ConfigError::Invalid(problems)) = "".parse::<Config>() else { panic!("an empty file was taken") };
     let missing: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), &problem.value)).collect();
-    let required = ["node.name", "chassis.system-id", "chassis.ovn-remote", "chassis.ovn-encap-ip"];
+    let required =
+        ["node.name", "server.listen", "chassis.system-id", "chassis.ovn-remote", "chassis.ovn-encap-ip"];
     assert_eq!(missing, required.map(|key| (key, &None)));
     assert!(problems[0].to_string().contains("node.name is missing: write"), "{}", problems[0]);
 }

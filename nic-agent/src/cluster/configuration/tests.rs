@@ -8,6 +8,7 @@ use crate::cluster::own_node::OwnNode;
 fn file(state: &Path) -> Config {
     format!(
         "[node]\nname = 'server1'\n\
+         [server]\nlisten = ['192.0.2.21:8443']\n\
          [chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n\
          [state]\ndir = '{}'\n",
         state.display()

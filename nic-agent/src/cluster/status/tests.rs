@@ -6,7 +6,7 @@ use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::{ManagementPort, PodStatus};
 
 fn config() -> Config {
-    "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n"
+    "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n"
         .parse()
         .unwrap()
 }

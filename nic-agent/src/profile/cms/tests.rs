@@ -14,7 +14,7 @@ const RECORDED: [(&str, &str, &str); 2] = [
 
 fn profile(kind: &str, v4_length: &str) -> Profile {
     let config: crate::config::Config = format!(
-        "[node]\nname = 'server1'\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\n\
+        "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\n\
          ovn-encap-ip = '192.0.2.1'\n[profile]\nkind = '{kind}'\n[profile.ipv4]\nprefix-length = {v4_length}\n"
     )
     .parse()
