@@ -94,5 +94,5 @@ RRECOMMENDS:nic-agent = "\
 "
 
 SYSTEMD_PACKAGES = "nic-agent host-shim"
-SYSTEMD_SERVICE:nic-agent = "nic-agent.service"
+SYSTEMD_SERVICE:nic-agent = "nic-agent.service nic-agent-close.service"
 SYSTEMD_SERVICE:host-shim = "host-shim-vfs.service"
