@@ -192,8 +192,10 @@ impl Api {
             let events = self.client.request_events::<Value>(request).await.expect("a watch");
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.try_next().await.expect("a watch") {
-                if let WatchEvent::Deleted(last) = event {
-                    return version(&last);
+                match event {
+                    WatchEvent::Deleted(last) => return version(&last),
+                    WatchEvent::Error(why) => panic!("the watch of {path} failed: {why}"),
+                    _ => {}
                 }
             }
             panic!(
