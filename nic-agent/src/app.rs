@@ -39,6 +39,7 @@ use crate::management::Access;
 use crate::metrics::{Endpoint, Metrics, Readiness};
 use crate::ovs::control::Switch;
 use crate::ovs::link::OvsLink;
+use crate::preflight;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
 use crate::reconcile::{LEDGER, Parts, Reconciler};
@@ -142,6 +143,8 @@ impl App {
             tasks.spawn(held::follow(published.clone(), hold, cancel.clone()));
             let (daemons, follow) = daemons::start(&first, cancel.clone());
             tasks.spawn(follow);
+            let (preflight, follow) = preflight::watch::start(preflight::file::PATH.into(), cancel.clone());
+            tasks.spawn(follow);
             let inputs = report::Inputs {
                 accesses,
                 node: first.node.name.clone(),
@@ -152,6 +155,7 @@ impl App {
                     config: config.subscribe(),
                     report: reports,
                     daemons,
+                    preflight,
                     metrics: metrics.clone(),
                 },
                 attachments: attachments::Inputs { published: published.clone(), config: config.subscribe() },

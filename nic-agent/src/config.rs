@@ -6,7 +6,7 @@
 //! Failure: every mistake is reported at once, each with its key, the value that stands there and what to write
 //! instead. A [`Source`] whose file turns bad reports that and the last good configuration stays in force.
 
-mod defaults;
+pub(crate) mod defaults;
 mod read;
 mod restart;
 mod section;
@@ -117,7 +117,6 @@ pub struct Chassis {
     pub ct_zone_range: ZoneRange,
     pub hw_offload: bool,
     pub tc_policy: TcPolicy,
-    pub datapath_type: DatapathType,
 }
 
 /// How to reach OVN's southbound database, whose addresses are [`Chassis::ovn_remote`].
@@ -296,22 +295,6 @@ impl TcPolicy {
             Self::None => "none",
             Self::SkipSw => "skip_sw",
             Self::SkipHw => "skip_hw",
-        }
-    }
-}
-
-/// `Bridge.datapath_type` of the bridges that we make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatapathType {
-    System,
-    Netdev,
-}
-
-impl DatapathType {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::Netdev => "netdev",
         }
     }
 }

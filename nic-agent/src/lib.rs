@@ -28,6 +28,7 @@ mod news;
 pub mod openflow;
 pub mod ovs;
 pub mod policy;
+pub mod preflight;
 pub mod profile;
 pub mod reconcile;
 pub mod replica;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use nic_agent::app::App;
 use nic_agent::config::{Config, Source};
 use nic_agent::log::Logging;
+use nic_agent::preflight::command::Preflight;
 use nic_agent::{alone, close};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,10 +18,10 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// Drawbridge's agent on the SmartNIC.
 #[derive(Parser)]
-#[command(name = "nic-agent", version, args_conflicts_with_subcommands = true)]
+#[command(name = "nic-agent", version)]
 struct Arguments {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/nic-agent/nic-agent.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/nic-agent/nic-agent.toml")]
     config: PathBuf,
     /// Check the configuration file and exit.
     #[arg(long)]
@@ -34,6 +35,7 @@ struct Arguments {
 enum Command {
     /// Close all representors of the server's functions, and exit: before anything else of a boot.
     Close(close::Arguments),
+    Preflight(Preflight),
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -41,6 +43,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.command {
         Some(Command::Close(arguments)) => return close::run(arguments),
+        Some(Command::Preflight(preflight)) => return preflight.run(&arguments.config).await,
         None => {}
     }
     if arguments.check {

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use tests::cluster::{Api, PATIENCE, process};
+use tests::command::sh;
 use tests::{place, until};
 
 static API: LazyLock<Api> = LazyLock::new(Api::admin);
@@ -317,4 +318,48 @@ fn an_edit_of_a_nic_node_is_applied_or_refused() {
 
     edit(&json!({"transportZones": null, "bridgeMappings": null}), ("True", "InForce"));
     assert_eq!(transport_zones("nic1"), "");
+}
+
+/// As the unit nic-agent-preflight does, which the lab has no systemd for.
+fn preflight(nic: &str) -> Value {
+    let program = "/run/lab/bin/nic-agent preflight --json --write /run/nic-agent/preflight.json";
+    let said = sh(nic, &format!("mkdir -p /run/nic-agent && {program}"));
+    serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+}
+
+/// The condition of NIC 1's NicNode, once it is so; with its message.
+fn said_of(kind: &str, wanted: (&str, &str)) -> String {
+    until(&format!("{kind} is {wanted:?}"), PATIENCE, || {
+        let found = get(&format!("{OURS}/nicnodes/host1"))?;
+        if condition(&found, kind) != Some(wanted) {
+            return Err(found["status"]["conditions"].to_string());
+        }
+        let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let it = conditions.into_iter().find(|it| it["type"] == kind).unwrap_or_default();
+        Ok(it["message"].as_str().unwrap_or_default().to_owned())
+    })
+}
+
+#[test]
+fn an_open_vswitch_that_is_not_supported_is_said_at_the_nic_node() {
+    let vsctl = |what: &str| sh("nic1", &format!("ovs-vsctl --timeout=20 {what}")).ok();
+    // The lab has no timedatectl, and its NIC no mlx5: that is not known, and not passed.
+    preflight("nic1");
+    let said = said_of("PreflightPassed", ("Unknown", "NotAllRead"));
+    assert!(said.contains("time-synchronised") && said.contains("restricted-mode"), "{said}");
+
+    vsctl("set Open_vSwitch . other_config:doca-init=true");
+    preflight("nic1");
+    let said = said_of("PreflightPassed", ("False", "Failed"));
+    assert!(said.contains("datapath-type: found other_config:doca-init=true"), "{said}");
+    assert!(said.contains("mend: ovs-vsctl remove Open_vSwitch . other_config doca-init"), "{said}");
+    // The agent by itself, whoever runs a preflight or not.
+    let said = said_of("OVSReady", ("False", "DatapathNotSupported"));
+    assert!(said.contains("doca-init=true") && said.contains("ovs-vsctl remove"), "{said}");
+    said_of("Ready", ("False", "OVSNotReady"));
+
+    vsctl("remove Open_vSwitch . other_config doca-init");
+    said_of("OVSReady", ("True", "Ready"));
+    preflight("nic1");
+    said_of("PreflightPassed", ("Unknown", "NotAllRead"));
 }

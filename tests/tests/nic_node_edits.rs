@@ -16,6 +16,7 @@ use nic_agent::cluster::own_node::{self, Own};
 use nic_agent::cluster::status;
 use nic_agent::config::Config;
 use nic_agent::metrics::Metrics;
+use nic_agent::preflight::file::Unusable;
 use nic_agent::reconcile::published::Published;
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
@@ -305,7 +306,9 @@ async fn every_edit_is_taken_or_refused_as_a_whole() {
     let (report, reports) = watch::channel(in_force.borrow().1.clone());
     let (configs, config) = watch::channel(Arc::new(in_force.borrow().0.clone()));
     let (_daemons, daemons) = watch::channel(Daemons::default());
-    let inputs = status::Inputs { own, published, config, report: reports, daemons, metrics: Metrics::new() };
+    let (_preflight, preflight) = watch::channel(Err(Unusable::NotRun));
+    let metrics = Metrics::new();
+    let inputs = status::Inputs { own, published, config, report: reports, daemons, preflight, metrics };
     tokio::spawn(status::run(client, inputs));
     for (zones, is, reason) in [(["a", "a"], "False", "Refused"), (["a", "b"], "True", "InForce")] {
         let mut all = back_to(good());

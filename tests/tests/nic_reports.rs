@@ -16,12 +16,14 @@ use nic_agent::cluster::own_node::{self, Own};
 use nic_agent::cluster::{attachments, status};
 use nic_agent::config::Config;
 use nic_agent::metrics::Metrics;
+use nic_agent::preflight::{self, Line, State as Check};
 use nic_agent::reconcile::published::{Entry, Published, State, Wiring};
 use offload::ids::{CtZone, VfId};
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Program};
 use tests::until;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -120,6 +122,46 @@ fn with_condition(plane: &ControlPlane, what: &[&str], kind: &str, is: &str) -> 
     })
 }
 
+/// A file of the preflight's, as it changes.
+fn preflight_is_told(plane: &ControlPlane, file: &Path) {
+    let told = |status: &str, reason: &str| {
+        until(&format!("the preflight is {status}, {reason}"), PATIENCE, || {
+            let node = get(plane, &["nicnode", "nic1"])?;
+            match condition(&node, "PreflightPassed") {
+                Some(it) if it["status"] == status && it["reason"] == reason => Ok(it["message"].to_string()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+    };
+    told("Unknown", "NotRun");
+    let report = |state, boot_id| preflight::Report {
+        version: 1,
+        boot_id,
+        time: "2026-11-30T12:00:00Z".to_owned(),
+        checks: vec![Line::new(
+            "eswitch-mode",
+            "pci/0000:03:00.0",
+            state,
+            "legacy",
+            "switchdev",
+            "devlink dev",
+        )],
+    };
+    let write = |state, boot_id| preflight::file::write(file, &report(state, boot_id)).unwrap();
+    let boot = preflight::boot::current();
+    write(Check::Failed, boot.clone());
+    let said = told("False", "Failed");
+    assert!(said.contains("pci/0000:03:00.0") && said.contains("mend: devlink dev"), "{said}");
+    write(Check::Unknown, boot.clone());
+    told("Unknown", "NotAllRead");
+    write(Check::Failed, Some("0".repeat(32)));
+    told("Unknown", "OtherBoot");
+    std::fs::write(file, "{").unwrap();
+    told("Unknown", "Unreadable");
+    write(Check::Passed, boot);
+    told("True", "Passed");
+}
+
 #[test]
 fn the_cluster_is_told_what_is_true() {
     let plane = ControlPlane::api_only();
@@ -158,6 +200,11 @@ fn the_cluster_is_told_what_is_true() {
     let in_force = Report { looked_at: Some(1), generation: Some(1), verdict: Verdict::InForce };
     let (report, report_of) = watch::channel(in_force);
     let (daemons, daemons_of) = watch::channel(Daemons::default());
+    let run = tempfile::tempdir().unwrap();
+    let file = run.path().join("preflight.json");
+    let cancel = CancellationToken::new();
+    let (preflight, follow) = preflight::watch::start(file.clone(), cancel.clone());
+    runtime.spawn(follow);
     let (telling, refused) = Telling::new(Refuses);
     let mut teller = Teller::new(refused, reports_of.clone(), own.clone());
     let of_status = status::Inputs {
@@ -166,6 +213,7 @@ fn the_cluster_is_told_what_is_true() {
         config: config.clone(),
         report: report_of,
         daemons: daemons_of,
+        preflight,
         metrics: Metrics::new(),
     };
     let of_pods = attachments::Inputs { published: reports_of, config };
@@ -190,6 +238,8 @@ fn the_cluster_is_told_what_is_true() {
         let are = versions["ovs"] == "3.5.0" && versions["ovn"] == "25.03.0";
         if are { Ok(()) } else { Err(versions.to_string()) }
     });
+
+    preflight_is_told(&plane, &file);
 
     // A pod comes, its object is deleted by mistake, and the API server is gone while the pod goes.
     publish.send_replace(Arc::new(published(Some(&uid))));

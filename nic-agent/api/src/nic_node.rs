@@ -26,6 +26,9 @@ pub mod conditions {
     /// What the server's kubelet says of its pods is as this NIC, or what is confirmed, has it. If not, the rest counts for
     /// nothing: it is said here what that is.
     pub const NODE_BELIEVED: &str = "NodeBelieved";
+    /// What `nic-agent preflight` found of kernel, eSwitch, uplinks, Open vSwitch, OVN, clock and certificates is as the
+    /// agent needs it. If not: what is wrong, and what mends it. Unknown where something of it could not be read.
+    pub const PREFLIGHT_PASSED: &str = "PreflightPassed";
     /// The server reaches its pods by the management port that the spec names. Absent when it names none.
     pub const MANAGEMENT_PORT: &str = "ManagementPort";
 }

@@ -89,7 +89,8 @@ async fn follow(
     }
 }
 
-async fn version(daemon: &Unixctl) -> Result<String, ControlError> {
+/// Asks it.
+pub async fn version(daemon: &Unixctl) -> Result<String, ControlError> {
     let said = daemon.within(PATIENCE, daemon.call("version", &[])).await?;
     let read = read(daemon.daemon(), &said).map(ToOwned::to_owned);
     read.ok_or_else(|| ControlError::Answer {

@@ -16,8 +16,10 @@ use super::daemons::Daemons;
 use super::machine::Machine;
 use super::words::{few, status_of};
 use crate::config::Config;
+use crate::preflight::watch::Preflight;
 use crate::reconcile::published::{ManagementPort, Published};
 
+mod preflight;
 mod write;
 pub use write::{Inputs, run};
 
@@ -35,6 +37,7 @@ pub struct Facts<'a> {
     pub report: &'a Report,
     pub machine: &'a Machine,
     pub daemons: &'a Daemons,
+    pub preflight: &'a Preflight,
     /// Has the server's shim asked for anything since the agent started?
     pub shim_heard: bool,
     /// `metadata.generation` as last seen.
@@ -128,6 +131,7 @@ fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
     };
     let ovs = match &health.ovs {
         None => good(kinds::OVS_READY, "Ready", "the database answers and br-edge's flows are in"),
+        Some(why) if health.datapath_refused => bad(kinds::OVS_READY, "DatapathNotSupported", why),
         Some(why) => bad(kinds::OVS_READY, "NotReady", why),
     };
     let ovn = match &health.ovn {
@@ -143,6 +147,7 @@ fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
         enforced(published),
         offloaded(published, config),
         believed(published),
+        preflight::condition(facts.preflight),
     ];
     all.extend(published.management.as_ref().map(|port| match &port.state {
         Ok(()) => {

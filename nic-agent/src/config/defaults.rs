@@ -6,20 +6,19 @@ pub(super) const SERVER_KEY: &str = "/etc/nic-agent/tls/server.key";
 pub(super) const CLIENT_CA: &str = "/etc/nic-agent/tls/client-ca.crt";
 pub(super) const ATTACH_TIMEOUT_SECONDS: u32 = 60;
 pub(super) const MAX_CONNECTIONS: u32 = 64;
-pub(super) const OVS_DB: &str = "unix:/run/openvswitch/db.sock";
-pub(super) const OVS_RUN_DIR: &str = "/run/openvswitch";
-pub(super) const OVN_RUN_DIR: &str = "/run/ovn";
+pub(crate) const OVS_DB: &str = "unix:/run/openvswitch/db.sock";
+pub(crate) const OVS_RUN_DIR: &str = "/run/openvswitch";
+pub(crate) const OVN_RUN_DIR: &str = "/run/ovn";
 pub(super) const ENCAP_TYPE: &str = "geneve";
-pub(super) const OVN_BRIDGE: &str = "br-int";
+pub(crate) const OVN_BRIDGE: &str = "br-int";
 pub(super) const CHASSIS_ZONES: &str = "1-59999";
-pub(super) const HW_OFFLOAD: bool = true;
+pub(crate) const HW_OFFLOAD: bool = true;
 pub(super) const TC_POLICY: &str = "none";
-pub(super) const DATAPATH_TYPE: &str = "system";
-pub(super) const EDGE_BRIDGE: &str = "br-edge";
+pub(crate) const EDGE_BRIDGE: &str = "br-edge";
 pub(super) const EDGE_ZONES: &str = "61000-61254";
 /// More than an ingress gateway of some hundred requests a second has, most of them waiting for their end; an eighth of
 /// what the kernel tracks on a machine of 16 GB (`nf_conntrack_max`).
-pub(super) const POD_CONNECTIONS: u32 = 32_768;
+pub(crate) const POD_CONNECTIONS: u32 = 32_768;
 /// Several times what one server begins or takes without keeping connections; some of what the Arm cores of a NIC can set
 /// up in software.
 pub(super) const POD_CONNECTION_RATE: u32 = 4_000;

@@ -17,9 +17,9 @@ use super::value::{
     word,
 };
 use super::{
-    BridgeMapping, Chassis, Cluster, Config, DatapathType, Directory, Edge, EncapType, Eswitch, Family, Log,
-    LogFormat, LogLevel, Metrics, Node, Ovn, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server,
-    Southbound, SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
+    BridgeMapping, Chassis, Cluster, Config, Directory, Edge, EncapType, Eswitch, Family, Log, LogFormat,
+    LogLevel, Metrics, Node, Ovn, Ovs, Policy, Profile, ProfileKind, Remote, Route, Server, Southbound,
+    SouthboundTls, State, TcPolicy, Template, ZoneRange, defaults,
 };
 use crate::policy::Budget;
 
@@ -137,8 +137,6 @@ fn chassis(s: &mut Section<'_>) -> Option<Chassis> {
     let hw_offload = s.value("hw-offload", defaults::HW_OFFLOAD, boolean);
     let policies = [("none", TcPolicy::None), ("skip_sw", TcPolicy::SkipSw), ("skip_hw", TcPolicy::SkipHw)];
     let tc_policy = s.value("tc-policy", defaults::TC_POLICY, |v| word(v, &policies));
-    let datapaths = [("system", DatapathType::System), ("netdev", DatapathType::Netdev)];
-    let datapath_type = s.value("datapath-type", defaults::DATAPATH_TYPE, |v| word(v, &datapaths));
     Some(Chassis {
         system_id: system_id?,
         hostname,
@@ -151,7 +149,6 @@ fn chassis(s: &mut Section<'_>) -> Option<Chassis> {
         ct_zone_range: ct_zone_range?,
         hw_offload: hw_offload?,
         tc_policy: tc_policy?,
-        datapath_type: datapath_type?,
     })
 }
 

@@ -21,7 +21,6 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("chassis.hostname", old_chassis.hostname != new_chassis.hostname),
         ("chassis.ovn-remote", old_chassis.ovn_remote != new_chassis.ovn_remote),
         ("chassis.ovn-bridge", old_chassis.ovn_bridge != new_chassis.ovn_bridge),
-        ("chassis.datapath-type", old_chassis.datapath_type != new_chassis.datapath_type),
         ("southbound", old.southbound != new.southbound),
         ("edge.bridge", old.edge.bridge != new.edge.bridge),
         ("edge.ct-zones", old.edge.ct_zones != new.edge.ct_zones),
@@ -60,6 +59,5 @@ pub(super) fn adopt(old: &Config, new: &Config) -> Config {
     to.hostname.clone_from(&from.hostname);
     to.ovn_remote.clone_from(&from.ovn_remote);
     to.ovn_bridge.clone_from(&from.ovn_bridge);
-    to.datapath_type = from.datapath_type;
     adopted
 }

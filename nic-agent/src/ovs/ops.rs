@@ -79,7 +79,7 @@ fn add_bridge(spec: &BridgeSpec, root: Mutate, ops: &mut Vec<Op>) {
             .named(&bridge)
             .set("name", &spec.name)
             .set("fail_mode", BridgeSpec::FAIL_MODE)
-            .set("datapath_type", &spec.datapath_type)
+            .set("datapath_type", BridgeSpec::DATAPATH_TYPE)
             .set("protocols", Datum::set(BridgeSpec::PROTOCOLS))
             .set("external_ids", text_map(&BridgeSpec::external_ids()))
             .set("other_config", text_map(&BridgeSpec::other_config()))
@@ -95,7 +95,7 @@ fn mend_bridge(spec: &BridgeSpec, ops: &mut Vec<Op>) {
         Op::update("Bridge")
             .when(named.clone())
             .set("fail_mode", BridgeSpec::FAIL_MODE)
-            .set("datapath_type", &spec.datapath_type)
+            .set("datapath_type", BridgeSpec::DATAPATH_TYPE)
             .set("protocols", Datum::set(BridgeSpec::PROTOCOLS))
             .into(),
     );

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::datapath::Unsupported;
 use super::spec::{Bridge, BridgeSpec, OvsSpec, PortSpec, is_ours};
 use super::view::{BridgeView, InterfaceView, OvsView, StringMap};
 
@@ -53,6 +54,9 @@ pub enum Conflict {
     ForeignPort { port: String, bridge: String },
     #[error("bridge {0} does not exist: is ovn-controller running?")]
     NoIntegrationBridge(String),
+    /// Nothing is planned then.
+    #[error(transparent)]
+    Datapath(#[from] Unsupported),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +99,7 @@ fn is_as_specified(spec: &BridgeSpec, bridge: &BridgeView) -> bool {
     let local = bridge.ports.get(&spec.name).and_then(|p| p.interface.as_ref());
     bridge.fail_mode.as_deref() == Some(BridgeSpec::FAIL_MODE)
         && bridge.protocols == BridgeSpec::protocols()
-        && bridge.datapath_type == spec.datapath_type
+        && bridge.datapath_type == BridgeSpec::DATAPATH_TYPE
         && contains(&bridge.other_config, &BridgeSpec::other_config())
         && local.is_some_and(|l| contains(&l.external_ids, &spec.local_external_ids()))
 }

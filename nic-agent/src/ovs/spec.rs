@@ -35,12 +35,13 @@ pub struct OvsSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeSpec {
     pub name: String,
-    pub datapath_type: String,
 }
 
 impl BridgeSpec {
     /// Without flows nothing passes: a bridge that has lost its flows drops (`ovs-vswitchd.conf.db(5)`, `fail_mode`).
     pub const FAIL_MODE: &'static str = "secure";
+    /// In the kernel, with TC for the hardware. There is no other that we know how to close.
+    pub const DATAPATH_TYPE: &'static str = "system";
     /// 1.5 for us, 1.0 for whoever looks with plain `ovs-ofctl`.
     pub const PROTOCOLS: [&'static str; 2] = ["OpenFlow10", "OpenFlow15"];
 

@@ -13,7 +13,6 @@ use offload::ids::{IfIndex, MacAddr, VfId};
 use offload::netlink::devlink::PortHandle;
 use serde::Serialize;
 
-use crate::config::DatapathType;
 use crate::ovs::view::{InterfaceView, OvsView};
 
 /// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
@@ -69,19 +68,13 @@ fn is_this(rep: &RepView, row: Option<&InterfaceView>) -> bool {
 }
 
 /// Has Open vSwitch this very device, for all that kernel and database say?
-pub fn is_taken(rep: &RepView, ovs: &OvsView, datapath: DatapathType) -> bool {
-    let in_datapath = rep.in_datapath || datapath != DatapathType::System;
-    in_datapath && is_this(rep, ovs.interface(&rep.name))
+pub fn is_taken(rep: &RepView, ovs: &OvsView) -> bool {
+    rep.in_datapath && is_this(rep, ovs.interface(&rep.name))
 }
 
-/// Is it certain that Open vSwitch does not have it? A database that is behind the kernel, or that cannot be read, cuts
-/// nobody off.
-pub fn is_lost(rep: &RepView, ovs: Option<&OvsView>, datapath: DatapathType) -> bool {
-    match datapath {
-        DatapathType::System => !rep.in_datapath,
-        // Its ports are in no datapath of the kernel.
-        DatapathType::Netdev => ovs.is_some_and(|ovs| !is_this(rep, ovs.interface(&rep.name))),
-    }
+/// Is it certain that Open vSwitch does not have it? The database may be behind the kernel, and cuts nobody off.
+pub fn is_lost(rep: &RepView) -> bool {
+    !rep.in_datapath
 }
 
 /// A function that has another MAC address than it shall have. What the server may do with it by itself we do not see.
@@ -180,38 +173,30 @@ mod tests {
 
     #[test]
     fn a_representor_that_is_made_again_is_closed_until_ovs_has_the_new_one() {
-        use DatapathType::{Netdev, System};
         let vf = VfId { pf: 0, vf: 0 };
         let held = BTreeSet::from([vf]);
         let old = RepView { name: "rep7".to_owned(), ..rep(7, Some(0), true, false) };
         let stale = database(Some(7));
-        for datapath in [System, Netdev] {
-            let closed = |rep: &RepView, ovs: Option<&OvsView>| {
-                close(std::slice::from_ref(rep), &held, |rep| is_lost(rep, ovs, datapath)).len()
-            };
-            assert!(is_taken(&old, &stale, datapath));
-            assert_eq!(closed(&old, Some(&stale)), 0);
-            assert_eq!(closed(&old, None), 0, "who cannot be asked cuts nobody off");
+        let closed = |rep: &RepView| close(std::slice::from_ref(rep), &held, is_lost).len();
+        assert!(is_taken(&old, &stale));
+        assert_eq!(closed(&old), 0);
 
-            // The same name and the same VF; up, as something on the NIC sets every link up.
-            let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old.clone() };
-            assert!(!is_taken(&new, &stale, datapath), "{datapath:?}");
-            assert_eq!(closed(&new, Some(&stale)), 1, "{datapath:?}");
-            let shut = RepView { up: false, closed: true, ..new.clone() };
-            assert_eq!(closed(&shut, Some(&stale)), 0, "done");
+        // The same name and the same VF; up, as something on the NIC sets every link up.
+        let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old.clone() };
+        assert!(!is_taken(&new, &stale));
+        assert_eq!(closed(&new), 1);
+        let shut = RepView { up: false, closed: true, ..new.clone() };
+        assert_eq!(closed(&shut), 0, "done");
 
-            // ovs-vswitchd takes it, and with it our TC rule away.
-            let in_datapath = datapath == System;
-            let taken = RepView { up: false, in_datapath, ..new };
-            assert!(is_taken(&taken, &database(Some(8)), datapath));
-            assert_eq!(closed(&taken, Some(&database(Some(8)))), 0);
-            // Before it has written so, it is not opened.
-            for before in [Some(7), Some(0), None] {
-                assert!(!is_taken(&taken, &database(before), datapath));
-            }
+        // ovs-vswitchd takes it, and with it our TC rule away.
+        let taken = RepView { up: false, in_datapath: true, ..new.clone() };
+        assert!(is_taken(&taken, &database(Some(8))));
+        assert_eq!(closed(&taken), 0);
+        // Before it has written so, it is not opened.
+        for before in [Some(7), Some(0), None] {
+            assert!(!is_taken(&taken, &database(before)));
         }
         // The row is the new one's already, the kernel's datapath does not have it.
-        let new = RepView { ifindex: IfIndex(8), in_datapath: false, ..old };
-        assert!(!is_taken(&new, &database(Some(8)), System) && is_lost(&new, None, System));
+        assert!(!is_taken(&new, &database(Some(8))) && is_lost(&new));
     }
 }

@@ -17,10 +17,11 @@ use super::restore::Restore;
 use super::stage::{self, Facts, Plugging, PortState};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
-use crate::config::{Config, DatapathType};
+use crate::config::Config;
 use crate::edge;
 use crate::management;
 use crate::metrics::OutcomeLabel;
+use crate::ovs::datapath::{self, Unsupported};
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
@@ -38,6 +39,8 @@ struct Found<'a> {
     view: Result<&'a OvsView, &'a str>,
     ports: &'a BTreeMap<String, PortState>,
     conflicts: &'a [Conflict],
+    /// A datapath that is none of ours: all is closed.
+    refused: Option<&'a Unsupported>,
     /// Whether the flows are in.
     flows: &'a Result<(), String>,
     enforced: &'a Enforcement,
@@ -68,10 +71,19 @@ impl Reconciler {
         let view = self.ovs.view();
         self.metrics.set_connected("ovsdb", view.is_ok());
         self.metrics.set_connected("southbound", self.southbound.unready().is_none());
-        let flows = self.sync_flows(&config, view.as_ref().ok(), &enforced, &mut outcome).await;
-        let conflicts = match &view {
-            Ok(view) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
-            Err(why) => {
+        let refused = view.as_ref().ok().and_then(|view| refused(&config, view));
+        let flows = match &refused {
+            None => self.sync_flows(&config, view.as_ref().ok(), &enforced, &mut outcome).await,
+            Some(why) => Err(why.to_string()),
+        };
+        let conflicts = match (&view, &refused) {
+            // Whoever uses it has what he wrote there; of us he hears nothing that would work by half.
+            (Ok(_), Some(why)) => {
+                outcome.failed("Open vSwitch", why);
+                vec![Conflict::from(why.clone())]
+            }
+            (Ok(view), None) => self.sync_ovs(&config, view, &ports, flows.is_ok(), &mut outcome).await,
+            (Err(why), _) => {
                 outcome.failed("Open vSwitch", why);
                 Vec::new()
             }
@@ -80,8 +92,7 @@ impl Reconciler {
         self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
-            let datapath = config.chassis.datapath_type;
-            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view, datapath);
+            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view);
             let steps = links::open(&seen.reps, &ready, config.edge.mtu);
             if !steps.is_empty() {
                 self.apply_links(steps, &mut outcome).await;
@@ -93,6 +104,7 @@ impl Reconciler {
             view,
             ports: &ports,
             conflicts: &conflicts,
+            refused: refused.as_ref(),
             flows: &flows,
             enforced: &enforced,
             management: &management,
@@ -110,14 +122,18 @@ impl Reconciler {
         }
     }
 
-    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither.
+    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither; none where
+    /// its datapath is none of ours.
     async fn close_unheld(&mut self, outcome: &mut Outcome) {
-        let held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
+        let view = self.ovs.view().ok();
+        let refused = view.is_some_and(|view| refused(&self.config.borrow(), &view).is_some());
+        let mut held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
+        if refused {
+            held.clear();
+        }
         self.observe_kernel(outcome).await;
-        let (view, datapath) = (self.ovs.view().ok(), self.config.borrow().chassis.datapath_type);
         if let Ok(seen) = &self.seen {
-            let is_lost = |rep: &RepView| links::is_lost(rep, view.as_ref(), datapath);
-            let steps = links::close(&seen.reps, &held, is_lost);
+            let steps = links::close(&seen.reps, &held, links::is_lost);
             self.apply_links(steps, outcome).await;
         }
     }
@@ -297,10 +313,7 @@ impl Reconciler {
         let spec = OvsSpec {
             external_ids,
             other_config,
-            edge: BridgeSpec {
-                name: config.edge.bridge.clone(),
-                datapath_type: config.chassis.datapath_type.as_str().to_owned(),
-            },
+            edge: BridgeSpec { name: config.edge.bridge.clone() },
             integration: config.chassis.ovn_bridge.clone(),
             ports: wanted,
         };
@@ -333,10 +346,10 @@ impl Reconciler {
     }
 
     fn publish(&mut self, config: &Config, found: &Found<'_>, outcome: &Outcome) {
-        let &Found { view, ports, conflicts, flows, enforced, management: kept } = found;
+        let &Found { view, ports, conflicts, refused, flows, enforced, management: kept } = found;
         let mut published = Published {
             attachments: BTreeMap::new(),
-            health: self.health(view, flows),
+            health: self.health(view, refused, flows),
             passes: self.publish.borrow().passes + 1,
             steps: outcome.steps,
             policy: self.policy_status(enforced),
@@ -347,11 +360,10 @@ impl Reconciler {
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
             let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
-            let datapath = config.chassis.datapath_type;
             let port = ports.get(&attachment.logical_port).unwrap_or(&PortState::Asking);
             let facts = Facts {
                 representor,
-                taken: representor.zip(view.ok()).is_some_and(|(it, ovs)| links::is_taken(it, ovs, datapath)),
+                taken: representor.zip(view.ok()).is_some_and(|(it, ovs)| links::is_taken(it, ovs)),
                 ovs: view,
                 port,
                 conflicts,
@@ -403,7 +415,12 @@ impl Reconciler {
         self.publish.send_replace(Arc::new(published));
     }
 
-    fn health(&self, view: Result<&OvsView, &str>, flows: &Result<(), String>) -> Health {
+    fn health(
+        &self,
+        view: Result<&OvsView, &str>,
+        refused: Option<&Unsupported>,
+        flows: &Result<(), String>,
+    ) -> Health {
         let down = |why| format!("Open vSwitch not connected: {why}");
         let flows = || flows.as_ref().err().map(|why| format!("flows: {why}"));
         let (reps, representors) = match &self.seen {
@@ -412,7 +429,8 @@ impl Reconciler {
         };
         Health {
             representors,
-            ovs: view.err().map(down).or_else(flows),
+            ovs: refused.map(ToString::to_string).or_else(|| view.err().map(down)).or_else(flows),
+            datapath_refused: refused.is_some(),
             ovn: self.southbound.unready(),
             cluster: self.health.as_ref().and_then(|it| it.borrow().clone().err()),
             ovs_version: view.ok().map(|view| view.ovs_version.clone()).filter(|it| !it.is_empty()),
@@ -447,6 +465,11 @@ impl Reconciler {
     }
 }
 
+/// `br-edge` is ours, and is made and mended as it has to be.
+fn refused(config: &Config, view: &OvsView) -> Option<Unsupported> {
+    datapath::unsupported(view, [config.chassis.ovn_bridge.as_str()]).next()
+}
+
 fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {
     reps.iter().find(|rep| rep.vf == Some(vf))
 }
@@ -457,7 +480,6 @@ fn with_boundary<'a>(
     attachments: impl Iterator<Item = &'a Attachment>,
     reps: &[RepView],
     view: &OvsView,
-    datapath: DatapathType,
 ) -> BTreeSet<VfId> {
     let has = |name: &str, number: u32| {
         view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
@@ -468,7 +490,7 @@ fn with_boundary<'a>(
         .filter(|vf| {
             attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
                 find(reps, *vf)
-                    .is_some_and(|rep| has(&rep.name, rep_port.get()) && links::is_taken(rep, view, datapath))
+                    .is_some_and(|rep| has(&rep.name, rep_port.get()) && links::is_taken(rep, view))
                     && has(&attachment::edge_patch(*vf), patch_port.get())
             })
         })

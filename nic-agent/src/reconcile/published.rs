@@ -54,6 +54,8 @@ impl Published {
 pub struct Health {
     pub representors: Option<String>,
     pub ovs: Option<String>,
+    /// `ovs` is a datapath that is not supported.
+    pub datapath_refused: bool,
     pub ovn: Option<String>,
     /// What is read from the Kubernetes API; well where there is no cluster.
     pub cluster: Option<String>,

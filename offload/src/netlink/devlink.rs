@@ -17,11 +17,13 @@ const CMD_GET: u8 = 1;
 const CMD_PORT_GET: u8 = 5;
 const CMD_PORT_SET: u8 = 6;
 const CMD_ESWITCH_GET: u8 = 29;
+const CMD_PARAM_GET: u8 = 38;
 const CMD_INFO_GET: u8 = 51;
 
 const ATTR_BUS_NAME: u16 = 1;
 const ATTR_DEV_NAME: u16 = 2;
 const ATTR_PORT_INDEX: u16 = 3;
+const ATTR_PARAM_NAME: u16 = 81;
 const ATTR_PORT_FUNCTION: u16 = 145;
 const FUNCTION_HW_ADDR: u16 = 1;
 const VERSION: u8 = 1;
@@ -81,6 +83,40 @@ pub enum EswitchMode {
     Legacy,
     Switchdev,
     Other(u16),
+}
+
+/// Can the eSwitch put headers of tunnels around packets?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncapMode {
+    None,
+    Basic,
+    Other(u8),
+}
+
+/// How a device's eSwitch is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Eswitch {
+    pub mode: EswitchMode,
+    /// `None`: its driver does not say.
+    pub encap: Option<EncapMode>,
+}
+
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParamValue {
+    Text(String),
+    Flag(bool),
+    Number(u64),
+}
+
+impl fmt::Display for ParamValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// What kind of network device a port has. A port that is being set up has none yet.
@@ -193,8 +229,21 @@ impl Devlink {
 
     /// The mode of a device's eSwitch. Devices that have none refuse with `EOPNOTSUPP`.
     pub fn eswitch_mode(&mut self, device: &DeviceHandle) -> Result<EswitchMode> {
+        self.eswitch(device).map(|eswitch| eswitch.mode)
+    }
+
+    /// How a device's eSwitch is set. Devices that have none refuse with `EOPNOTSUPP`.
+    pub fn eswitch(&mut self, device: &DeviceHandle) -> Result<Eswitch> {
         let operation = format_args!("read the eSwitch mode of {device}");
         self.get(operation, named(CMD_ESWITCH_GET, device), decode::eswitch)
+    }
+
+    /// A parameter of the device's driver, as it is now (`devlink dev param show DEVICE name NAME`). One that the driver does
+    /// not have is an error.
+    pub fn param(&mut self, device: &DeviceHandle, name: &str) -> Result<ParamValue> {
+        let mut writer = named(CMD_PARAM_GET, device);
+        writer.put_text(ATTR_PARAM_NAME, name);
+        self.get(format_args!("read parameter {name} of {device}"), writer, decode::param)
     }
 
     /// Driver, serial numbers and running firmware.

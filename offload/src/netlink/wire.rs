@@ -68,6 +68,10 @@ impl<'a> Attribute<'a> {
         self.exactly().map(u32::from_ne_bytes)
     }
 
+    pub fn u64(&self) -> Result<u64, Malformed> {
+        self.exactly().map(u64::from_ne_bytes)
+    }
+
     pub fn i32(&self) -> Result<i32, Malformed> {
         self.exactly().map(i32::from_ne_bytes)
     }

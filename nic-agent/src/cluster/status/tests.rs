@@ -2,6 +2,7 @@ use drawbridge_api::{ConditionStatus, NicNodeStatus, conditions as kinds};
 
 use super::*;
 use crate::enforcement::Disbelieved;
+use crate::preflight::file::Unusable;
 use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::{ManagementPort, PodStatus};
 
@@ -55,6 +56,7 @@ fn made_of(
         report,
         machine: &machine,
         daemons: &daemons,
+        preflight: &Err(Unusable::NotRun),
         shim_heard: false,
         generation: Some(7),
     };
@@ -121,6 +123,10 @@ fn each_condition_says_why() {
     assert_eq!(reason(&bad, kinds::OVS_READY), (T, "Ready".to_owned()));
     bad.health.ovs = Some("down".to_owned());
     assert_eq!(reason(&bad, kinds::READY), (F, "OVSNotReady".to_owned()));
+    assert_eq!(reason(&bad, kinds::OVS_READY), (F, "NotReady".to_owned()));
+    bad.health.datapath_refused = true;
+    assert_eq!(reason(&bad, kinds::READY), (F, "OVSNotReady".to_owned()));
+    assert_eq!(reason(&bad, kinds::OVS_READY), (F, "DatapathNotSupported".to_owned()));
     bad.health.representors = Some("?".to_owned());
     assert_eq!(reason(&bad, kinds::READY), (F, "RepresentorsUnreadable".to_owned()));
     let mut policy = published();

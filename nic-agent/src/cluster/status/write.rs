@@ -20,6 +20,7 @@ use crate::cluster::own_node::{Own, OwnNode};
 use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::preflight::watch::Preflight;
 use crate::reconcile::published::Published;
 
 /// Between two writes.
@@ -34,6 +35,7 @@ pub struct Inputs {
     pub config: watch::Receiver<Arc<Config>>,
     pub report: watch::Receiver<Report>,
     pub daemons: watch::Receiver<Daemons>,
+    pub preflight: watch::Receiver<Preflight>,
     pub metrics: Metrics,
 }
 
@@ -75,6 +77,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
         let config = from.config.borrow_and_update().clone();
         let report = from.report.borrow_and_update().clone();
         let daemons = from.daemons.borrow_and_update().clone();
+        let preflight = from.preflight.borrow_and_update().clone();
         if let Own::Known(node) = own
             && published.passes > 0
             && let Some(name) = node.meta().name.clone()
@@ -86,6 +89,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
                 report: &report,
                 machine,
                 daemons: &daemons,
+                preflight: &preflight,
                 shim_heard: from.metrics.host_last_request.get() > 0,
                 generation: report.looked_at,
             };
@@ -100,6 +104,7 @@ async fn next(from: &mut Inputs, machine: &Machine, due: Instant) -> Option<(Str
             changed = from.config.changed() => changed.ok()?,
             changed = from.report.changed() => changed.ok()?,
             changed = from.daemons.changed() => changed.ok()?,
+            changed = from.preflight.changed() => changed.ok()?,
             () = tokio::time::sleep_until(due), if due > Instant::now() => {}
         }
     }

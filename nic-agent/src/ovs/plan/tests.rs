@@ -33,7 +33,7 @@ fn apply(view: &mut OvsView, step: &OvsStep, edge: &str) {
             let bridge = view.bridges.entry(spec.name.clone()).or_default();
             bridge.fail_mode = Some(BridgeSpec::FAIL_MODE.to_owned());
             bridge.protocols = BridgeSpec::protocols();
-            bridge.datapath_type.clone_from(&spec.datapath_type);
+            BridgeSpec::DATAPATH_TYPE.clone_into(&mut bridge.datapath_type);
             bridge.external_ids.extend(BridgeSpec::external_ids());
             bridge.other_config.extend(BridgeSpec::other_config());
             let local = bridge.ports.entry(spec.name.clone()).or_default().interface.get_or_insert_default();
@@ -86,7 +86,7 @@ fn spec(pods: &[(u16, u16)]) -> OvsSpec {
             .map(|(k, v)| (k.to_owned(), v.map(str::to_owned)))
             .into(),
         other_config: [("hw-offload".to_owned(), Some("true".to_owned()))].into(),
-        edge: BridgeSpec { name: "br-edge".into(), datapath_type: "system".into() },
+        edge: BridgeSpec { name: "br-edge".into() },
         integration: "br-int".into(),
         ports: pods
             .iter()

@@ -1,6 +1,9 @@
 //! devlink's messages, read.
 
-use super::{DeviceHandle, EswitchMode, Flavour, Info, Netdev, Port, PortHandle, PortType};
+use super::{
+    DeviceHandle, EncapMode, Eswitch, EswitchMode, Flavour, Info, Netdev, ParamValue, Port, PortHandle,
+    PortType,
+};
 use crate::ids::IfIndex;
 use crate::netlink::generic::HEADER;
 use crate::netlink::wire::{Attributes, Malformed};
@@ -9,8 +12,15 @@ const PORT_TYPE: u16 = 4;
 const PORT_NETDEV_IFINDEX: u16 = 6;
 const PORT_NETDEV_NAME: u16 = 7;
 const ESWITCH_MODE: u16 = 25;
+const ESWITCH_ENCAP_MODE: u16 = 62;
 const PORT_FLAVOUR: u16 = 77;
 const PORT_NUMBER: u16 = 78;
+const PARAM: u16 = 80;
+const PARAM_TYPE: u16 = 83;
+const PARAM_VALUES_LIST: u16 = 84;
+const PARAM_VALUE: u16 = 85;
+const PARAM_VALUE_DATA: u16 = 86;
+const PARAM_VALUE_CMODE: u16 = 87;
 const INFO_DRIVER_NAME: u16 = 98;
 const INFO_SERIAL_NUMBER: u16 = 99;
 const INFO_VERSION_RUNNING: u16 = 101;
@@ -22,6 +32,16 @@ const INFO_BOARD_SERIAL_NUMBER: u16 = 146;
 const PORT_EXTERNAL: u16 = 149;
 const PORT_CONTROLLER_NUMBER: u16 = 150;
 const PORT_PCI_SF_NUMBER: u16 = 164;
+
+/// `NLA_U8` and so on, as the kernel numbers them for itself (include/net/netlink.h).
+const TYPE_U8: u8 = 1;
+const TYPE_U16: u8 = 2;
+const TYPE_U32: u8 = 3;
+const TYPE_U64: u8 = 4;
+const TYPE_STRING: u8 = 5;
+const TYPE_FLAG: u8 = 6;
+/// `DEVLINK_PARAM_CMODE_RUNTIME`.
+const CMODE_RUNTIME: u8 = 0;
 
 const FLAVOUR_PHYSICAL: u16 = 0;
 const FLAVOUR_PCI_PF: u16 = 3;
@@ -41,14 +61,52 @@ pub(super) fn device_message(payload: &[u8]) -> Result<DeviceHandle, Malformed> 
         .ok_or_else(|| Malformed::new("a devlink device without a name"))
 }
 
-pub(super) fn eswitch(payload: &[u8]) -> Result<EswitchMode, Malformed> {
-    let mode = Attributes::after(payload, HEADER)?
-        .find(ESWITCH_MODE)?
-        .ok_or_else(|| Malformed::new("an eSwitch without a mode"))?;
-    Ok(match mode.u16()? {
-        0 => EswitchMode::Legacy,
-        1 => EswitchMode::Switchdev,
-        other => EswitchMode::Other(other),
+pub(super) fn eswitch(payload: &[u8]) -> Result<Eswitch, Malformed> {
+    let attributes = Attributes::after(payload, HEADER)?;
+    let mode =
+        attributes.find(ESWITCH_MODE)?.ok_or_else(|| Malformed::new("an eSwitch without a mode"))?.u16()?;
+    let encap = attributes.find(ESWITCH_ENCAP_MODE)?.map(|encap| encap.u8()).transpose()?;
+    Ok(Eswitch {
+        mode: match mode {
+            0 => EswitchMode::Legacy,
+            1 => EswitchMode::Switchdev,
+            other => EswitchMode::Other(other),
+        },
+        encap: encap.map(|encap| match encap {
+            0 => EncapMode::None,
+            1 => EncapMode::Basic,
+            other => EncapMode::Other(other),
+        }),
+    })
+}
+
+/// The value that is in force: of runtime, or else the one that there is.
+pub(super) fn param(payload: &[u8]) -> Result<ParamValue, Malformed> {
+    let missing = || Malformed::new("a devlink parameter without a type or a value");
+    let param = Attributes::after(payload, HEADER)?.find(PARAM)?.ok_or_else(missing)?.nested();
+    let kind = param.find(PARAM_TYPE)?.ok_or_else(missing)?.u8()?;
+    let (mut first, mut runtime) = (None, None);
+    for value in param.find(PARAM_VALUES_LIST)?.ok_or_else(missing)?.nested() {
+        let value = value?;
+        if value.kind == PARAM_VALUE {
+            first = first.or(Some(value.nested()));
+            let mode = value.nested().find(PARAM_VALUE_CMODE)?.map(|mode| mode.u8()).transpose()?;
+            runtime = runtime.or((mode == Some(CMODE_RUNTIME)).then(|| value.nested()));
+        }
+    }
+    let data = runtime.or(first).ok_or_else(missing)?.find(PARAM_VALUE_DATA)?;
+    // A flag that is not set has no data.
+    if kind == TYPE_FLAG {
+        return Ok(ParamValue::Flag(data.is_some()));
+    }
+    let data = data.ok_or_else(missing)?;
+    Ok(match kind {
+        TYPE_STRING => ParamValue::Text(data.text()),
+        TYPE_U8 => ParamValue::Number(data.u8()?.into()),
+        TYPE_U16 => ParamValue::Number(data.u16()?.into()),
+        TYPE_U32 => ParamValue::Number(data.u32()?.into()),
+        TYPE_U64 => ParamValue::Number(data.u64()?),
+        other => return Err(Malformed::new(format!("a devlink parameter of the unknown type {other}"))),
     })
 }
 

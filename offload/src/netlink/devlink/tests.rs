@@ -72,7 +72,7 @@ fn ports() {
 
 #[test]
 fn mode_and_info() {
-    assert_eq!(decode::eswitch(&hex(ESWITCH)).unwrap(), EswitchMode::Switchdev);
+    assert_eq!(decode::eswitch(&hex(ESWITCH)).unwrap().mode, EswitchMode::Switchdev);
     let info = Info {
         driver: Some("simnic".to_owned()),
         serial: Some("SIMNIC0001".to_owned()),
@@ -140,9 +140,59 @@ fn a_vf_port_without_its_number_is_malformed() {
     assert!(decode::port(&bytes).is_err());
 }
 
+/// A parameter's answer, by the numbers of include/uapi/linux/devlink.h: name 81, type 83, values 84 and 85, data 86, mode 87.
+fn param(kind: u8, values: &[(u8, Option<&[u8]>)]) -> Vec<u8> {
+    let mut writer = generic::payload(38, 1);
+    writer.put_text(1, "pci").put_text(2, "0000:03:00.0").nest(80, |param| {
+        param.put_text(81, "flow_steering_mode").put_u8(83, kind).nest(84, |list| {
+            for (mode, data) in values {
+                list.nest(85, |value| {
+                    if let Some(data) = data {
+                        value.put(86, data);
+                    }
+                    value.put_u8(87, *mode);
+                });
+            }
+        });
+    });
+    writer.finish().unwrap()
+}
+
+#[test]
+fn a_parameter_has_its_type_and_the_value_of_now() {
+    let read = |kind, values: &[(u8, Option<&[u8]>)]| decode::param(&param(kind, values));
+    assert_eq!(read(5, &[(0, Some(b"smfs\0"))]), Ok(ParamValue::Text("smfs".into())));
+    assert_eq!(read(6, &[(0, Some(b""))]), Ok(ParamValue::Flag(true)));
+    assert_eq!(read(6, &[(0, None)]), Ok(ParamValue::Flag(false)));
+    assert_eq!(read(3, &[(1, Some(&7u32.to_ne_bytes()))]), Ok(ParamValue::Number(7)));
+    // What comes after the next reset of the driver (1) is not in force now.
+    let both: [(u8, Option<&[u8]>); 2] = [(1, Some(b"dmfs\0")), (0, Some(b"smfs\0"))];
+    assert_eq!(read(5, &both), Ok(ParamValue::Text("smfs".into())));
+    for (kind, values) in [(5, vec![]), (5, vec![(0, None)]), (9, vec![(0, Some(&b"x"[..]))])] {
+        assert!(read(kind, &values).is_err(), "{kind} {values:?}");
+    }
+}
+
+#[test]
+fn an_eswitch_says_its_modes() {
+    let said = |encap: Option<u8>| {
+        let mut writer = generic::payload(29, 1);
+        writer.put_text(1, "pci").put_text(2, "0000:03:00.0").put_u16(25, 1);
+        if let Some(encap) = encap {
+            writer.put_u8(62, encap);
+        }
+        decode::eswitch(&writer.finish().unwrap()).unwrap()
+    };
+    let switchdev = |encap| Eswitch { mode: EswitchMode::Switchdev, encap };
+    assert_eq!(said(None), switchdev(None));
+    assert_eq!(said(Some(0)), switchdev(Some(EncapMode::None)));
+    assert_eq!(said(Some(1)), switchdev(Some(EncapMode::Basic)));
+    assert_eq!(said(Some(2)), switchdev(Some(EncapMode::Other(2))));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (decode::port(&bytes), decode::info(&bytes), decode::eswitch(&bytes), decode::device_message(&bytes), notified(&bytes));
+        let _ = (decode::port(&bytes), decode::info(&bytes), decode::eswitch(&bytes), decode::param(&bytes), decode::device_message(&bytes), notified(&bytes));
     }
 }
