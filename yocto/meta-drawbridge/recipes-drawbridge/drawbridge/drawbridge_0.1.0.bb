@@ -94,5 +94,5 @@ RRECOMMENDS:nic-agent = "\
 "
 
 SYSTEMD_PACKAGES = "nic-agent host-shim"
-SYSTEMD_SERVICE:nic-agent = "nic-agent.service nic-agent-close.service"
+SYSTEMD_SERVICE:nic-agent = "nic-agent.service nic-agent-close.service nic-agent-preflight.service nic-agent-preflight.timer"
 SYSTEMD_SERVICE:host-shim = "host-shim-vfs.service"
