@@ -138,6 +138,10 @@ fn closed_late_is_open_until_then() {
     let began = Instant::now();
     // The vendor's bridge: the uplink and the server's PF (CREATE_OVS_BRIDGES="yes").
     ["ovsdb", "vswitchd"].iter().for_each(|it| drop(NIC.daemon(it, "start")));
+    until("the database answers", Duration::from_secs(30), || {
+        let asked = NIC.run(&["ovs-vsctl", "--timeout=10", "--no-wait", "list-br"]);
+        if asked.is_ok() { Ok(()) } else { Err(asked.stderr) }
+    });
     NIC.vsctl(&["remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait"]);
     NIC.vsctl(&["add-br", "ovsbr1", "--", "add-port", "ovsbr1", "p0", "--", "add-port", "ovsbr1", "pf0hpf"]);
     std::thread::sleep(tests::patience(PAUSE));
