@@ -28,6 +28,12 @@ fn daemons(unit: &str) -> &'static [&'static str] {
     }
 }
 
+fn start(daemons: &[&str]) {
+    for daemon in daemons {
+        NIC.daemon(daemon, "start");
+    }
+}
+
 /// The lab's own order again, whatever a test left.
 struct Restored;
 
@@ -109,7 +115,7 @@ fn closed_first_nothing_passes_whoever_starts_next() {
 
         let watch = Watch::start(&functions, &[&pod, &far]);
         for unit in order {
-            daemons(unit).iter().for_each(|it| drop(NIC.daemon(it, "start")));
+            start(daemons(unit));
             std::thread::sleep(tests::patience(PAUSE));
         }
         NIC.settle();
@@ -137,7 +143,11 @@ fn closed_late_is_open_until_then() {
     let watch = Watch::start(&functions, &[&pod, &far]);
     let began = Instant::now();
     // The vendor's bridge: the uplink and the server's PF (CREATE_OVS_BRIDGES="yes").
-    ["ovsdb", "vswitchd"].iter().for_each(|it| drop(NIC.daemon(it, "start")));
+    start(&["ovsdb", "vswitchd"]);
+    until("the database answers", Duration::from_secs(30), || {
+        let asked = NIC.run(&["ovs-vsctl", "--timeout=10", "--no-wait", "list-br"]);
+        if asked.is_ok() { Ok(()) } else { Err(asked.stderr) }
+    });
     NIC.vsctl(&["remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait"]);
     NIC.vsctl(&["add-br", "ovsbr1", "--", "add-port", "ovsbr1", "p0", "--", "add-port", "ovsbr1", "pf0hpf"]);
     std::thread::sleep(tests::patience(PAUSE));
@@ -155,7 +165,7 @@ fn closed_late_is_open_until_then() {
     let watch = Watch::start(&functions, &[&pod, &far]);
     std::thread::sleep(tests::patience(PAUSE));
     NIC.vsctl(&["del-br", "ovsbr1"]);
-    ["ovn-controller", "agent"].iter().for_each(|it| drop(NIC.daemon(it, "start")));
+    start(&["ovn-controller", "agent"]);
     NIC.settle();
     until("the pod is reached again", Duration::from_mins(1), || {
         if pod.pings(&far.ip) { Ok(()) } else { Err("no answer".to_owned()) }

@@ -76,16 +76,18 @@ fn open() -> Vec<String> {
     up.map(|((device, port), _)| format!("{device} {port}")).collect()
 }
 
-/// Whatever is closed is opened, as a vendor's scripts would.
+/// Whatever is closed is opened, as a vendor's scripts would: all at once, or the agent closes each while the next is opened.
 fn open_all() {
     let name =
         |((_, port), (name, up)): (Place, (String, bool))| (port.contains("pf") && !up).then_some(name);
-    let lines: Vec<String> = devices()
-        .into_iter()
-        .filter_map(name)
-        .map(|it| format!("tc qdisc del dev {it} ingress 2>/dev/null; ip link set {it} up"))
-        .collect();
-    sh("nic1", &lines.join("\n")).ok();
+    let names: Vec<String> = devices().into_iter().filter_map(name).collect();
+    let each = |line: &dyn Fn(&String) -> String| names.iter().map(line).collect::<Vec<_>>().join("\\n");
+    let (rules, links) =
+        (each(&|it| format!("qdisc del dev {it} ingress")), each(&|it| format!("link set {it} up")));
+    // Some have no qdisc yet.
+    let line =
+        format!("printf '{rules}\\n' | tc -force -batch - 2>/dev/null; printf '{links}\\n' | ip -batch -");
+    sh("nic1", &line).ok();
 }
 
 /// PCI address of a VF on the server.
@@ -154,20 +156,19 @@ fn what_is_opened_by_hand_reaches_the_fabric() {
     NIC.settle();
 }
 
-#[test]
-fn every_eswitch_is_closed_and_pods_attach_on_the_chosen_one() {
-    let far = Pod::add(&Wish { name: "esfar", host: "host2", vf: 24, options: &[] });
-    let _scene = Scene::new();
-    let switch_ids: Vec<String> = ["2005:03:00.0", "2005:03:00.1"]
-        .iter()
-        .map(|device| {
-            let name = &devices().into_iter().find(|((at, _), _)| at == device).unwrap().1.0;
-            NIC.run(&["cat", &format!("/sys/class/net/{name}/phys_switch_id")]).ok()
-        })
-        .collect();
-    assert_eq!(switch_ids[0], switch_ids[1], "one NIC's");
+fn far() -> Pod {
+    Pod::add(&Wish { name: "esfar", host: "host2", vf: 24, options: &[] })
+}
 
-    // Nothing is chosen, and a number is several VFs': all is closed, and nobody attaches.
+#[test]
+fn where_nothing_is_chosen_a_number_of_several_vfs_is_nobodys_and_all_are_closed() {
+    let far = far();
+    let _scene = Scene::new();
+    let id = |device: &str| {
+        let name = &devices().into_iter().find(|((at, _), _)| at == device).unwrap().1.0;
+        NIC.run(&["cat", &format!("/sys/class/net/{name}/phys_switch_id")]).ok()
+    };
+    assert_eq!(id("2005:03:00.0"), id("2005:03:00.1"), "one NIC's");
     NIC.settle();
     open_all();
     all_closed_but(&[]);
@@ -181,7 +182,20 @@ fn every_eswitch_is_closed_and_pods_attach_on_the_chosen_one() {
     nothing_passes(&[&far]);
     what_is_opened_by_hand_reaches_the_fabric();
 
-    // An eSwitch is one PF's.
+    // The same without an agent: all of them, and what no eSwitch of a server's is stays as it is.
+    NIC.daemon("agent", "stop");
+    open_all();
+    let said = sh("nic1", "/run/lab/bin/nic-agent close").ok();
+    assert_eq!(open(), Vec::<String>::new(), "{said}");
+    assert!(said.contains("5 eSwitches in switchdev mode"), "{said}");
+    assert!(devices()[&("2001:03:00.0".to_owned(), "p0".to_owned())].1, "the uplink is up");
+    println!("{said}");
+}
+
+#[test]
+fn pods_attach_on_the_chosen_device_which_is_one_pfs() {
+    let far = far();
+    let _scene = Scene::new();
     choose("device = \"pci/2005:03:00.0\"");
     let chosen = pod("es1", 24);
     let other = pod("es2", 25);
@@ -196,8 +210,12 @@ fn every_eswitch_is_closed_and_pods_attach_on_the_chosen_one() {
     chosen.delete();
     other.delete();
     all_closed_but(&[]);
+}
 
-    // A server has both PFs of its card.
+#[test]
+fn pods_attach_on_both_pfs_of_the_chosen_servers_card() {
+    let far = far();
+    let _scene = Scene::new();
     choose("controller = 2");
     let first = pod("es3", 24);
     let second = pod("es4", 25);
@@ -209,7 +227,7 @@ fn every_eswitch_is_closed_and_pods_attach_on_the_chosen_one() {
     nothing_passes(&[&first, &second, &far]);
     assert!(first.pings(&second.ip) && second.pings(&far.ip6));
 
-    // Both: an eSwitch of that server's.
+    // And of one of its eSwitches.
     first.delete();
     second.delete();
     choose("device = \"pci/2006:03:00.1\"\\ncontroller = 2");
@@ -220,13 +238,4 @@ fn every_eswitch_is_closed_and_pods_attach_on_the_chosen_one() {
     all_closed_but(&["2006:03:00.1 c2pf1vf0"]);
     nothing_passes(&[&third, &far]);
     third.delete();
-
-    // The same without an agent: all of them, and what no eSwitch of a server's is stays as it is.
-    NIC.daemon("agent", "stop");
-    open_all();
-    let said = sh("nic1", "/run/lab/bin/nic-agent close").ok();
-    assert_eq!(open(), Vec::<String>::new(), "{said}");
-    assert!(said.contains("5 eSwitches in switchdev mode"), "{said}");
-    assert!(devices()[&("2001:03:00.0".to_owned(), "p0".to_owned())].1, "the uplink is up");
-    println!("{said}");
 }

@@ -85,10 +85,12 @@ impl fmt::Display for Report {
             let width = |column: usize| {
                 lines.iter().filter_map(|line| line.get(column)).map(String::len).max().unwrap_or_default()
             };
-            let widths = [0, 1, 2, 3].map(width);
+            let [wide, function_wide, name_wide, was_wide] = [0, 1, 2, 3].map(width);
             for [eswitch, function, name, was, is] in &lines {
-                let [a, b, c, d] = widths;
-                writeln!(f, "{eswitch:a$}  {function:b$}  {name:c$}  {was:d$}  {is}")?;
+                writeln!(
+                    f,
+                    "{eswitch:wide$}  {function:function_wide$}  {name:name_wide$}  {was:was_wide$}  {is}"
+                )?;
             }
         }
         for (device, other) in self.eswitches.iter().filter(|(_, it)| *it != EswitchMode::Switchdev) {
