@@ -24,7 +24,6 @@ pub use pods::{KubePod, Namespaces, Wanted, process};
 pub use silent::Silent;
 pub use waiting::{Versions, in_force};
 
-use crate::patience::{late, patience};
 use crate::wait::until;
 
 /// Two kubelets in software emulation take their time.
@@ -182,26 +181,23 @@ impl Api {
         let before = self.get(path).unwrap_or_else(|e| panic!("{path}: {e:?}"));
         self.delete(path);
         let (collection, name) = parts(path);
-        let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
-        // The most that Kubernetes allows is 295 s; this is far from it on any machine.
-        let seconds = patience(Duration::from_mins(1)).as_secs().min(290);
-        let watch = watch.timeout(u32::try_from(seconds).expect("below 290"));
         let from = before["metadata"]["resourceVersion"].as_str().expect("a version");
-        let request = Request::new(collection).watch(&watch, from).expect("a request");
-        self.runtime.block_on(async {
-            let events = self.client.request_events::<Value>(request).await.expect("a watch");
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.try_next().await.expect("a watch") {
-                match event {
-                    WatchEvent::Deleted(last) => return version(&last),
-                    WatchEvent::Error(why) => panic!("the watch of {path} failed: {why}"),
-                    _ => {}
+        // The API server ends a watch whose client is slow, or when it likes: the next begins where this one did.
+        let watch = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(60);
+        until(&format!("{path} is gone"), Duration::from_mins(1), || {
+            let request = Request::new(collection).watch(&watch, from).expect("a request");
+            self.runtime.block_on(async {
+                let events = self.client.request_events::<Value>(request).await.map_err(|e| e.to_string())?;
+                let mut events = std::pin::pin!(events);
+                while let Some(event) = events.try_next().await.map_err(|e| e.to_string())? {
+                    match event {
+                        WatchEvent::Deleted(last) => return Ok(version(&last)),
+                        WatchEvent::Error(why) => return Err(format!("the watch failed: {why}")),
+                        _ => {}
+                    }
                 }
-            }
-            panic!(
-                "{}",
-                late(format_args!("{path} is gone"), Duration::from_secs(seconds), "the watch ended")
-            );
+                Err("the watch ended".to_owned())
+            })
         })
     }
 }
