@@ -42,14 +42,14 @@ async fn main() -> ExitCode {
     let (source, config) = match Source::open(&arguments.config) {
         Ok(opened) => opened,
         Err(e) => {
-            ServiceManager::from_env().failed(&format!("not started, and not tried again: {e}"));
+            ServiceManager::from_env().status(&format!("not started, and not tried again: {e}"));
             return bad_configuration(&e);
         }
     };
     match run(source, config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            ServiceManager::from_env().failed(&format!("not started: {e:#}"));
+            ServiceManager::from_env().status(&format!("not started: {e:#}"));
             eprintln!("nic-agent: {e:#}");
             ExitCode::FAILURE
         }

@@ -112,11 +112,6 @@ impl ServiceManager {
         self.send(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// Why there is no agent: `systemctl status` shows it of a unit that has failed, too.
-    pub fn failed(&self, why: &str) {
-        self.status(why);
-    }
-
     /// Keeps the watchdog quiet while none of the `hearts` stands still, until `cancel`.
     pub async fn run_watchdog(&self, hearts: Hearts, cancel: CancellationToken) {
         let Some(watchdog) = self.watchdog.filter(|watchdog| !watchdog.is_zero()) else {
