@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo demo-nics test test-host soak lint fmt deb image bench setup lab clean
+.PHONY: help demo demo-nics test test-host soak lint fmt deb deb-arm64 deb-test image bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -34,14 +34,21 @@ test-host: setup         ## only what needs no VM
 soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes
 	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OVERLOAD_ROUNDS=100 DRAWBRIDGE_OUTAGE_SECONDS=300 DRAWBRIDGE_STEP_SECONDS=14400 tests/run vm e2e
 
-lint:                    ## format, clippy, scripts, unit file, dependencies
+lint:                    ## format, clippy, scripts, unit files, dependencies
 	tests/lint
 
 fmt:                     ## formats the Rust code
 	$(CARGO) fmt --all
 
-deb:                     ## Debian packages of nic-agent and host-shim, into target/debian
-	packaging/deb
+deb:                     ## Debian packages for amd64, into target/debian
+	packaging/deb amd64
+
+deb-arm64:               ## the same for arm64, as a BlueField needs them
+	packaging/deb arm64
+
+deb-test: deb deb-arm64  ## the packages in clean roots, their units under systemd, and the same bytes from a second build
+	tests/debs/run
+	tests/debs/reproducible
 
 # IMAGE_ARM64=PATH: an arm64 cluster-controller, and the image is of both architectures.
 image:                   ## container image of cluster-controller, into target/image

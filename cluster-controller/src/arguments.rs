@@ -1,5 +1,9 @@
 //! The command line, checked.
 
+#[cfg(test)]
+#[path = "../../packaging/completions/current.rs"]
+mod completions;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -167,6 +171,11 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn completions_are_current() {
+        super::completions::check("cluster-controller", &<Arguments as clap::CommandFactory>::command());
+    }
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
         let arguments = ["cluster-controller"].iter().chain(arguments);

@@ -1,6 +1,10 @@
 //! The plugin's executable: reads what the runtime gives, runs the command, prints the answer.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+#[path = "../../packaging/completions/current.rs"]
+mod completions;
+
 use std::{
     io::{self, Read, Write},
     process::ExitCode,
@@ -66,5 +70,49 @@ fn restore() -> ExitCode {
             eprintln!("host-shim: {error}");
             ExitCode::from(USAGE)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, ArgAction, Command, ValueHint};
+
+    /// What a person may type; a runtime starts the plugin without arguments. It is read by hand, as two options need no clap in a
+    /// program that starts once for each pod.
+    fn command() -> Command {
+        let state_dir = Arg::new("state-dir")
+            .long("state-dir")
+            .value_name("DIRECTORY")
+            .value_hint(ValueHint::DirPath)
+            .help("Where the records of pods are");
+        let devices = Arg::new("pci-address").num_args(0..).help("Only these VFs");
+        let restore = Command::new("restore").about("Gives pods their VFs back").arg(state_dir).arg(devices);
+        Command::new("host-shim")
+            .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("Says which it is"))
+            .subcommand(restore.disable_help_flag(true))
+            .disable_help_flag(true)
+            .disable_help_subcommand(true)
+    }
+
+    #[test]
+    fn completions_are_current() {
+        super::completions::check("host-shim", &command());
+    }
+
+    /// What is completed is what the program reads.
+    #[tokio::test]
+    async fn what_completions_offer_is_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let restore = command().find_subcommand("restore").unwrap().clone();
+        let mut arguments = Vec::new();
+        for argument in restore.get_arguments() {
+            match argument.get_long() {
+                Some("state-dir") => arguments.extend(["--state-dir", directory.path().to_str().unwrap()]),
+                Some(other) => panic!("--{other}: restore does not read it"),
+                None => arguments.push("0000:03:00.2"),
+            }
+        }
+        assert_eq!(arguments.len(), 3);
+        assert!(host_shim::restore(arguments.into_iter().map(str::to_owned)).await.unwrap());
     }
 }

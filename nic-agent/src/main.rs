@@ -1,6 +1,10 @@
 //! nic-agent: wiring only. See the library for what it does and `nic-agent(8)` for how to run it.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+#[path = "../../packaging/completions/current.rs"]
+mod completions;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +14,7 @@ use nic_agent::app::App;
 use nic_agent::config::{Config, Source};
 use nic_agent::log::Logging;
 use nic_agent::preflight::command::Preflight;
+use nic_agent::service_manager::ServiceManager;
 use nic_agent::{alone, close};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,11 +59,15 @@ async fn main() -> ExitCode {
     }
     let (source, config) = match Source::open(&arguments.config) {
         Ok(opened) => opened,
-        Err(e) => return bad_configuration(&e),
+        Err(e) => {
+            ServiceManager::from_env().status(&format!("not started, and not tried again: {e}"));
+            return bad_configuration(&e);
+        }
     };
     match run(source, config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
+            ServiceManager::from_env().status(&format!("not started: {e:#}"));
             eprintln!("nic-agent: {e:#}");
             ExitCode::FAILURE
         }
@@ -88,4 +97,12 @@ async fn run(source: Source, config: Config) -> anyhow::Result<()> {
     });
     app.run().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn completions_are_current() {
+        super::completions::check("nic-agent", &<super::Arguments as clap::CommandFactory>::command());
+    }
 }
