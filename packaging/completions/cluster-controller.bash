@@ -23,7 +23,7 @@ _cluster__controller() {
 
     case "${cmd}" in
         cluster__controller)
-            opts="-h -V --northbound --private-key --certificate --ca-cert --cluster-cidr --service-cidr --reserved-cidr --node-cidr-mask-size-ipv4 --node-cidr-mask-size-ipv6 --router-address --mtu --copp-rate --vf-resource --nic-heartbeat-timeout --listen --lease-namespace --lease-name --identity --log-level --log-format --help --version"
+            opts="-h -V --northbound --private-key --certificate --ca-cert --cluster-cidr --service-cidr --reserved-cidr --node-cidr-mask-size-ipv4 --node-cidr-mask-size-ipv6 --router-address --mtu --copp-rate --max-service-ports --max-service-endpoints --max-namespace-service-ports --max-namespace-service-endpoints --vf-resource --nic-heartbeat-timeout --listen --lease-namespace --lease-name --identity --log-level --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -74,6 +74,22 @@ _cluster__controller() {
                     return 0
                     ;;
                 --copp-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-service-ports)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-service-endpoints)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-namespace-service-ports)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-namespace-service-endpoints)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -10,6 +10,10 @@ complete -c cluster-controller -l node-cidr-mask-size-ipv6 -d 'The length of a n
 complete -c cluster-controller -l router-address -d 'Which address of a node\'s IPv4 subnet is the router\'s: first or last' -r
 complete -c cluster-controller -l mtu -d 'What servers are told for their management ports, 1280 to 9978. Geneve over IPv4 takes 58 bytes of the fabric\'s' -r
 complete -c cluster-controller -l copp-rate -d 'How many packets a second of each protocol OVN\'s control plane takes from the pods of one NIC, 10 to 1000000; 0 leaves it unbounded' -r
+complete -c cluster-controller -l max-service-ports -d 'Ports of a Service, counted for each of its addresses. One with more has no load balancer' -r
+complete -c cluster-controller -l max-service-endpoints -d 'Endpoints of a Service that are ready, or serve while they terminate, counted for each of these ports' -r
+complete -c cluster-controller -l max-namespace-service-ports -d 'Ports of all Services of a namespace. Where there are more, the largest have no load balancer' -r
+complete -c cluster-controller -l max-namespace-service-endpoints -d 'Endpoints of all Services of a namespace' -r
 complete -c cluster-controller -l vf-resource -d 'Beginning of the name of the resource by which a pod asks for a VF. May be given several times' -r
 complete -c cluster-controller -l nic-heartbeat-timeout -d 'A NIC whose heartbeat has not changed for so long counts as not ready, and its node is tainted; 120 to 3600' -r
 complete -c cluster-controller -l listen -d 'Where /healthz, /readyz and /metrics are served' -r
