@@ -1,4 +1,5 @@
 //! What systemd hears of an agent that cannot start: the reason in the line of status, and whether another try can help.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

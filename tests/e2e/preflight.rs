@@ -74,8 +74,8 @@ fn what_is_broken_is_named_with_what_mends_it() {
 
     // Another file of the agent's, which names a certificate that is no longer valid.
     let file = "/tmp/expired.toml";
-    let section = "\\n[server]\\ncert = \"/share/pki/expired-host1.crt\"\\n";
-    sh("nic1", &format!("{{ cat /etc/nic-agent/nic-agent.toml; printf '{section}'; }} >{file}")).ok();
+    let cert = "cert = \"/share/pki/expired-host1.crt\"";
+    sh("nic1", &format!("sed '/^\\[server\\]/a {cert}' /etc/nic-agent/nic-agent.toml >{file}")).ok();
     let said = sh("nic1", &format!("/run/lab/bin/nic-agent preflight --json --config {file}"));
     let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
     let (state, found, remedy) = check(&report, "certificate", "server.cert");

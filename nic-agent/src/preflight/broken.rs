@@ -139,7 +139,9 @@ fn bond(system: &mut System, mode: Result<&str, &str>) {
 }
 
 fn unbonded(system: &mut System, multiport: Result<&str, &str>) {
-    uplinks(system).iter_mut().for_each(|it| it.bond = Ok(None));
+    for uplink in uplinks(system) {
+        uplink.bond = Ok(None);
+    }
     for eswitch in eswitches(system) {
         eswitch.multiport = multiport.map(ToOwned::to_owned).map_err(ToOwned::to_owned);
     }
@@ -355,7 +357,9 @@ fn unreadable() -> Vec<Unreadable> {
         of(&["certificate server.cert"], |it| it.certificates[0].validity = no()),
         of(&["kernel-option MLX5"], |it| {
             it.kernel.options.as_mut().unwrap().retain(|name, _| !name.starts_with("MLX5"));
-            eswitches(it).iter_mut().for_each(|it| it.driver = no());
+            for eswitch in eswitches(it) {
+                eswitch.driver = no();
+            }
         }),
     ]
 }

@@ -24,8 +24,8 @@ fn has_eth0() -> bool {
 /// Status, reason and message of the condition.
 fn bound() -> Result<[String; 3], String> {
     let found = API.get(&format!("{ATTACHMENTS}/good-eth0")).map_err(|e| e.message)?;
-    let all = found["status"]["conditions"].as_array().into_iter().flatten();
-    let bound = all.filter(|it| it["type"] == "Bound").last().ok_or_else(|| found.to_string())?;
+    let mut all = found["status"]["conditions"].as_array().into_iter().flatten();
+    let bound = all.find(|it| it["type"] == "Bound").ok_or_else(|| found.to_string())?;
     Ok(["status", "reason", "message"].map(|key| bound[key].as_str().unwrap_or_default().to_owned()))
 }
 

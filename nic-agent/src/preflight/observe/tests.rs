@@ -218,7 +218,8 @@ async fn each_file_that_cannot_be_read_is_unknown() {
 
 #[tokio::test]
 async fn the_kernels_options_are_where_its_package_put_them() {
-    let text: String = OPTIONS.iter().map(|(name, ..)| format!("CONFIG_{name}=y\n")).collect();
+    let lines: Vec<String> = OPTIONS.iter().map(|(name, ..)| format!("CONFIG_{name}=y\n")).collect();
+    let text = lines.concat();
     for path in [format!("boot/config-{RELEASE}"), format!("lib/modules/{RELEASE}/config")] {
         let fake = Fake::new();
         fake.remove("proc/config.gz");
