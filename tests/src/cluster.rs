@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 pub use namespace::Namespace;
 pub use pods::{KubePod, Namespaces, Wanted, process};
 pub use silent::Silent;
-pub use waiting::{Versions, in_force};
+pub use waiting::{Versions, heard, in_force};
 
 use crate::wait::until;
 
