@@ -31,17 +31,51 @@ fn resident() -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// What one process measured of one size.
+/// What one process measured of one size: a figure, or events of one kind, in the same order in every process.
 #[derive(Serialize, Deserialize)]
-struct Figure {
+struct Series {
     name: String,
     /// Milliseconds, or bytes.
-    value: f64,
+    values: Vec<f64>,
     unit: Unit,
     /// In the same unit, at the size that the goal is for.
     limit: Option<f64>,
     /// So many times as much at most, in a cluster ten times as large.
     growth: Option<f64>,
+}
+
+/// A line of the table.
+struct Figure {
+    name: String,
+    value: f64,
+    unit: Unit,
+    limit: Option<f64>,
+    growth: Option<f64>,
+}
+
+impl Series {
+    /// What else a machine does only ever adds to what an event takes.
+    fn best(mut self, again: &Self) -> Self {
+        assert_eq!((&self.name, self.values.len()), (&again.name, again.values.len()));
+        for (value, again) in self.values.iter_mut().zip(&again.values) {
+            *value = value.min(*again);
+        }
+        self
+    }
+
+    /// Median and worst of events.
+    fn figures(self) -> Vec<Figure> {
+        let Self { name, mut values, unit, limit, growth } = self;
+        let figure = |name, value| Figure { name, value, unit, limit, growth };
+        values.sort_by(f64::total_cmp);
+        match values[..] {
+            [value] => vec![figure(name, value)],
+            _ => vec![
+                figure(format!("{name}, median"), values[values.len() / 2]),
+                figure(format!("{name}, worst"), values[values.len() - 1]),
+            ],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -60,12 +94,18 @@ impl Unit {
     }
 }
 
-fn time(name: impl Into<String>, it: Duration, limit: Option<f64>) -> Figure {
-    Figure { name: name.into(), value: it.as_secs_f64() * 1e3, unit: Unit::Time, limit, growth: None }
+fn time(name: &str, it: Duration, limit: Option<f64>) -> Series {
+    series(name, limit, None, &[it])
 }
 
-fn memory(name: &str, bytes: usize) -> Figure {
-    Figure { name: name.to_owned(), value: bytes as f64, unit: Unit::Memory, limit: None, growth: None }
+fn memory(name: &str, bytes: usize) -> Series {
+    let values = vec![bytes as f64];
+    Series { name: name.to_owned(), values, unit: Unit::Memory, limit: None, growth: None }
+}
+
+fn series(name: &str, limit: Option<f64>, growth: Option<f64>, times: &[Duration]) -> Series {
+    let values = times.iter().map(|it| it.as_secs_f64() * 1e3).collect();
+    Series { name: name.to_owned(), values, unit: Unit::Time, limit, growth }
 }
 
 /// What this thread has had of a processor: an event is short, and who else runs meanwhile would be the worst of many.
@@ -79,24 +119,14 @@ fn event(compiler: &mut Compiler, change: Change) -> Duration {
     of_processor().saturating_sub(start)
 }
 
-/// Median and worst of events of one kind.
-fn summary(name: &str, limit: Option<f64>, growth: Option<f64>, mut times: Vec<Duration>) -> [Figure; 2] {
-    times.sort();
-    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    [
-        Figure { growth, ..time(format!("{name}, median"), median, limit) },
-        Figure { growth, ..time(format!("{name}, worst"), worst, limit) },
-    ]
-}
-
 fn events(
     name: &str,
     compiler: &mut Compiler,
     limit: Option<f64>,
     changes: impl IntoIterator<Item = Change>,
-) -> [Figure; 2] {
-    let times = changes.into_iter().map(|it| event(compiler, it)).collect();
-    summary(name, limit, GROWTH, times)
+) -> Series {
+    let times: Vec<Duration> = changes.into_iter().map(|it| event(compiler, it)).collect();
+    series(name, limit, GROWTH, &times)
 }
 
 /// Pods of this node go, and come again, each while the others are there.
@@ -106,18 +136,16 @@ fn come_and_go(
     limit: Option<f64>,
     growth: Option<f64>,
     pods: impl IntoIterator<Item = Pod>,
-) -> [Figure; 4] {
+) -> [Series; 2] {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     for pod in pods {
         gone.push(event(compiler, Change::PodGone(pod.name.clone())));
         come.push(event(compiler, Change::Pod(pod)));
     }
-    let [gone_median, gone_worst] = summary(&format!("{name} gone"), limit, growth, gone);
-    let [median, worst] = summary(name, limit, growth, come);
-    [gone_median, gone_worst, median, worst]
+    [series(&format!("{name} gone"), limit, growth, &gone), series(name, limit, growth, &come)]
 }
 
-fn measure(size: &Size) -> Vec<Figure> {
+fn measure(size: &Size) -> Vec<Series> {
     let settings = Settings {
         node: "node-1".into(),
         zone: "".into(),
@@ -166,7 +194,7 @@ fn measure(size: &Size) -> Vec<Figure> {
         memory("memory for a foreign pod", per_pod),
         memory("memory in all, resident", resident_with_all),
     ];
-    figures.extend(summary("first word of a pod that is nobody's peer here", None, GROWTH, growing));
+    figures.push(series("first word of a pod that is nobody's peer here", None, GROWTH, &growing));
 
     let (of_node, of_others): (Vec<Pod>, Vec<Pod>) =
         (0..size.pods).map(|it| pod(size, it)).partition(|it| *it.node == *"node-1");
@@ -187,8 +215,8 @@ fn measure(size: &Size) -> Vec<Figure> {
     }
     let gone =
         |pods: &[Pod]| -> Vec<Change> { pods.iter().map(|it| Change::PodGone(it.name.clone())).collect() };
-    figures.extend(events("pod gone", compiler, Some(5.0), gone(&chosen)));
-    figures.extend(events(
+    figures.push(events("pod gone", compiler, Some(5.0), gone(&chosen)));
+    figures.push(events(
         "pod with an address",
         compiler,
         Some(5.0),
@@ -199,7 +227,7 @@ fn measure(size: &Size) -> Vec<Figure> {
             it.labels.iter().filter(|(key, _)| *key != "role").map(|(k, v)| (k.to_owned(), v.to_owned()));
         Change::Pod(Pod { labels: labels.collect(), ..it.clone() })
     });
-    figures.extend(events("pod with other labels", compiler, Some(5.0), relabelled));
+    figures.push(events("pod with other labels", compiler, Some(5.0), relabelled));
     // Its egress is to a tenth of all pods, and to their Services.
     let is_broad = |it: &Pod| it.labels.get("app") == Some("app-6");
     let (broad, narrow): (Vec<Pod>, Vec<Pod>) = of_node.into_iter().take(100).partition(is_broad);
@@ -210,27 +238,26 @@ fn measure(size: &Size) -> Vec<Figure> {
     let namespaces = || numbers.iter().copied();
     let slices =
         namespaces().map(|it| Change::EndpointSlice(serde_json::from_value(slice(it, 3, size, 1)).unwrap()));
-    figures.extend(events("endpoint not ready", compiler, None, slices));
+    figures.push(events("endpoint not ready", compiler, None, slices));
     let gone = namespaces().map(|it| Change::PolicyGone(ObjectName::new(format!("ns-{it}"), "policy-2")));
-    figures.extend(events("policy of a namespace gone", compiler, None, gone));
+    figures.push(events("policy of a namespace gone", compiler, None, gone));
     let teams = namespaces().map(|it| Change::Namespace(namespace_with(it, it % 10 + 1)));
-    figures.extend(events("namespace with other labels", compiler, None, teams));
+    figures.push(events("namespace with other labels", compiler, None, teams));
     figures
 }
 
-/// Each figure's best of as many processes as make up for what else a machine does: that only ever adds to one.
+/// Each event's best of as many processes as make up for what else a machine does.
 fn measured_apart(size: &Size) -> Vec<Figure> {
     let mut best = measured_once(size, true);
     for _ in 1..PROCESSES {
-        for (best, it) in best.iter_mut().zip(measured_once(size, false)) {
-            best.value = best.value.min(it.value);
-        }
+        let again = measured_once(size, false);
+        best = best.into_iter().zip(&again).map(|(best, again)| best.best(again)).collect();
     }
-    best
+    best.into_iter().flat_map(Series::figures).collect()
 }
 
 /// In a process of its own, so that memory, allocator and caches are this size's.
-fn measured_once(size: &Size, with_remarks: bool) -> Vec<Figure> {
+fn measured_once(size: &Size, with_remarks: bool) -> Vec<Series> {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--size", &size.pods.to_string(), &size.nodes.to_string()])
         .stderr(Stdio::inherit())
@@ -238,11 +265,11 @@ fn measured_once(size: &Size, with_remarks: bool) -> Vec<Figure> {
         .unwrap();
     assert!(output.status.success(), "{size:?}: {}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
-    let (remarks, figures): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
+    let (remarks, series): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
     for it in remarks.iter().filter(|_| with_remarks) {
         println!("{it}");
     }
-    figures.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
+    series.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
 }
 
 /// One line of the table that `make bench` ends with: name, ours, peer or limit, ratio, goal.
@@ -267,14 +294,14 @@ fn main() {
     if let [flag, pods, nodes] = arguments.as_slice()
         && flag == "--size"
     {
-        for figure in measure(&Size { pods: pods.parse().unwrap(), nodes: nodes.parse().unwrap() }) {
-            println!("{}", serde_json::to_string(&figure).unwrap());
+        for series in measure(&Size { pods: pods.parse().unwrap(), nodes: nodes.parse().unwrap() }) {
+            println!("{}", serde_json::to_string(&series).unwrap());
         }
         return;
     }
     // `cargo test --benches` runs this too: a look at a small one is enough there.
     if !arguments.iter().any(|it| it == "--bench") {
-        for it in measure(&OTHERS[0]) {
+        for it in measure(&OTHERS[0]).into_iter().flat_map(Series::figures) {
             line(&it.name, it.unit, it.value, None, "-");
         }
         return;
