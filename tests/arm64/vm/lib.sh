@@ -34,7 +34,7 @@ active() { [ "$(show "$1" ActiveState)" = active ]; }
 # Ready, as systemd has heard it and as the agent says it.
 ready() { active nic-agent && curl --silent --fail --max-time 10 http://127.0.0.1:9464/readyz; }
 edge_ports() { ovs-vsctl --timeout=20 list-ports br-edge | grep '^pf0vf' | sort; }
-edge_flows() { ovs-ofctl -O OpenFlow15 --no-stats dump-flows br-edge | sed -e 's/^ *//' | grep actions= | sort; }
+edge_flows() { ovs-ofctl -O OpenFlow15 --names --no-stats dump-flows br-edge | sed -e 's/^ *//' | grep actions= | sort; }
 in_pod() { local pod=$1; shift; ip netns exec "pod-$pod" "$@"; }
 pings() { in_pod "$1" ping -n -q -c 2 -i 0.3 -W 3 "$2"; }
 
