@@ -31,12 +31,12 @@ test-host: setup         ## only what needs no VM
 	tests/run --host $(TESTS)
 
 # A step may take as long as a hundred rounds of overload do.
-soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes; the arm64 packages (tests/arm64)
+soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes; the arm64 packages (make arm64)
 	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OVERLOAD_ROUNDS=100 DRAWBRIDGE_OUTAGE_SECONDS=300 DRAWBRIDGE_STEP_SECONDS=14400 tests/run vm e2e
-	tests/arm64/run
+	tests/machine/run
 
 arm64: setup             ## the arm64 packages in an emulated machine with systemd: installed, rebooted, killed (`make deb-arm64` first)
-	tests/arm64/run
+	tests/machine/run
 
 lint:                    ## format, clippy, scripts, unit file, dependencies
 	tests/lint

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by what runs in the arm64 VM.
+# Sourced by what runs in the VM.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 pods=/var/lib/lab-pods
 
