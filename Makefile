@@ -1,6 +1,6 @@
 # `make help` says what there is. The work is done by the scripts named here; each can be run by itself.
 
-.PHONY: help demo demo-nics test test-host soak lint fmt deb deb-arm64 deb-test image bench setup lab clean
+.PHONY: help demo demo-nics test test-host soak arm64 lint fmt deb deb-arm64 deb-test image bench setup lab clean
 .DEFAULT_GOAL := help
 
 # KEEP=1 leaves the demonstration's lab up. TESTS="name..." runs the stages whose names hold one of these words.
@@ -9,7 +9,7 @@ TESTS ?=
 CARGO ?= cargo
 
 help:                    ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 # The kernel, Kubernetes' programs and ours are built beside each other: each has minutes in which it keeps one core only.
 demo: setup              ## by kubectl: Deployments, a Service, a NetworkPolicy, on two servers with two NICs (KEEP=1 leaves it up)
@@ -31,8 +31,12 @@ test-host: setup         ## only what needs no VM
 	tests/run --host $(TESTS)
 
 # A step may take as long as a hundred rounds of overload do.
-soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes
+soak: setup              ## the lab's tests, long: 250 rounds of random policies, 100 of overload, the API server gone for 5 minutes; the arm64 packages (make arm64)
 	DRAWBRIDGE_POLICY_ROUNDS=250 DRAWBRIDGE_OVERLOAD_ROUNDS=100 DRAWBRIDGE_OUTAGE_SECONDS=300 DRAWBRIDGE_STEP_SECONDS=14400 tests/run vm e2e
+	$(MAKE) arm64
+
+arm64: setup deb-arm64   ## the arm64 packages in an emulated machine with systemd: installed, rebooted, killed
+	tests/machine/run
 
 lint:                    ## format, clippy, scripts, unit files, dependencies
 	tests/lint

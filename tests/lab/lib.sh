@@ -20,8 +20,8 @@ die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 # shellcheck source=tests/lab/patience.sh
 . "$here/patience.sh"
 
-# The packages that a list names.
-packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
+# The packages that lists name.
+packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$@"; }
 
 # A key for whatever stands on stdin.
 key() { sha256sum | cut -c1-16; }

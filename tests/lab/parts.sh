@@ -4,10 +4,10 @@
 suite=trixie
 export suite DEBIAN_FRONTEND=noninteractive LC_ALL=C
 
-# Installs what the machine lacks. `apt-get update` only when it must be: it is slow and its result may be newer.
+# install_packages [LIST...]: installs what the machine lacks. `apt-get update` only when it must be: it is slow and its result may be newer.
 install_packages() {
   local missing=() p log=$cache/apt.log
-  for p in $(packages "$here/host-packages"); do
+  for p in $(packages "${@:-$here/host-packages}"); do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
