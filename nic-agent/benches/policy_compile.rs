@@ -216,12 +216,7 @@ fn measure(size: &Size) -> Vec<Series> {
     let gone =
         |pods: &[Pod]| -> Vec<Change> { pods.iter().map(|it| Change::PodGone(it.name.clone())).collect() };
     figures.push(events("pod gone", compiler, Some(5.0), gone(&chosen)));
-    figures.push(events(
-        "pod with an address",
-        compiler,
-        Some(5.0),
-        chosen.iter().cloned().map(Change::Pod),
-    ));
+    figures.push(events("pod with an address", compiler, Some(5.0), chosen.iter().cloned().map(Change::Pod)));
     let relabelled = chosen.iter().map(|it| {
         let labels =
             it.labels.iter().filter(|(key, _)| *key != "role").map(|(k, v)| (k.to_owned(), v.to_owned()));

@@ -79,7 +79,7 @@ mod tests {
         });
         std::fs::write(path("kubeconfig"), kubeconfig.to_string()).unwrap();
         let file = format!(
-            "[node]\nname = 'server1'\n[server]\ncert = '{own}'\nkey = '{own}'\nclient-ca = '{ca}'\n\
+            "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\ncert = '{own}'\nkey = '{own}'\nclient-ca = '{ca}'\n\
              [chassis]\nsystem-id = 'nic1'\novn-remote = 'ssl:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n\
              [southbound]\nprivate-key = '{own}'\ncertificate = '{nic}'\nca-cert = '{ca}'\n\
              [cluster]\nkubeconfig = '{kubeconfig}'\n",

@@ -126,7 +126,7 @@ fn with_condition(plane: &ControlPlane, what: &[&str], kind: &str, is: &str) -> 
 fn preflight_is_told(plane: &ControlPlane, file: &Path) {
     let told = |status: &str, reason: &str| {
         until(&format!("the preflight is {status}, {reason}"), PATIENCE, || {
-            let node = get(plane, &["nicnode", "nic1"])?;
+            let node = get(plane, &["nicnode", "server1"])?;
             match condition(&node, "PreflightPassed") {
                 Some(it) if it["status"] == status && it["reason"] == reason => Ok(it["message"].to_string()),
                 other => Err(format!("{other:?}")),
