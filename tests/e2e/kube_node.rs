@@ -4,10 +4,10 @@
 
 #[path = "kube_node/crowd.rs"]
 mod crowd;
-#[path = "kube_node/northbound_lost.rs"]
-mod northbound_lost;
 #[path = "kube_node/vf_gone.rs"]
 mod vf_gone;
+#[path = "kube_node/when_the_northbound_is_lost.rs"]
+mod when_the_northbound_is_lost;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;

@@ -1,4 +1,6 @@
-//! The northbound is gone, with all that was in it, and is made again empty.
+//! The northbound is gone, with all that was in it, and is made again empty. By their names these tests are the last: ports that
+//! are made from then on have another MAC than before, and a server whose port is made again keeps the link-local address of the
+//! old one.
 
 use std::net::IpAddr;
 
@@ -26,9 +28,8 @@ fn ports() -> Result<usize, String> {
     Ok(names.split_whitespace().filter(|name| name.starts_with(&format!("{NAMESPACE}_"))).count())
 }
 
-/// Whatever runs keeps its MAC and addresses, and a pod that waited for one meanwhile gets none of theirs. By its name it is
-/// the first. Ports that are made from then on have another MAC than before, and a server whose port is made again keeps the
-/// link-local address of the old one. Returns how often the pod that ran was started again.
+/// Whatever runs keeps its MAC and addresses, and a pod that waited for one meanwhile gets none of theirs. By its name that
+/// pod is the first. Returns how often the pod that ran was started again.
 fn lose_the_northbound() -> u64 {
     let server = Server(Nic(1));
     let good = health("good").unwrap();
@@ -93,7 +94,7 @@ fn with_a_pod(then: impl FnOnce()) {
 }
 
 #[test]
-fn whatever_runs_keeps_what_it_has_when_the_northbound_is_lost() {
+fn whatever_runs_keeps_what_it_has() {
     with_a_pod(|| assert_eq!(lose_the_northbound(), 0, "kubelet's probes went on"));
 }
 
