@@ -70,9 +70,9 @@ impl Scene {
     }
 
     /// What reaches `b` is changed, and each time it is looked whether it is so.
-    fn change(&self) -> Vec<Duration> {
+    fn change(&self, changes: usize) -> Vec<Duration> {
         let mut times = Vec::new();
-        for round in 0..CHANGES {
+        for round in 0..changes {
             let is_allowed = round % 2 == 0;
             let began = Instant::now();
             let version = if is_allowed {
@@ -88,11 +88,11 @@ impl Scene {
     }
 
     /// The tenant, while whatever goes on goes on.
-    fn look(&self) -> Seen {
+    fn look(&self, changes: usize) -> Seen {
         let to = self.b.addresses[0].to_string();
         let standing = Client::start(&self.a, &to, PORT, patience(OFTEN));
         let new = Newcomers::start(&self.a, &to, PORT, By::Udp, patience(NEW));
-        let changes = self.change();
+        let changes = self.change(changes);
         standing.halt();
         new.halt();
         Seen::new(changes, &[standing.stop(), new.stop()])
@@ -181,8 +181,8 @@ fn what_a_tenant_writes_costs_another_nothing() {
         if scene.answers(&scene.b, PORT) && scene.answers(&x, PORT) { Ok(()) } else { Err(String::new()) }
     });
     // The first one is slower: everything is new to the switch.
-    scene.look();
-    let quiet = scene.look();
+    scene.look(2);
+    let quiet = scene.look(CHANGES);
     quiet.tell("quiet");
     let before = memory(NIC);
 
@@ -202,7 +202,7 @@ fn what_a_tenant_writes_costs_another_nothing() {
         || NIC.metric(r#"drawbridge_nic_agent_watch_events_total{kind="networkpolicies",what="superseded"}"#);
     let paths = made(LOUD_POLICIES, (0..4).map(|it| excepts(&format!("excepts-{it}"), "x")).collect());
     reported("excepts-3");
-    let written = unharmed(NIC, &quiet, "policies of 8000 excepts", || writing(&paths, || scene.look()));
+    let written = unharmed(NIC, &quiet, "policies of 8000 excepts", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert!(!scene.answers(&x, PORT), "what is too much isolates its own pod");
@@ -211,7 +211,7 @@ fn what_a_tenant_writes_costs_another_nothing() {
     println!("  superseded before they were read: {}", superseded());
     let paths = made(LOUD_POLICIES, (0..8).map(|it| rules(&format!("rules-{it}"), "x")).collect());
     reported("rules-7");
-    let written = unharmed(NIC, &quiet, "policies of 400000 rules", || writing(&paths, || scene.look()));
+    let written = unharmed(NIC, &quiet, "policies of 400000 rules", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert!(!scene.answers(&x, PORT), "what is too much isolates its own pod");
@@ -222,7 +222,7 @@ fn what_a_tenant_writes_costs_another_nothing() {
 
     let paths = made(LOUD_SERVICES, (0..50).map(|it| service(&format!("ports-{it}"))).collect());
     reported("ports-0");
-    let written = unharmed(NIC, &quiet, "50 Services of 2000 ports", || writing(&paths, || scene.look()));
+    let written = unharmed(NIC, &quiet, "50 Services of 2000 ports", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert_eq!(balancers(), 0, "what is too much has no load balancer");
