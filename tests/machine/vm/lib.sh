@@ -38,6 +38,31 @@ edge_flows() { ovs-ofctl -O OpenFlow15 --names --no-stats dump-flows br-edge | s
 in_pod() { local pod=$1; shift; ip netns exec "pod-$pod" "$@"; }
 pings() { in_pod "$1" ping -n -q -c 2 -i 0.3 -W 3 "$2"; }
 
+# --- What must go on ---
+
+# Traffic that goes on while the agent does not, a ping each 100 ms. Lost is what later ones have overtaken.
+begin_traffic() {
+  ip netns exec pod-a ping -n -i 0.1 "$(pod b ip)" >/tmp/traffic & traffic=$!
+}
+stop_traffic() { kill -INT "$traffic"; wait "$traffic" || true; }
+# The last ping that came back, and how many did.
+count_pings() { sed -n 's/.*icmp_seq=\([0-9]*\) ttl.*/\1/p' /tmp/traffic | sort -nu | awk '{ last = $1; n++ } END { print last + 0, n + 0 }'; }
+end_traffic() {
+  local last received
+  stop_traffic
+  read -r last received < <(count_pings)
+  [ "$last" -gt 20 ] || die "$1: only $last pings came back"
+  expect 0 $((last - received)) "$1: pings lost, of $last"
+}
+remember_data_path() { edge_flows >/tmp/flows.before; edge_ports >/tmp/ports.before; }
+same_data_path() {
+  expect "$(paste -sd" " /tmp/ports.before)" "$(edge_ports | paste -sd" ")" "$1: ports on br-edge"
+  edge_flows >/tmp/flows.after
+  expect "" "$(diff /tmp/flows.before /tmp/flows.after | head -n 5)" "$1: difference of br-edge's $(wc -l </tmp/flows.before) flows"
+}
+# A process of the agent that is not PID, and ready.
+another() { local now; now=$(agent_pid); [ "$now" != 0 ] && [ "$now" != "$1" ] && ready; }
+
 # --- The server ---
 
 # All VFs that are in the VM's own namespace, where they appear, become the server's.
@@ -47,12 +72,13 @@ to_server() {
 }
 vf_address() { basename "$(readlink "/sys/bus/pci/devices/1001:03:00.0/virtfn$1")"; }
 
-# cni PLACE POD VF ADD|DEL: host-shim as a runtime on the server runs it. PLACE: `server`, or `vm` where udev is.
+# cni PLACE POD VF ADD|DEL|CHECK [RESULT]: host-shim as a runtime on the server runs it. PLACE: `server`, or `vm` where udev is.
+# RESULT: the file with what ADD answered, which a runtime gives to CHECK.
 cni() {
-  local place=$1 pod=$2 vf=$3 verb=$4 enter=() uid container
+  local place=$1 pod=$2 vf=$3 verb=$4 result=${5:-/dev/null} enter=() uid container
   [ "$place" = vm ] || enter=(ip netns exec "$place")
   uid=$(jq -r .uid "$pods/$pod.json") container=$(jq -r .container "$pods/$pod.json")
-  jq --arg pci "$(vf_address "$vf")" '. + {deviceID: $pci}' /etc/cni/net.d/10-drawbridge.conf |
+  jq --arg pci "$(vf_address "$vf")" --slurpfile result "$result" '. + {deviceID: $pci} + (if $result == [] then {} else {prevResult: $result[0]} end)' /etc/cni/net.d/10-drawbridge.conf |
     "${enter[@]}" env -i PATH="$PATH" CNI_COMMAND="$verb" CNI_CONTAINERID="$container" CNI_NETNS="/run/netns/pod-$pod" CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
       CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=$pod;K8S_POD_INFRA_CONTAINER_ID=$container;K8S_POD_UID=$uid" /opt/cni/bin/host-shim
 }
