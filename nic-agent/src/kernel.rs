@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Eswitch;
+use crate::platform::Links;
 use crate::reconcile::links::{LinkStep, Offload, RepView};
 use crate::reconcile::reoffer::Flows;
 use eswitches::Eswitches;
@@ -45,7 +46,7 @@ pub struct Seen {
     pub flows: Flows,
     /// Whether the hardware takes now one of those that it has refused, if it was asked in this look.
     pub asked: Option<bool>,
-    table: RepresentorTable,
+    pub table: RepresentorTable,
 }
 
 impl Seen {
@@ -87,8 +88,10 @@ impl Kernel {
     pub fn watched(&self) -> Watched {
         self.watched.clone()
     }
+}
 
-    pub async fn observe(&self) -> Result<Seen, String> {
+impl Links for Kernel {
+    async fn observe(&self) -> Result<Seen, String> {
         let (selector, memory) = (self.selector.clone(), self.memory.clone());
         let seen = blocking(move || observe(selector, &memory)).await??;
         let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
@@ -96,13 +99,11 @@ impl Kernel {
         Ok(seen)
     }
 
-    /// OVS makes all its flows anew: what is known of the old ones says nothing of them.
-    pub fn forget_flows(&self) {
+    fn forget_flows(&self) {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
     }
 
-    /// Returns what failed.
-    pub async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
+    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
         match blocking(move || apply(&steps)).await {
             Ok(failures) => failures,
             Err(error) => vec![error],

@@ -26,6 +26,8 @@ use offload::openflow::{
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::platform::{Switch, SwitchSession};
+
 mod bundle;
 mod exchange;
 mod link;
@@ -35,6 +37,8 @@ use link::Link;
 
 /// How long the switch may say nothing while an answer is due.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// How long [`Socket`] tries.
+const CONNECT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -201,6 +205,54 @@ impl Session {
             Some((_, reason)) => Err(Error::Refused { what, reason }),
             None => Ok(()),
         }
+    }
+}
+
+/// The socket that OVS keeps for a bridge's management.
+#[derive(Debug, Clone)]
+pub struct Socket(PathBuf);
+
+impl Socket {
+    pub fn of(bridge: &str, run_dir: &Path) -> Self {
+        Self(run_dir.join(format!("{bridge}.mgmt")))
+    }
+}
+
+impl Switch for Socket {
+    type Session = Session;
+
+    async fn connect(&self) -> Result<Session, Error> {
+        Session::connect(&self.0, CONNECT).await
+    }
+}
+
+impl SwitchSession for Session {
+    async fn closed(&self) {
+        Self::closed(self).await;
+    }
+
+    async fn dump_flows(&self) -> Result<Vec<InstalledFlow>, Error> {
+        Self::dump_flows(self).await
+    }
+
+    async fn meters(&self) -> Result<Vec<InstalledMeter>, Error> {
+        Self::meters(self).await
+    }
+
+    async fn meter_stats(&self) -> Result<Vec<MeterStats>, Error> {
+        Self::meter_stats(self).await
+    }
+
+    async fn change_meters(&self, changes: &[MeterMod]) -> Result<(), Error> {
+        Self::change_meters(self, changes).await
+    }
+
+    async fn apply(&self, changes: &[FlowMod]) -> Result<(), Error> {
+        Self::apply(self, changes).await
+    }
+
+    async fn flush_ct_zone(&self, zone: CtZone) -> Result<(), Error> {
+        Self::flush_ct_zone(self, zone).await
     }
 }
 

@@ -1,13 +1,17 @@
 //! The session with the Open_vSwitch database: the replica as a view, and steps as transactions.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ovsdb_session::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
 use ovsdb_session::{MonitorTable, Options, Remote, Snapshot, Table, Uuid};
 
+use super::control;
 use super::ops::{self, Uuids};
 use super::plan::OvsStep;
+use super::unixctl::ControlError;
 use super::view::{BridgeView, InterfaceView, OvsView, PortView};
+use crate::platform::Ovs;
 use crate::replica::Replica;
 
 const DATABASE: &str = "Open_vSwitch";
@@ -49,8 +53,18 @@ impl OvsLink {
     pub async fn changed(&mut self) {
         self.replica.changed().await;
     }
+}
 
-    pub async fn apply(&mut self, steps: &[OvsStep], bump: bool) -> Result<(), OvsError> {
+impl Ovs for OvsLink {
+    fn view(&mut self) -> Result<OvsView, String> {
+        Self::view(self)
+    }
+
+    async fn changed(&mut self) {
+        Self::changed(self).await;
+    }
+
+    async fn apply(&mut self, steps: &[OvsStep], bump: bool) -> Result<(), OvsError> {
         let uuids = {
             let snapshot = self.replica.monitor.snapshot();
             let root = snapshot.table(OpenVSwitch::NAME).next().map(|(uuid, _)| uuid);
@@ -63,6 +77,14 @@ impl OvsLink {
             self.replica.session.transact(DATABASE, ops).await?;
         }
         Ok(())
+    }
+
+    fn forget_flows(
+        &self,
+        run_dir: &Path,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send + 'static {
+        let run_dir = run_dir.to_owned();
+        async move { control::forget_flows(&run_dir).await }
     }
 }
 

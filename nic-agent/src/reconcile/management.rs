@@ -9,8 +9,9 @@ use super::published::{Entry, ManagementPort, State};
 use crate::attachment::Attachment;
 use crate::config::Config;
 use crate::management::{self, Access};
+use crate::platform::Platform;
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.
     pub(super) fn keep_management(&mut self, config: &Config) -> Result<(), String> {
         let wanted = config

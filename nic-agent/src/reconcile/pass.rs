@@ -25,6 +25,7 @@ use crate::ovs::datapath::{self, Unsupported};
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
+use crate::platform::{Links as _, Ovs as _, Platform, Southbound as _};
 use crate::profile::{self, Answer};
 
 /// What a pass did, or could not do.
@@ -54,10 +55,10 @@ impl Outcome {
     }
 }
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// True when nothing failed and nothing is left to do.
     pub(super) async fn pass(&mut self) -> bool {
-        let started = Instant::now();
+        let started = self.clock.now();
         let config = self.config.borrow_and_update().clone();
         let mut outcome = Outcome::default();
         self.drop_the_dead(&config);
@@ -266,7 +267,7 @@ impl Reconciler {
                     outcome.failed("policy", error);
                 }
                 self.in_tables(wanted);
-                self.ledger.tables_written(Instant::now());
+                self.ledger.tables_written(self.clock.now());
                 Ok(())
             }
             Err(e) => {
@@ -336,7 +337,7 @@ impl Reconciler {
 
     /// Connections of pods that are gone.
     async fn flush_zones(&mut self, outcome: &mut Outcome) {
-        let now = Instant::now();
+        let now = self.clock.now();
         for zone in self.ledger.zones_to_empty(now) {
             match self.edge.flush_zone(zone).await {
                 Ok(()) => self.ledger.emptied(zone, now),
@@ -357,6 +358,7 @@ impl Reconciler {
         };
         let restoring = self.edge.restore != Restore::Armed;
         let directory = self.directories.borrow().clone();
+        let now = self.clock.now();
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
             let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
@@ -376,7 +378,7 @@ impl Reconciler {
             let missing = missing.or_else(|| cms.as_ref().err().cloned());
             let mut remarks = Vec::new();
             if let Some(waited) = self.waits.get_mut(key) {
-                waited.until_now(missing.as_ref().map(|m| m.who));
+                waited.until(now, missing.as_ref().map(|m| m.who));
             }
             let state = match (missing, &attachment.binding) {
                 (None, Some(binding)) => {
@@ -445,10 +447,11 @@ impl Reconciler {
         for error in self.errors.difference(&outcome.errors) {
             info!(error, "resolved");
         }
+        let took = self.clock.now().saturating_duration_since(started);
         let complete = outcome.errors.is_empty() && outcome.steps == 0;
         let label = if outcome.errors.is_empty() { "complete" } else { "incomplete" };
         self.metrics.reconciles.get_or_create(&OutcomeLabel { outcome: label }).inc();
-        self.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.reconcile_seconds.observe(took.as_secs_f64());
         self.metrics
             .steps
             .get_or_create(&OutcomeLabel { outcome: label })

@@ -5,6 +5,7 @@ use offload::ids::{CtZone, VfId};
 use super::*;
 use crate::claim::PodRef;
 use crate::config::ZoneRange;
+use crate::durable::SystemDisk;
 use crate::reconcile::intake::{self, Hold};
 
 fn claim(sandbox: &str, pod: u16) -> Claim {
@@ -67,7 +68,7 @@ impl Bench {
         let save = |ledger: &mut Ledger| {
             *writes += 1;
             // A folder that is not there.
-            if disk_is_full { ledger.save(Path::new("/proc/none/ledger.json")) } else { Ok(()) }
+            if disk_is_full { ledger.save(&SystemDisk, Path::new("/proc/none/ledger.json")) } else { Ok(()) }
         };
         settle(commands, 7, &mut self.ledger, &mut self.tickets, admit, save)
     }
