@@ -63,6 +63,14 @@ pub fn close(reps: &[RepView], held: &BTreeSet<VfId>, is_lost: impl Fn(&RepView)
         .collect()
 }
 
+/// Of these ports, which go, those that are open: without Open vSwitch they would be devices of the NIC's own.
+pub fn going(reps: &[RepView], ports: &BTreeSet<&str>) -> Vec<LinkStep> {
+    reps.iter()
+        .filter(|rep| rep.up && !rep.closed && ports.contains(rep.name.as_str()))
+        .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
+        .collect()
+}
+
 fn is_this(rep: &RepView, row: Option<&InterfaceView>) -> bool {
     row.and_then(|row| row.ifindex) == Some(i64::from(rep.ifindex.0))
 }

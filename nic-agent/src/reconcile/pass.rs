@@ -19,6 +19,7 @@ use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
 use crate::edge;
+use crate::kernel::Seen;
 use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::datapath::{self, Unsupported};
@@ -33,6 +34,8 @@ use crate::profile::{self, Answer};
 pub(super) struct Outcome {
     steps: usize,
     errors: BTreeSet<String>,
+    /// Ports that were added or taken away: what the view says of them is what they were before.
+    moved: BTreeSet<String>,
 }
 
 /// What a pass has come to know of the world around.
@@ -93,7 +96,7 @@ impl<P: Platform> Reconciler<P> {
         self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
-            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view);
+            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view, &outcome.moved);
             let steps = links::open(&seen.reps, &ready, config.edge.mtu);
             if !steps.is_empty() {
                 self.apply_links(steps, &mut outcome).await;
@@ -128,7 +131,10 @@ impl<P: Platform> Reconciler<P> {
     async fn close_unheld(&mut self, outcome: &mut Outcome) {
         let view = self.ovs.view().ok();
         let refused = view.is_some_and(|view| refused(&self.config.borrow(), &view).is_some());
-        let mut held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
+        // One without an identity has no boundary yet: what is open is so for whoever held it before.
+        let has_identity = |a: &&Attachment| a.binding.is_some();
+        let mut held: BTreeSet<VfId> =
+            self.ledger.attachments().filter(has_identity).map(|a| a.claim.vf).collect();
         if refused {
             held.clear();
         }
@@ -327,12 +333,56 @@ impl<P: Platform> Reconciler<P> {
                 other => debug!(step = ?other, "changing Open vSwitch"),
             }
         }
-        if let Err(e) = self.ovs.apply(&plan.steps, bump).await {
-            outcome.failed("Open vSwitch", e);
-            // What was not written is planned again.
-            self.edge.restore = before;
+        let written = match self.close_what_goes(&plan.steps, view, outcome).await {
+            Ok(()) => self.ovs.apply(&plan.steps, bump).await.map_err(|e| e.to_string()),
+            Err(why) => Err(why),
+        };
+        match written {
+            Ok(()) => outcome.moved.extend(plan.steps.iter().filter_map(OvsStep::moved).map(str::to_owned)),
+            Err(e) => {
+                outcome.failed("Open vSwitch", e);
+                // What was not written is planned again.
+                self.edge.restore = before;
+            }
         }
         plan.conflicts
+    }
+
+    /// A representor closes before its port goes, whatever else failed. `Err`: it does not, and the port must stay.
+    async fn close_what_goes(
+        &mut self,
+        steps: &[OvsStep],
+        view: &OvsView,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let is_patch = |port: &str| view.interface(port).is_some_and(|row| row.kind == "patch");
+        let ports: BTreeSet<&str> = (steps.iter())
+            .filter_map(|step| match step {
+                OvsStep::RemovePort { port, .. } => Some(port.as_str()),
+                _ => None,
+            })
+            .filter(|port| !is_patch(port))
+            .collect();
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let open = |seen: &Result<Seen, String>| match seen {
+            Ok(seen) => Ok(links::going(&seen.reps, &ports)),
+            Err(why) => Err(format!("no port goes while representors cannot be seen: {why}")),
+        };
+        // Mostly this pass has closed it already.
+        self.observe_kernel(outcome).await;
+        let steps = open(&self.seen)?;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.apply_links(steps, outcome).await;
+        self.observe_kernel(outcome).await;
+        if open(&self.seen)?.is_empty() {
+            Ok(())
+        } else {
+            Err("no port goes while its representor is open".to_owned())
+        }
     }
 
     /// Connections of pods that are gone.
@@ -483,9 +533,11 @@ fn with_boundary<'a>(
     attachments: impl Iterator<Item = &'a Attachment>,
     reps: &[RepView],
     view: &OvsView,
+    moved: &BTreeSet<String>,
 ) -> BTreeSet<VfId> {
     let has = |name: &str, number: u32| {
-        view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
+        let row = view.interface(name).filter(|_| !moved.contains(name));
+        row.is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
     };
     attachments
         .filter(|a| a.binding.is_some())
