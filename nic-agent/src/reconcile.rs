@@ -27,6 +27,8 @@ pub mod published;
 pub mod reoffer;
 pub mod restore;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 mod waited;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -104,6 +104,20 @@ fn many_requests_are_one_write() {
     assert_eq!(bench.writes, 2, "nothing to write");
 }
 
+/// A crash in between must not leave one who was told that it is there.
+#[test]
+fn nobody_is_answered_before_the_ledger_is_on_the_disk() {
+    let mut bench = Bench::new();
+    let (command, mut answer) = attach(claim("s1", 1));
+    let save = |ledger: &mut Ledger| {
+        assert!(ledger.get(&claim("s1", 1).key).is_some());
+        assert!(answer.try_recv().is_err(), "not yet");
+        Ok(())
+    };
+    settle(vec![command], 7, &mut bench.ledger, &mut bench.tickets, admit, save);
+    assert!(answer.try_recv().unwrap().is_ok());
+}
+
 #[test]
 fn a_caller_that_does_not_hear_its_answer_leaves_nothing() {
     let mut bench = Bench::new();
