@@ -16,12 +16,14 @@
 
 mod annotations;
 pub mod batch;
+mod closing;
 pub mod connections;
 mod enforce;
 pub mod handle;
 pub mod intake;
 pub mod links;
 mod management;
+mod outcome;
 mod pass;
 pub mod published;
 pub mod reoffer;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::Reconciler;
-use super::pass::Outcome;
+use super::outcome::Outcome;
 use super::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 use crate::attachment::Attachment;
 use crate::audit::{Stage, Wanted};

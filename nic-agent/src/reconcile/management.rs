@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::links;
-use super::pass::Outcome;
+use super::outcome::Outcome;
 use super::published::{Entry, ManagementPort, State};
 use crate::attachment::Attachment;
 use crate::config::Config;

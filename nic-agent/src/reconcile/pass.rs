@@ -10,8 +10,10 @@ use std::time::Instant;
 use offload::ids::VfId;
 use tracing::{debug, info, warn};
 
+use super::closing::refused;
 use super::enforce::{Enforcement, policy_known};
 use super::links::{self, LinkStep, RepView};
+use super::outcome::Outcome;
 use super::published::{Entry, Health, Published, State, Wiring};
 use super::restore::Restore;
 use super::stage::{self, Facts, Plugging, PortState};
@@ -19,24 +21,14 @@ use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
 use crate::edge;
-use crate::kernel::Seen;
 use crate::management;
 use crate::metrics::OutcomeLabel;
-use crate::ovs::datapath::{self, Unsupported};
+use crate::ovs::datapath::Unsupported;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
 use crate::platform::{Links as _, Ovs as _, Platform, Southbound as _};
 use crate::profile::{self, Answer};
-
-/// What a pass did, or could not do.
-#[derive(Default)]
-pub(super) struct Outcome {
-    steps: usize,
-    errors: BTreeSet<String>,
-    /// Ports that were added or taken away: what the view says of them is what they were before.
-    moved: BTreeSet<String>,
-}
 
 /// What a pass has come to know of the world around.
 struct Found<'a> {
@@ -50,12 +42,6 @@ struct Found<'a> {
     enforced: &'a Enforcement,
     /// Whether the management port is in the ledger, if it should be.
     management: &'a Result<(), String>,
-}
-
-impl Outcome {
-    pub(super) fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
-        self.errors.insert(format!("{what}: {error}"));
-    }
 }
 
 impl<P: Platform> Reconciler<P> {
@@ -115,34 +101,6 @@ impl<P: Platform> Reconciler<P> {
         };
         self.publish(&config, &found, &outcome);
         self.account(outcome, started)
-    }
-
-    /// What a start does before it can fail for any other reason.
-    pub async fn close_first(&mut self) {
-        let mut outcome = Outcome::default();
-        self.close_unheld(&mut outcome).await;
-        for error in outcome.errors {
-            warn!(error, "not all representors closed, the first pass tries again");
-        }
-    }
-
-    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither; none where
-    /// its datapath is none of ours.
-    async fn close_unheld(&mut self, outcome: &mut Outcome) {
-        let view = self.ovs.view().ok();
-        let refused = view.is_some_and(|view| refused(&self.config.borrow(), &view).is_some());
-        // One without an identity has no boundary yet: what is open is so for whoever held it before.
-        let has_identity = |a: &&Attachment| a.binding.is_some();
-        let mut held: BTreeSet<VfId> =
-            self.ledger.attachments().filter(has_identity).map(|a| a.claim.vf).collect();
-        if refused {
-            held.clear();
-        }
-        self.observe_kernel(outcome).await;
-        if let Ok(seen) = &self.seen {
-            let steps = links::close(&seen.reps, &held, links::is_lost);
-            self.apply_links(steps, outcome).await;
-        }
     }
 
     /// Pods that the cluster says are no more, or not here.
@@ -348,43 +306,6 @@ impl<P: Platform> Reconciler<P> {
         plan.conflicts
     }
 
-    /// A representor closes before its port goes, whatever else failed. `Err`: it does not, and the port must stay.
-    async fn close_what_goes(
-        &mut self,
-        steps: &[OvsStep],
-        view: &OvsView,
-        outcome: &mut Outcome,
-    ) -> Result<(), String> {
-        let is_patch = |port: &str| view.interface(port).is_some_and(|row| row.kind == "patch");
-        let ports: BTreeSet<&str> = (steps.iter())
-            .filter_map(|step| match step {
-                OvsStep::RemovePort { port, .. } => Some(port.as_str()),
-                _ => None,
-            })
-            .filter(|port| !is_patch(port))
-            .collect();
-        if ports.is_empty() {
-            return Ok(());
-        }
-        let open = |seen: &Result<Seen, String>| match seen {
-            Ok(seen) => Ok(links::going(&seen.reps, &ports)),
-            Err(why) => Err(format!("no port goes while representors cannot be seen: {why}")),
-        };
-        // Mostly this pass has closed it already.
-        self.observe_kernel(outcome).await;
-        let steps = open(&self.seen)?;
-        if steps.is_empty() {
-            return Ok(());
-        }
-        self.apply_links(steps, outcome).await;
-        self.observe_kernel(outcome).await;
-        if open(&self.seen)?.is_empty() {
-            Ok(())
-        } else {
-            Err("no port goes while its representor is open".to_owned())
-        }
-    }
-
     /// Connections of pods that are gone.
     async fn flush_zones(&mut self, outcome: &mut Outcome) {
         let now = self.clock.now();
@@ -516,11 +437,6 @@ impl<P: Platform> Reconciler<P> {
         self.errors = outcome.errors;
         complete
     }
-}
-
-/// `br-edge` is ours, and is made and mended as it has to be.
-fn refused(config: &Config, view: &OvsView) -> Option<Unsupported> {
-    datapath::unsupported(view, [config.chassis.ovn_bridge.as_str()]).next()
 }
 
 fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {

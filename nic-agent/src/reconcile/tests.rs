@@ -12,6 +12,7 @@ mod bench;
 mod disk;
 mod histories;
 mod kernel;
+mod names;
 mod observer;
 mod order;
 mod ovs;

@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::FutureExt;
-use offload::ids::{CtZone, MacAddr, VfId};
 use offload::policy::PodPolicy;
 use tokio::sync::{mpsc, watch};
 
 use super::disk::STATE;
 use super::kernel::Kernel;
+use super::names::{ZONES, logical, mac, pod_ref, zone};
 use super::ovs::Ovs;
 use super::southbound::{LogicalPort, Southbound};
 use super::switch::Switch;
@@ -32,9 +32,6 @@ use crate::reconcile::stage::ChassisState;
 use crate::reconcile::{Parts, Reconciler};
 use crate::service_manager::Heartbeat;
 
-/// The zones that pods may have: so few that they are given again soon.
-pub const ZONES: std::ops::RangeInclusive<u16> = 61000..=61005;
-
 #[derive(Debug)]
 pub enum Fakes {}
 
@@ -43,40 +40,6 @@ impl Platform for Fakes {
     type Ovs = Ovs;
     type Southbound = Southbound;
     type Switch = Switch;
-}
-
-pub fn vf(number: u16) -> VfId {
-    VfId { pf: 0, vf: number }
-}
-
-pub fn rep(number: u16) -> String {
-    format!("r-pf0vf{number}")
-}
-
-pub fn zone(number: u16) -> CtZone {
-    CtZone::new(number).unwrap()
-}
-
-pub fn key(sandbox: u16) -> SandboxKey {
-    SandboxKey { sandbox: format!("s{sandbox}"), interface: "eth0".to_owned() }
-}
-
-pub fn mac(pod: u16) -> MacAddr {
-    MacAddr([2, 0, 0, 0, 0, pod.to_be_bytes()[1]])
-}
-
-fn pod_ref(pod: u16) -> PodRef {
-    PodRef { namespace: "ns".to_owned(), name: format!("p{pod}"), uid: format!("u{pod}") }
-}
-
-pub fn claim(sandbox: u16, pod: u16, number: u16) -> Claim {
-    Claim {
-        key: key(sandbox),
-        pod: pod_ref(pod),
-        network: "ovn".to_owned(),
-        pci_address: String::new(),
-        vf: vf(number),
-    }
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -224,6 +187,12 @@ impl Bench {
             }
             Err(cause) => std::panic::resume_unwind(cause),
         }
+    }
+
+    /// The loop, to be run by itself.
+    pub fn take(&mut self) -> (Reconciler<Fakes>, Handle) {
+        let Agent { reconciler, handle, .. } = self.agent.take().unwrap();
+        (reconciler, handle)
     }
 
     pub fn is_running(&self) -> bool {
@@ -433,9 +402,4 @@ impl Bench {
         assert_eq!(self.violations(), [""; 0]);
         assert_eq!(self.world.at_rest(), [""; 0]);
     }
-}
-
-/// As the plain profile's template has it.
-pub fn logical(pod: u16) -> String {
-    format!("ns_p{pod}")
 }

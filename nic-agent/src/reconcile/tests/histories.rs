@@ -9,7 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::bench::{Bench, claim, key, logical, run, vf};
+use super::bench::{Bench, run};
+use super::names::{claim, key, logical, vf};
 use super::world::Part;
 use crate::claim::Claim;
 use crate::directory::Directory;

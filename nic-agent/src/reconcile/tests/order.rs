@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, claim, key, rep, run, vf, zone};
+use tokio_util::sync::CancellationToken;
+
+use super::bench::{Bench, run};
+use super::names::{claim, key, rep, vf, zone};
 use super::world::{Effect, Part};
+use crate::claim::Attachments as _;
 use crate::ovs::view::OvsView;
 
 fn write(name: &str) -> Effect {
@@ -59,6 +63,33 @@ fn a_boundary_comes_before_its_ports_and_its_representor_opens_last() {
         assert!(bench.attached.contains_key(&key(1)));
         assert!(bench.rest().await);
         bench.is_fine();
+    });
+}
+
+#[test]
+fn the_loop_goes_round_by_itself() {
+    run(async {
+        let mut bench = Bench::new(3).await;
+        bench.pod(1);
+        let (reconciler, handle) = bench.take();
+        let daemons = async {
+            loop {
+                bench.daemons();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let asks = async {
+            handle.attach(claim(1, 1, 1)).await.expect("attached");
+            assert!(bench.world.lock().reps[&Some(vf(1))].is_open());
+            assert_eq!(handle.detach(key(1)).await, Ok(true));
+            assert!(!bench.world.lock().reps[&Some(vf(1))].is_open());
+        };
+        tokio::select! {
+            () = reconciler.run(CancellationToken::new()) => panic!("the loop ended"),
+            () = daemons => {}
+            () = asks => {}
+        }
+        assert_eq!(bench.violations(), [""; 0]);
     });
 }
 

@@ -1,6 +1,7 @@
 //! The process ends in the midst of each step, and the next one goes on from what is on the disk.
 
-use super::bench::{Bench, claim, key, run, vf};
+use super::bench::{Bench, run};
+use super::names::{claim, key, vf};
 use super::order::ready;
 use super::world::Effect;
 use crate::directory::Directory;

@@ -1,6 +1,7 @@
 //! Each stage that an attachment can wait in, in the order in which they are asked.
 
-use super::bench::{Bench, claim, key, logical, rep, run, vf};
+use super::bench::{Bench, run};
+use super::names::{claim, key, logical, rep, vf};
 use super::world::{INTEGRATION, Part, State};
 use crate::ovs::view::{BridgeView, InterfaceView, PortView, StringMap};
 use crate::reconcile::stage::ChassisState;

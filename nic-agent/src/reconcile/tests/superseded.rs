@@ -1,6 +1,7 @@
 //! Sandboxes that take the place of others.
 
-use super::bench::{Bench, claim, key, rep, run, vf};
+use super::bench::{Bench, run};
+use super::names::{claim, key, rep, vf};
 use super::order::ready;
 use super::world::Effect;
 use crate::claim::Refusal;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, ZONES, claim, key, rep, run, zone};
+use super::bench::{Bench, run};
+use super::names::{ZONES, claim, key, rep, zone};
 use super::order::ready;
 use super::world::{Effect, Part};
 use crate::claim::Refusal;
