@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use offload::ids::VfId;
 use offload::policy::PodPolicy;
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +17,7 @@ use super::names::{ZONES, logical, mac, pod_ref, zone};
 use super::ovs::Ovs;
 use super::southbound::{LogicalPort, Southbound};
 use super::switch::Switch;
-use super::world::{Crash, EDGE, World};
+use super::world::{Crash, EDGE, Rep, World};
 use crate::audit::{Auditor, OtherEnd};
 use crate::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
 use crate::config::Config;
@@ -79,7 +80,8 @@ pub struct Bench {
     agent: Option<Agent>,
     /// Requests under way.
     pub attaching: Vec<(Claim, Answer<Attached>)>,
-    detaching: Vec<(SandboxKey, Answer<bool>)>,
+    /// With what they held.
+    detaching: Vec<(SandboxKey, Option<VfId>, Answer<bool>)>,
     /// Answered, by sandbox.
     pub attached: BTreeMap<SandboxKey, Claim>,
     /// Of those that there were, as the disk has it.
@@ -182,6 +184,8 @@ impl Bench {
         match AssertUnwindSafe(run(agent)).catch_unwind().await {
             Ok(()) => true,
             Err(cause) if cause.is::<Crash>() => {
+                // What it had answered by then is known.
+                self.listen();
                 self.stop();
                 false
             }
@@ -218,8 +222,7 @@ impl Bench {
         self.listen();
         let mut state = self.world.lock();
         if lived && state.failing.is_empty() && state.ovsdb_up && state.switch_up {
-            // Nothing stood in its way: what was excused is set right.
-            state.excused = false;
+            // Nothing stood in its way.
             state.look_at_what_is_open();
         }
         state.packets();
@@ -272,12 +275,18 @@ impl Bench {
         }
         self.attaching = waiting;
         let mut waiting = Vec::new();
-        for (key, mut answer) in std::mem::take(&mut self.detaching) {
+        for (key, held, mut answer) in std::mem::take(&mut self.detaching) {
             match (&mut answer).now_or_never() {
-                None => waiting.push((key, answer)),
+                None => waiting.push((key, held, answer)),
                 Some(Ok(existed)) => {
+                    let mut state = self.world.lock();
+                    let is_free = |vf: &VfId| !state.holders.contains_key(vf);
+                    let rep = held.filter(is_free).and_then(|vf| state.reps.get(&Some(vf)));
+                    if rep.is_some_and(Rep::is_open) && state.failing.is_empty() {
+                        state.violated(format!("{key} is detached, and its VF is open"));
+                    }
                     // A disk that takes nothing keeps nobody attached.
-                    let is_kept = existed && !self.world.lock().ledger_behind;
+                    let is_kept = existed && !state.ledger_behind;
                     self.detached.extend(is_kept.then_some(key));
                 }
                 Some(Err(refusal)) => self.refused.push((key, refusal)),
@@ -298,7 +307,11 @@ impl Bench {
         let Some(agent) = &self.agent else { return };
         let (handle, asked) = (agent.handle.clone(), key.clone());
         self.attached.remove(&key);
-        self.detaching.push((key, Box::pin(async move { handle.detach(asked).await })));
+        let held = {
+            let state = self.world.lock();
+            state.holders.iter().find(|(_, it)| it.claim.key == key).map(|(vf, _)| *vf)
+        };
+        self.detaching.push((key, held, Box::pin(async move { handle.detach(asked).await })));
         self.listen();
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, run};
-use super::names::{claim, key, rep, vf, zone};
+use super::names::{claim, key, logical, rep, vf, zone};
 use super::world::{Effect, Part};
 use crate::claim::Attachments as _;
 use crate::ovs::view::OvsView;
+use crate::reconcile::stage::ChassisState;
 
 fn write(name: &str) -> Effect {
     Effect::Write(name.to_owned())
@@ -166,6 +167,48 @@ fn whatever_fails_what_nobody_holds_is_closed() {
     });
 }
 
+/// Without Open vSwitch it would be a device of the NIC's own.
+#[test]
+fn no_port_goes_while_its_representor_may_be_open() {
+    run(async {
+        for part in [Part::Links, Part::Sight] {
+            let mut bench = ready().await;
+            bench.world.lock().fails(part);
+            bench.gone(1);
+            for _ in 0..2 {
+                bench.turn().await;
+                bench.daemons();
+            }
+            let log = bench.world.take_log();
+            assert!(!log.iter().any(|it| matches!(it, Effect::Ovs(_))), "{part:?}: {log:?}");
+            bench.world.lock().failing.clear();
+            assert!(bench.rest().await, "{part:?}");
+            bench.is_fine();
+        }
+    });
+}
+
+/// The port is another chassis', so its pod is only behind its boundary; then it is gone, and the boundary with it.
+#[test]
+fn a_port_that_ovn_gives_away_and_deletes_takes_no_open_representor_along() {
+    run(async {
+        let mut bench = ready().await;
+        let other = ChassisState::Other { name: "nic2".to_owned(), requested: false };
+        bench.world.lock().logical_ports.get_mut(&logical(1)).unwrap().chassis = other;
+        bench.turn().await;
+        bench.daemons();
+        assert_eq!(bench.world.take_log(), [ovs(&["-i-pf0vf1"])]);
+        bench.world.lock().logical_ports.remove(&logical(1));
+        bench.turn().await;
+        bench.daemons();
+        let log = [Effect::Close(rep(1)), ovs(&["-e-pf0vf1", "-r-pf0vf1"])];
+        assert_eq!(bench.world.take_log(), log);
+        bench.logical_port(1);
+        assert!(bench.rest().await);
+        bench.is_fine();
+    });
+}
+
 #[test]
 fn what_cannot_be_reached_is_left_as_it_is_and_nothing_new_opens() {
     run(async {
@@ -234,7 +277,12 @@ fn flows_that_are_lost_come_back_before_open_vswitch_serves() {
     run(async {
         let mut bench = ready().await;
         bench.world.lock().switch_ends(true);
-        assert!(bench.world.lock().switch_waits);
+        bench.world.lock().fails(Part::Switch);
+        bench.turn().await;
+        bench.daemons();
+        assert!(bench.world.lock().switch_waits, "it has no flows");
+        bench.world.lock().failing.clear();
+        bench.world.take_log();
         assert!(bench.rest().await);
         bench.is_fine();
         let log = shape(bench.world.take_log());

@@ -134,6 +134,9 @@ impl State {
             return;
         }
         if self.ovs.other_config.get(Restore::KEY).is_none_or(|it| it != "true") {
+            if self.switch_waits && self.flows.is_empty() {
+                self.violated("Open vSwitch serves before it has its flows");
+            }
             self.switch_waits = false;
         }
         self.ovs.cur_cfg = self.ovs.next_cfg;
@@ -150,7 +153,7 @@ impl State {
                 row.ifindex = Some(i64::from(rep.ifindex.0));
             } else if rep.in_datapath {
                 rep.in_datapath = false;
-                if rep.is_open() && !self.excused {
+                if rep.is_open() {
                     let what = format!("the port of {name}, which is open, was taken away");
                     if !self.violations.contains(&what) {
                         self.violations.push(what);

@@ -1,7 +1,7 @@
 //! The process ends in the midst of each step, and the next one goes on from what is on the disk.
 
 use super::bench::{Bench, run};
-use super::names::{claim, key, vf};
+use super::names::{claim, key, logical, vf};
 use super::order::ready;
 use super::world::Effect;
 use crate::directory::Directory;
@@ -152,6 +152,26 @@ fn changes_nothing_that_is_right_and_needs_nobody() {
             assert_eq!(bench.world.lock().is_ruled(vf(1)), Some(true), "{silent}");
             assert_eq!(bench.stage(&key(1)), None, "{silent}");
         }
+    });
+}
+
+/// What OVN says later goes to the disk as what it said first.
+#[test]
+fn an_identity_that_changes_is_kept() {
+    run(async {
+        let mut bench = ready().await;
+        let other: std::net::IpAddr = "10.0.0.77".parse().unwrap();
+        bench.world.lock().logical_ports.get_mut(&logical(1)).unwrap().ip = other;
+        assert!(bench.rest().await);
+        let kept = bench.world.ledger().get(&key(1)).unwrap().binding.clone().unwrap();
+        assert_eq!(kept.ips, [other]);
+        bench.is_fine();
+        bench.world.lock().southbound_up = false;
+        bench.restart().await;
+        bench.world.take_log();
+        bench.turn().await;
+        let log = bench.world.take_log();
+        assert!(!log.iter().any(|it| matches!(it, Effect::Flows { .. })), "{log:?}");
     });
 }
 

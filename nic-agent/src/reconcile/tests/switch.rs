@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use offload::ids::{CtZone, MacAddr, OfPort};
 use offload::openflow::{
@@ -19,6 +20,8 @@ pub struct Switch(pub World);
 pub struct Session {
     world: World,
     start: u64,
+    /// It holds half of an answer: whatever is asked next is answered by what was asked before.
+    is_spoilt: AtomicBool,
 }
 
 impl platform::Switch for Switch {
@@ -30,17 +33,23 @@ impl platform::Switch for Switch {
             let source = io::ErrorKind::ConnectionRefused.into();
             return Err(Error::Connect { path: PathBuf::from("br-edge.mgmt"), source });
         }
-        Ok(Session { world: self.0.clone(), start: state.switch_starts })
+        Ok(Session { world: self.0.clone(), start: state.switch_starts, is_spoilt: AtomicBool::new(false) })
     }
 }
 
 impl Session {
+    fn is_lost(&self, state: &State) -> bool {
+        !state.switch_up || state.switch_starts != self.start
+    }
+
     fn with<T>(&self, run: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
         let mut state = self.world.lock();
-        if !state.switch_up || state.switch_starts != self.start {
+        if self.is_lost(&state) || self.is_spoilt.load(Ordering::Relaxed) {
             return Err(Error::Closed);
         }
-        run(&mut state)
+        let outcome = run(&mut state);
+        self.is_spoilt.fetch_or(outcome.is_err(), Ordering::Relaxed);
+        outcome
     }
 }
 
@@ -50,7 +59,8 @@ fn failed(_: String) -> Error {
 
 impl platform::SwitchSession for Session {
     async fn closed(&self) {
-        if self.with(|_| Ok(())).is_ok() {
+        let is_lost = self.is_lost(&self.world.lock());
+        if !is_lost {
             std::future::pending::<()>().await;
         }
     }

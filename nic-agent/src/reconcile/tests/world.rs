@@ -122,8 +122,6 @@ pub struct State {
     pub ledger_behind: bool,
     /// The process ended then: of a zone whose first flow the disk does not know, nobody knows that it is to be emptied.
     pub ledger_lost: bool,
-    /// Something failed that is needed to close: what is open then is not the agent's doing.
-    pub excused: bool,
     pub violations: Vec<String>,
 }
 
@@ -179,7 +177,6 @@ impl World {
             crash_in: None,
             ledger_behind: false,
             ledger_lost: false,
-            excused: false,
             violations: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), began: Instant::now() }
@@ -214,7 +211,6 @@ impl State {
             self.ledger_behind = self.failing.contains(&part);
         }
         if self.failing.contains(&part) {
-            self.excused |= part == Part::Links;
             return Err(format!("{part:?} is made to fail"));
         }
         self.log.push(effect);
