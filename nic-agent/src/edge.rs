@@ -16,8 +16,8 @@ use tracing::{debug, info};
 use crate::marks::Marks;
 use crate::metrics::Metrics;
 use crate::openflow;
+use crate::ovs::restore::Restore;
 use crate::platform::{Clock, Switch, SwitchSession};
-use crate::reconcile::restore::Restore;
 pub use tables::Pod;
 use tables::{Content, Tables};
 

@@ -6,6 +6,7 @@ mod eswitches;
 mod hardware;
 mod loss;
 mod room;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,13 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Eswitch;
-use crate::platform::Links;
-use crate::reconcile::links::{LinkStep, Offload, RepView};
-use crate::reconcile::reoffer::Flows;
 use eswitches::Eswitches;
 use hardware::Hardware;
 use loss::Losses;
 use room::Room;
+use view::{Flows, LinkStep, Offload, RepView};
 
 /// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
 const MARK: &[u8] = b"drawbridge:c";
@@ -58,6 +57,17 @@ impl Seen {
             Err(other) => Err(other.to_string()),
         }
     }
+}
+
+/// Representors, and the TC rules on them.
+pub trait Links: Send + Sync + 'static {
+    fn observe(&self) -> impl Future<Output = Result<Seen, String>> + Send;
+
+    /// In their order, each of them whatever became of the others. Returns what failed.
+    fn apply(&self, steps: Vec<LinkStep>) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Open vSwitch makes all its flows again: what is known of the old ones says nothing of them.
+    fn forget_flows(&self);
 }
 
 pub struct Kernel {

@@ -17,7 +17,6 @@ use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
 use crate::durable::{self, Disk, DurableError};
-use crate::management;
 use quarantine::Quarantine;
 
 /// 2 has the zones that are not free yet.
@@ -85,7 +84,7 @@ impl Ledger {
 
     /// All but the server's management port.
     pub fn pods(&self) -> impl Iterator<Item = &Attachment> {
-        self.attachments().filter(|it| !management::is_management(it))
+        self.attachments().filter(|it| !it.is_management())
     }
 
     pub fn attachments_mut(&mut self) -> impl Iterator<Item = &mut Attachment> {

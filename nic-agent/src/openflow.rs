@@ -26,8 +26,6 @@ use offload::openflow::{
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::platform::{Switch, SwitchSession};
-
 mod bundle;
 mod exchange;
 mod link;
@@ -206,6 +204,34 @@ impl Session {
             None => Ok(()),
         }
     }
+}
+
+/// A bridge's OpenFlow socket.
+pub trait Switch: Send + Sync + 'static {
+    type Session: SwitchSession;
+
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+}
+
+/// What is asked of a bridge, and of conntrack, in one session.
+pub trait SwitchSession: Send + Sync + 'static {
+    /// Resolves when the connection is lost.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+
+    fn dump_flows(&self) -> impl Future<Output = Result<Vec<InstalledFlow>, Error>> + Send;
+
+    fn meters(&self) -> impl Future<Output = Result<Vec<InstalledMeter>, Error>> + Send;
+
+    fn meter_stats(&self) -> impl Future<Output = Result<Vec<MeterStats>, Error>> + Send;
+
+    /// Each by itself, in their order.
+    fn change_meters(&self, changes: &[MeterMod]) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// All of these, or none.
+    fn apply(&self, changes: &[FlowMod]) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Forgets the connections of a zone. Resolves when that is done.
+    fn flush_ct_zone(&self, zone: CtZone) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// The socket that OVS keeps for a bridge's management.

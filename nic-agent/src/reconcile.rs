@@ -27,7 +27,6 @@ mod outcome;
 mod pass;
 pub mod published;
 pub mod reoffer;
-pub mod restore;
 pub mod stage;
 #[cfg(test)]
 mod tests;

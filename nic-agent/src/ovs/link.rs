@@ -11,7 +11,6 @@ use super::ops::{self, Uuids};
 use super::plan::OvsStep;
 use super::unixctl::ControlError;
 use super::view::{BridgeView, InterfaceView, OvsView, PortView};
-use crate::platform::Ovs;
 use crate::replica::Replica;
 
 const DATABASE: &str = "Open_vSwitch";
@@ -23,6 +22,22 @@ pub enum OvsError {
     Empty,
     #[error(transparent)]
     Session(#[from] ovsdb_session::Error),
+}
+
+/// The Open_vSwitch database, and ovs-vswitchd's control socket.
+pub trait Ovs: Send + Sync + 'static {
+    /// The database, or why it is not to be seen now.
+    fn view(&mut self) -> Result<OvsView, String>;
+
+    /// Resolves when the view may be another.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// All of these steps, or none: one transaction. `bump`: `cur_cfg` comes to `next_cfg` when ovs-vswitchd has taken them over.
+    fn apply(&mut self, steps: &[OvsStep], bump: bool) -> impl Future<Output = Result<(), OvsError>> + Send;
+
+    /// ovs-vswitchd makes its datapath's flows again. Resolves when all are deleted.
+    fn forget_flows(&self, run_dir: &Path)
+    -> impl Future<Output = Result<(), ControlError>> + Send + 'static;
 }
 
 pub struct OvsLink {

@@ -42,7 +42,7 @@ impl<P: Platform> Reconciler<P> {
         };
         let of = |attachment: &Attachment| {
             let key = &attachment.claim.key;
-            if management::is_management(attachment) {
+            if attachment.is_management() {
                 return (key.clone(), Enforced::Policy(management::policy()));
             }
             let uid = &attachment.claim.pod.uid;

@@ -12,23 +12,25 @@ use tracing::{debug, info, warn};
 
 use super::closing::refused;
 use super::enforce::{Enforcement, policy_known};
-use super::links::{self, LinkStep, RepView};
+use super::links;
 use super::outcome::Outcome;
 use super::published::{Entry, Health, Published, State, Wiring};
-use super::restore::Restore;
-use super::stage::{self, Facts, Plugging, PortState};
+use super::stage::{self, Facts, Plugging};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
 use crate::edge;
+use crate::kernel::view::{LinkStep, RepView};
 use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::datapath::Unsupported;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
+use crate::ovs::restore::Restore;
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
 use crate::platform::{Links as _, Ovs as _, Platform, Southbound as _};
 use crate::profile::{self, Answer};
+use crate::southbound::state::PortState;
 
 /// What a pass has come to know of the world around.
 struct Found<'a> {
@@ -170,7 +172,7 @@ impl<P: Platform> Reconciler<P> {
         let answers = self.southbound.ports(&claimed.collect(), &config.chassis.system_id, &config.profile);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
-            let asks = management::is_management(attachment);
+            let asks = attachment.is_management();
             let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
             // The server's own port asks OVN for its address, whatever pods do.
             let said = said.map(|it| Binding { dhcp: it.dhcp || asks, ..it });

@@ -6,13 +6,35 @@ use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, Uuid};
 
 use super::port::{Asker, Names};
+use super::state::PortState;
 use crate::attachment::Binding;
 use crate::config::Profile;
-use crate::platform::Southbound;
-use crate::reconcile::stage::PortState;
 use crate::replica::Replica;
 
 const DATABASE: &str = "OVN_Southbound";
+
+/// OVN's southbound database.
+pub trait Southbound: Send + Sync + 'static {
+    /// Resolves when the answers may be others.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// From now on these logical ports are followed, and no others.
+    fn ask_for(&mut self, ports: &BTreeSet<String>);
+
+    /// Why nothing can be learned now, if so.
+    fn unready(&self) -> Option<String>;
+
+    /// Those of the northbound's port, as last known.
+    fn external_ids(&self, port: &str) -> Option<BTreeMap<String, String>>;
+
+    /// What is known of each of these ports, by the uid of the pod that claims it, with its identity where it gives one.
+    fn ports(
+        &mut self,
+        claimed: &BTreeMap<String, String>,
+        own_chassis: &str,
+        profile: &Profile,
+    ) -> BTreeMap<String, (PortState, Option<Binding>)>;
+}
 
 pub struct SouthboundLink {
     replica: Replica,

@@ -29,9 +29,9 @@ use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::{Published, State};
-use crate::reconcile::stage::ChassisState;
 use crate::reconcile::{Parts, Reconciler};
 use crate::service_manager::Heartbeat;
+use crate::southbound::state::ChassisState;
 
 #[derive(Debug)]
 pub enum Fakes {}

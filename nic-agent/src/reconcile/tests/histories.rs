@@ -15,7 +15,7 @@ use super::world::Part;
 use crate::claim::Claim;
 use crate::directory::Directory;
 use crate::enforcement::Policies;
-use crate::reconcile::stage::ChassisState;
+use crate::southbound::state::ChassisState;
 
 /// In a run of all tests.
 const FEW: u32 = 300;

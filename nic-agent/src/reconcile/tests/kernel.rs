@@ -6,9 +6,8 @@ use offload::representor::{RepresentorTable, Selector};
 
 use super::world::{Effect, Part, State, World, rep_name};
 use crate::kernel::Seen;
+use crate::kernel::view::{Flows, LinkStep, Offload, RepView};
 use crate::platform::Links;
-use crate::reconcile::links::{LinkStep, Offload, RepView};
-use crate::reconcile::reoffer::Flows;
 
 #[derive(Debug)]
 pub struct Kernel(pub World);

@@ -9,7 +9,7 @@ use super::names::{claim, key, logical, rep, vf, zone};
 use super::world::{Effect, Part};
 use crate::claim::Attachments as _;
 use crate::ovs::view::OvsView;
-use crate::reconcile::stage::ChassisState;
+use crate::southbound::state::ChassisState;
 
 fn write(name: &str) -> Effect {
     Effect::Write(name.to_owned())

@@ -5,12 +5,12 @@ use std::path::Path;
 use super::world::{EDGE, Effect, INTEGRATION, State, World};
 use crate::ovs::link::OvsError;
 use crate::ovs::plan::OvsStep;
+use crate::ovs::restore::Restore;
 use crate::ovs::spec::{BridgeSpec, PortSpec};
 use crate::ovs::unixctl::ControlError;
 use crate::ovs::view::{BridgeView, InterfaceView, OvsView, PortView, StringMap};
 use crate::platform;
-use crate::reconcile::restore::Restore;
-use crate::reconcile::stage::ChassisState;
+use crate::southbound::state::ChassisState;
 
 #[derive(Debug)]
 pub struct Ovs(pub World);

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::attachment::Binding;
 use crate::config::Profile;
 use crate::platform;
-use crate::reconcile::stage::{ChassisState, PortState};
+use crate::southbound::state::{ChassisState, PortState};
 
 #[derive(Debug)]
 pub struct Southbound(pub World);

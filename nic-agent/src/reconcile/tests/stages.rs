@@ -4,8 +4,8 @@ use super::bench::{Bench, run};
 use super::names::{claim, key, logical, rep, vf};
 use super::world::{INTEGRATION, Part, State};
 use crate::ovs::view::{BridgeView, InterfaceView, PortView, StringMap};
-use crate::reconcile::stage::ChassisState;
 use crate::southbound::IdentityError;
+use crate::southbound::state::ChassisState;
 
 fn port(state: &mut State) -> &mut super::southbound::LogicalPort {
     state.logical_ports.get_mut(&logical(1)).unwrap()
