@@ -7,7 +7,6 @@ use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::ZoneRange;
 use crate::directory::{Directory, Served};
 use crate::ledger::Ledger;
-use crate::management;
 
 /// What claims are held against.
 pub struct Grounds<'a> {
@@ -73,7 +72,7 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
             continue;
         }
         // A pod has one sandbox at a time: a new one of the same pod means that the old one is gone.
-        if management::is_management(other) {
+        if other.is_management() {
             return Err(if same_vf {
                 Refusal::ManagementPort { vf: claim.vf }
             } else {
@@ -120,6 +119,7 @@ mod tests {
     use super::*;
     use crate::claim::PodRef;
     use crate::directory::PodRecord;
+    use crate::management;
 
     const SERVED: Served<'static> = Served { node: "server1", static_pods: false };
 

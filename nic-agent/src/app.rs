@@ -30,6 +30,7 @@ use crate::cluster::own_node::Own;
 use crate::cluster::{self, Cluster, Health, attachments, daemons, report, status};
 use crate::config::{self, Config, Source};
 use crate::directory::{self, Directories};
+use crate::durable::SystemDisk;
 use crate::edge::Edge;
 use crate::enforcement::{self, PolicyWatch};
 use crate::kernel::{self, Kernel, Watched};
@@ -37,8 +38,10 @@ use crate::ledger::Ledger;
 use crate::log::Logging;
 use crate::management::Access;
 use crate::metrics::{Endpoint, Metrics, Readiness};
+use crate::openflow;
 use crate::ovs::control::Switch;
 use crate::ovs::link::OvsLink;
+use crate::platform::{System, SystemClock};
 use crate::preflight;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::published::Published;
@@ -61,7 +64,7 @@ pub struct App {
     layers: Layers,
     own: watch::Receiver<Own>,
     report: watch::Sender<Report>,
-    reconciler: Reconciler,
+    reconciler: Reconciler<System>,
     handle: Handle,
     server: Server<Telling<Handle>>,
     shims: watch::Sender<Shims>,
@@ -87,7 +90,7 @@ impl App {
             .with("reconcile loop", heartbeat.clone())
             .with("policy compiler", compiling.clone());
         // A ledger that cannot be read stops the start: an empty one would cut every pod off.
-        let ledger = Ledger::load(&first.state.dir.join(LEDGER)).context(
+        let ledger = Ledger::load(&SystemDisk, &first.state.dir.join(LEDGER)).context(
             "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
         )?;
         let ledger = ledger.unwrap_or_default();
@@ -118,7 +121,14 @@ impl App {
                 first.chassis.ovn_remote.clone(),
                 first.southbound.tls.as_ref().map(tls_files),
             ),
-            edge: Edge::new(first.edge.bridge.clone(), &first.ovs.run_dir, metrics.clone()),
+            edge: Edge::new(
+                first.edge.bridge.clone(),
+                openflow::Socket::of(&first.edge.bridge, &first.ovs.run_dir),
+                Arc::new(SystemClock),
+                metrics.clone(),
+            ),
+            disk: Arc::new(SystemDisk),
+            clock: Arc::new(SystemClock),
             policies: sources.policies,
             lookup: sources.lookup,
             health: sources.health,

@@ -22,6 +22,13 @@ pub struct Attachment {
     pub binding: Option<Binding>,
 }
 
+impl Attachment {
+    /// Of the server itself ([`crate::management`]), whose sandbox no runtime names.
+    pub fn is_management(&self) -> bool {
+        self.claim.key.sandbox.is_empty()
+    }
+}
+
 /// A logical port's identity, from the southbound's `Port_Binding.mac`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

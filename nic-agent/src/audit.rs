@@ -62,7 +62,28 @@ pub struct Auditor {
     loads: watch::Receiver<Loads>,
 }
 
+/// The worker's: what it is told, and where it says what it has come to.
+#[derive(Debug)]
+pub(crate) struct OtherEnd {
+    pub(crate) zones: watch::Receiver<Arc<Zones>>,
+    marks: watch::Receiver<Marks>,
+    limits: watch::Receiver<u32>,
+    pub(crate) report: watch::Sender<Arc<Progress>>,
+    pub(crate) loads: watch::Sender<Loads>,
+}
+
 impl Auditor {
+    /// Without a worker: whoever has the other end is one.
+    pub(crate) fn new() -> (Self, OtherEnd) {
+        let (publish, zones) = watch::channel(Arc::default());
+        let (report, progress) = watch::channel(Arc::default());
+        let (names, marks) = watch::channel(Marks::default());
+        let (limit, limits) = watch::channel(u32::MAX);
+        let (tell_loads, loads) = watch::channel(Loads::default());
+        let auditor = Self { zones: Zones::new(), version: 0, publish, names, progress, limit, loads };
+        (auditor, OtherEnd { zones, marks, limits, report, loads: tell_loads })
+    }
+
     /// `range` are the zones that may be the pods'.
     pub fn start(
         switch: Switch,
@@ -70,11 +91,7 @@ impl Auditor {
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (publish, zones) = watch::channel(Arc::default());
-        let (report, progress) = watch::channel(Arc::default());
-        let (names, marks) = watch::channel(Marks::default());
-        let (limit, limits) = watch::channel(u32::MAX);
-        let (tell_loads, loads) = watch::channel(Loads::default());
+        let (auditor, OtherEnd { zones, marks, limits, report, loads }) = Self::new();
         let worker = async move {
             let (found, from_listener) = mpsc::channel(listener::WAITING);
             let (prove, to_prove) = watch::channel(0);
@@ -84,12 +101,12 @@ impl Auditor {
             std::thread::spawn(move || listener.run());
             let prover = tokio::spawn(proof::run(switch.clone(), to_prove, proven, cancel.clone()));
             let inputs = worker::Inputs { zones, marks, proofs, heard: from_listener, limits };
-            let outputs = worker::Outputs { prove, report, loads: tell_loads };
+            let outputs = worker::Outputs { prove, report, loads };
             worker::Worker::new(inputs, outputs, switch, metrics).run(cancel).await;
             // It ends with the same token.
             let _ = prover.await;
         };
-        (Self { zones: Zones::new(), version: 0, publish, names, progress, limit, loads }, worker)
+        (auditor, worker)
     }
 
     /// These rules are on their way into the tables: until [`Self::in_tables`] says that they are there, a packet may meet

@@ -3,6 +3,7 @@
 //! Each is one JSON object with a `version`, which grows when an older nic-agent could no longer read the file. Failure:
 //! one of an unknown version, or one that is damaged, is an error and stays as it is.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,9 +26,45 @@ struct Header {
     version: u32,
 }
 
+/// Where the files are.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// [`io::ErrorKind::NotFound`]: there is no such file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// When this returns, a crash leaves the new file; before, the old one or the new one.
+    fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
+}
+
+/// The kernel's file systems.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    /// Written beside itself, synced, renamed.
+    fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
 /// `None`: there is no such file. Versions 1 to `known` are read.
-pub fn read_json<T: DeserializeOwned>(path: &Path, known: u32) -> Result<Option<T>, DurableError> {
-    let text = match fs::read(path) {
+pub fn read_json<T: DeserializeOwned>(
+    disk: &dyn Disk,
+    path: &Path,
+    known: u32,
+) -> Result<Option<T>, DurableError> {
+    let text = match disk.read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(DurableError::Io { path: path.to_owned(), source }),
@@ -41,20 +78,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, known: u32) -> Result<Option<
     serde_json::from_slice(&text).map(Some).map_err(damaged)
 }
 
-/// Written beside itself, synced, renamed.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
-    write(path, value).map_err(|source| DurableError::Io { path: path.to_owned(), source })
-}
-
-fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+/// The whole file, as [`Disk::replace`] writes it.
+pub fn write_json(disk: &dyn Disk, path: &Path, value: &impl Serialize) -> Result<(), DurableError> {
+    let failed = |source| DurableError::Io { path: path.to_owned(), source };
+    let mut contents = serde_json::to_vec_pretty(value).map_err(|e| failed(e.into()))?;
+    contents.push(b'\n');
+    disk.replace(path, &contents).map_err(failed)
 }

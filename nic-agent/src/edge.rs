@@ -4,7 +4,6 @@
 mod tables;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +15,12 @@ use tracing::{debug, info};
 
 use crate::marks::Marks;
 use crate::metrics::Metrics;
-use crate::openflow::{self, Session};
-use crate::reconcile::restore::Restore;
+use crate::openflow;
+use crate::ovs::restore::Restore;
+use crate::platform::{Clock, Switch, SwitchSession};
 pub use tables::Pod;
 use tables::{Content, Tables};
 
-const CONNECT: Duration = Duration::from_secs(2);
 /// A bridge of our own that someone else wrote to is set right within this time. In between, what was written last is
 /// taken for what is there: a change of policy must not wait for a dump of everything.
 const LOOK_AGAIN: Duration = Duration::from_secs(9);
@@ -43,10 +42,11 @@ struct Written {
     looked: Instant,
 }
 
-pub struct Edge {
+pub struct Edge<S: Switch> {
     bridge: String,
-    socket: PathBuf,
-    session: Option<Session>,
+    switch: S,
+    session: Option<S::Session>,
+    clock: Arc<dyn Clock>,
     tables: Tables,
     written: Option<Written>,
     /// By the meters, at the last look.
@@ -58,13 +58,14 @@ pub struct Edge {
     metrics: Metrics,
 }
 
-impl Edge {
-    pub fn new(bridge: String, run_dir: &std::path::Path, metrics: Metrics) -> Self {
-        let socket = run_dir.join(format!("{bridge}.mgmt"));
+impl<S: Switch> Edge<S> {
+    /// `switch` is the bridge's socket.
+    pub fn new(bridge: String, switch: S, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         Self {
             bridge,
-            socket,
+            switch,
             session: None,
+            clock,
             tables: Tables::default(),
             written: None,
             counted: Vec::new(),
@@ -95,9 +96,9 @@ impl Edge {
         self.metrics.set_connected("openflow", false);
     }
 
-    async fn session(&mut self) -> Result<&Session, String> {
+    async fn session(&mut self) -> Result<&S::Session, String> {
         if self.session.is_none() {
-            let session = Session::connect(&self.socket, CONNECT).await.map_err(|e| e.to_string())?;
+            let session = self.switch.connect().await.map_err(|e| e.to_string())?;
             info!(bridge = self.bridge, "OpenFlow session up");
             self.metrics.set_connected("openflow", true);
             self.session = Some(session);
@@ -134,13 +135,14 @@ impl Edge {
         let Some(session) = &self.session else { return Err("no session".to_owned()) };
         let Content { flows, meters, too_large } = wanted;
         let written = self.written.as_ref();
-        let is_look = written.is_none_or(|it| it.looked.elapsed() >= LOOK_AGAIN);
+        let now = self.clock.now();
+        let is_look = written.is_none_or(|it| now.saturating_duration_since(it.looked) >= LOOK_AGAIN);
         let looked = match written {
             Some(it) if !is_look && it.flows == flows && it.meters == meters => {
                 return Ok(Synced { changes: 0, too_large });
             }
             Some(it) if !is_look => it.looked,
-            _ => Instant::now(),
+            _ => now,
         };
         let installed = match written.filter(|_| !is_look) {
             Some(it) => it.flows.iter().cloned().map(InstalledFlow::fresh).collect(),

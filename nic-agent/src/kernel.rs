@@ -6,6 +6,7 @@ mod eswitches;
 mod hardware;
 mod loss;
 mod room;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::Eswitch;
-use crate::reconcile::links::{LinkStep, Offload, RepView};
-use crate::reconcile::reoffer::Flows;
 use eswitches::Eswitches;
 use hardware::Hardware;
 use loss::Losses;
 use room::Room;
+use view::{Flows, LinkStep, Offload, RepView};
 
 /// On the TC rule that closes a representor; OVS takes a cookie of 16 bytes for its own, so ours is shorter.
 const MARK: &[u8] = b"drawbridge:c";
@@ -45,7 +45,7 @@ pub struct Seen {
     pub flows: Flows,
     /// Whether the hardware takes now one of those that it has refused, if it was asked in this look.
     pub asked: Option<bool>,
-    table: RepresentorTable,
+    pub table: RepresentorTable,
 }
 
 impl Seen {
@@ -57,6 +57,17 @@ impl Seen {
             Err(other) => Err(other.to_string()),
         }
     }
+}
+
+/// Representors, and the TC rules on them.
+pub trait Links: Send + Sync + 'static {
+    fn observe(&self) -> impl Future<Output = Result<Seen, String>> + Send;
+
+    /// In their order, each of them whatever became of the others. Returns what failed.
+    fn apply(&self, steps: Vec<LinkStep>) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Open vSwitch makes all its flows again: what is known of the old ones says nothing of them.
+    fn forget_flows(&self);
 }
 
 pub struct Kernel {
@@ -87,8 +98,10 @@ impl Kernel {
     pub fn watched(&self) -> Watched {
         self.watched.clone()
     }
+}
 
-    pub async fn observe(&self) -> Result<Seen, String> {
+impl Links for Kernel {
+    async fn observe(&self) -> Result<Seen, String> {
         let (selector, memory) = (self.selector.clone(), self.memory.clone());
         let seen = blocking(move || observe(selector, &memory)).await??;
         let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
@@ -96,13 +109,11 @@ impl Kernel {
         Ok(seen)
     }
 
-    /// OVS makes all its flows anew: what is known of the old ones says nothing of them.
-    pub fn forget_flows(&self) {
+    fn forget_flows(&self) {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
     }
 
-    /// Returns what failed.
-    pub async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
+    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
         match blocking(move || apply(&steps)).await {
             Ok(failures) => failures,
             Err(error) => vec![error],

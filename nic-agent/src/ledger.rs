@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
-use crate::durable::{self, DurableError};
-use crate::management;
+use crate::durable::{self, Disk, DurableError};
 use quarantine::Quarantine;
 
 /// 2 has the zones that are not free yet.
@@ -49,8 +48,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// Reads the ledger; a file that is not there is an empty ledger, and `None` says so.
-    pub fn load(path: &Path) -> Result<Option<Self>, DurableError> {
-        let Some(stored) = durable::read_json::<Stored>(path, VERSION)? else { return Ok(None) };
+    pub fn load(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, DurableError> {
+        let Some(stored) = durable::read_json::<Stored>(disk, path, VERSION)? else { return Ok(None) };
         let mut ledger = Self { generation: stored.generation, detached: stored.detached, ..Self::default() };
         for attachment in stored.attachments {
             ledger.insert(attachment);
@@ -62,7 +61,7 @@ impl Ledger {
     }
 
     /// Writes the ledger so that a crash leaves either the old file or the new one.
-    pub fn save(&mut self, path: &Path) -> Result<(), DurableError> {
+    pub fn save(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), DurableError> {
         self.generation += 1;
         let stored = Stored {
             version: VERSION,
@@ -71,7 +70,7 @@ impl Ledger {
             detached: self.detached.clone(),
             quarantined: self.quarantine.zones().collect(),
         };
-        durable::write_json(path, &stored)
+        durable::write_json(disk, path, &stored)
     }
 
     /// How often it was written.
@@ -85,7 +84,7 @@ impl Ledger {
 
     /// All but the server's management port.
     pub fn pods(&self) -> impl Iterator<Item = &Attachment> {
-        self.attachments().filter(|it| !management::is_management(it))
+        self.attachments().filter(|it| !it.is_management())
     }
 
     pub fn attachments_mut(&mut self) -> impl Iterator<Item = &mut Attachment> {

@@ -46,10 +46,6 @@ pub fn key() -> SandboxKey {
     SandboxKey { sandbox: String::new(), interface: "management".to_owned() }
 }
 
-pub fn is_management(attachment: &Attachment) -> bool {
-    attachment.claim.key.sandbox.is_empty()
-}
-
 pub fn attachment(vf: VfId, zone: CtZone, logical_port: String) -> Attachment {
     let claim = Claim {
         key: key(),
@@ -118,7 +114,7 @@ mod tests {
             dhcp: true,
             dhcp_servers: Vec::new(),
         });
-        assert!(is_management(&port));
+        assert!(port.is_management());
         ledger.insert(port);
         assert_eq!(Access::of(&config, &ledger), Access::Port(ips));
         assert_eq!(ledger.pods().count(), 0);

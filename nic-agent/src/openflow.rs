@@ -35,6 +35,8 @@ use link::Link;
 
 /// How long the switch may say nothing while an answer is due.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// How long [`Socket`] tries.
+const CONNECT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -201,6 +203,82 @@ impl Session {
             Some((_, reason)) => Err(Error::Refused { what, reason }),
             None => Ok(()),
         }
+    }
+}
+
+/// A bridge's OpenFlow socket.
+pub trait Switch: Send + Sync + 'static {
+    type Session: SwitchSession;
+
+    fn connect(&self) -> impl Future<Output = Result<Self::Session, Error>> + Send;
+}
+
+/// What is asked of a bridge, and of conntrack, in one session.
+pub trait SwitchSession: Send + Sync + 'static {
+    /// Resolves when the connection is lost.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+
+    fn dump_flows(&self) -> impl Future<Output = Result<Vec<InstalledFlow>, Error>> + Send;
+
+    fn meters(&self) -> impl Future<Output = Result<Vec<InstalledMeter>, Error>> + Send;
+
+    fn meter_stats(&self) -> impl Future<Output = Result<Vec<MeterStats>, Error>> + Send;
+
+    /// Each by itself, in their order.
+    fn change_meters(&self, changes: &[MeterMod]) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// All of these, or none.
+    fn apply(&self, changes: &[FlowMod]) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Forgets the connections of a zone. Resolves when that is done.
+    fn flush_ct_zone(&self, zone: CtZone) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// The socket that OVS keeps for a bridge's management.
+#[derive(Debug, Clone)]
+pub struct Socket(PathBuf);
+
+impl Socket {
+    pub fn of(bridge: &str, run_dir: &Path) -> Self {
+        Self(run_dir.join(format!("{bridge}.mgmt")))
+    }
+}
+
+impl Switch for Socket {
+    type Session = Session;
+
+    async fn connect(&self) -> Result<Session, Error> {
+        Session::connect(&self.0, CONNECT).await
+    }
+}
+
+impl SwitchSession for Session {
+    async fn closed(&self) {
+        Self::closed(self).await;
+    }
+
+    async fn dump_flows(&self) -> Result<Vec<InstalledFlow>, Error> {
+        Self::dump_flows(self).await
+    }
+
+    async fn meters(&self) -> Result<Vec<InstalledMeter>, Error> {
+        Self::meters(self).await
+    }
+
+    async fn meter_stats(&self) -> Result<Vec<MeterStats>, Error> {
+        Self::meter_stats(self).await
+    }
+
+    async fn change_meters(&self, changes: &[MeterMod]) -> Result<(), Error> {
+        Self::change_meters(self, changes).await
+    }
+
+    async fn apply(&self, changes: &[FlowMod]) -> Result<(), Error> {
+        Self::apply(self, changes).await
+    }
+
+    async fn flush_ct_zone(&self, zone: CtZone) -> Result<(), Error> {
+        Self::flush_ct_zone(self, zone).await
     }
 }
 

@@ -6,6 +6,7 @@ pub mod link;
 pub mod ops;
 pub mod plan;
 pub mod queues;
+pub mod restore;
 pub mod spec;
 pub mod unixctl;
 pub mod view;

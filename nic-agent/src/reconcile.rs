@@ -16,17 +16,20 @@
 
 mod annotations;
 pub mod batch;
+mod closing;
 pub mod connections;
 mod enforce;
 pub mod handle;
 pub mod intake;
 pub mod links;
 mod management;
+mod outcome;
 mod pass;
 pub mod published;
 pub mod reoffer;
-pub mod restore;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 mod waited;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,20 +50,20 @@ use crate::cluster::Health;
 use crate::cluster::lookup::Lookup;
 use crate::config::Config;
 use crate::directory::Directories;
+use crate::durable::Disk;
 use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
 use crate::enforcement::kept::{self, Kept};
-use crate::kernel::{Kernel, Seen};
+use crate::kernel::Seen;
 use crate::ledger::Ledger;
 use crate::log::Throttle;
 use crate::management::Access;
 use crate::marks::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::news;
-use crate::ovs::link::OvsLink;
+use crate::platform::{Clock, Ovs as _, Platform, Southbound as _};
 use crate::profile;
 use crate::service_manager::Heartbeat;
-use crate::southbound::link::SouthboundLink;
 use batch::Left;
 use connections::ConnectionLimits;
 use handle::Handle;
@@ -78,14 +81,16 @@ const TICK: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What the task works with.
-pub struct Reconciler {
+pub struct Reconciler<P: Platform> {
     config: watch::Receiver<Arc<Config>>,
     directories: Directories,
-    kernel: Kernel,
+    kernel: P::Links,
     kernel_events: mpsc::Receiver<()>,
-    ovs: OvsLink,
-    southbound: SouthboundLink,
-    edge: Edge,
+    ovs: P::Ovs,
+    southbound: P::Southbound,
+    edge: Edge<P::Switch>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     /// `external_ids:hostname` of the chassis.
     hostname: String,
     ledger: Ledger,
@@ -130,14 +135,16 @@ pub struct Reconciler {
 }
 
 /// What the task is given.
-pub struct Parts {
+pub struct Parts<P: Platform> {
     pub config: watch::Receiver<Arc<Config>>,
     pub directories: Directories,
-    pub kernel: Kernel,
+    pub kernel: P::Links,
     pub kernel_events: mpsc::Receiver<()>,
-    pub ovs: OvsLink,
-    pub southbound: SouthboundLink,
-    pub edge: Edge,
+    pub ovs: P::Ovs,
+    pub southbound: P::Southbound,
+    pub edge: Edge<P::Switch>,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
     pub policies: PolicyWatch,
     /// `None`: files say it.
     pub lookup: Option<Lookup>,
@@ -151,8 +158,8 @@ pub struct Parts {
     pub heartbeat: Heartbeat,
 }
 
-impl Reconciler {
-    pub fn new(parts: Parts) -> (Self, Handle) {
+impl<P: Platform> Reconciler<P> {
+    pub fn new(parts: Parts<P>) -> (Self, Handle) {
         let (state_dir, attach_timeout) = {
             let config = parts.config.borrow();
             (config.state.dir.clone(), config.server.attach_timeout)
@@ -160,7 +167,7 @@ impl Reconciler {
         let (ledger_path, kept_path) = (state_dir.join(LEDGER), state_dir.join("policy.json"));
         let ledger = parts.ledger;
         let pod_of = |key: &SandboxKey| Some(ledger.get(key)?.claim.pod.uid.clone());
-        let kept = kept::load(&kept_path, pod_of).unwrap_or_else(|e| {
+        let kept = kept::load(&*parts.disk, &kept_path, pod_of).unwrap_or_else(|e| {
             error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
             Kept::new()
         });
@@ -175,6 +182,7 @@ impl Reconciler {
             ovs: parts.ovs,
             southbound: parts.southbound,
             edge: parts.edge,
+            clock: parts.clock,
             hostname: parts.hostname,
             ledger,
             ledger_path,
@@ -182,7 +190,8 @@ impl Reconciler {
             health: parts.health,
             kept,
             kept_path,
-            marks: Keeper::load(&state_dir),
+            marks: Keeper::load(parts.disk.clone(), &state_dir),
+            disk: parts.disk,
             auditor: parts.auditor,
             access: parts.access,
             resolved_source: None,
@@ -212,13 +221,7 @@ impl Reconciler {
     /// Until cancelled. What is installed stays.
     pub async fn run(mut self, cancel: CancellationToken) {
         loop {
-            let complete = self.pass().await;
-            self.heartbeat.tick();
-            for (reply, existed) in self.detached.drain(..) {
-                // A caller that went away has no use for the answer.
-                let _ = reply.send(Ok(existed));
-            }
-            let wait = if complete { TICK } else { RETRY };
+            let wait = if self.turn().await { TICK } else { RETRY };
             tokio::select! {
                 () = cancel.cancelled() => return,
                 is_asked = self.intake.ready() => if !is_asked { return },
@@ -236,6 +239,17 @@ impl Reconciler {
             self.take_in();
             while self.kernel_events.try_recv().is_ok() {}
         }
+    }
+
+    /// A pass, and the answers that it makes true.
+    async fn turn(&mut self) -> bool {
+        let complete = self.pass().await;
+        self.heartbeat.tick();
+        for (reply, existed) in self.detached.drain(..) {
+            // A caller that went away has no use for the answer.
+            let _ = reply.send(Ok(existed));
+        }
+        complete
     }
 
     /// So much of what the server asks as one pass is kept from its other work by.
@@ -262,9 +276,9 @@ impl Reconciler {
             admission::admit(claim, &grounds)
         };
         let passes = self.publish.borrow().passes;
-        let (path, unsaved) = (&self.ledger_path, &mut self.unsaved);
+        let (disk, path, unsaved) = (&*self.disk, &self.ledger_path, &mut self.unsaved);
         let save = |ledger: &mut Ledger| {
-            let saved = ledger.save(path);
+            let saved = ledger.save(disk, path);
             *unsaved = saved.is_err();
             saved
         };
@@ -296,7 +310,7 @@ impl Reconciler {
             info!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, "claim believed");
             // It may have been taken back at once.
             if self.ledger.get(&claim.key).is_some() {
-                self.waits.insert(claim.key, Waited::begin());
+                self.waits.insert(claim.key, Waited::begin(self.clock.now()));
             }
         }
         self.detached.extend(settled.detached);
@@ -338,7 +352,7 @@ impl Reconciler {
 
     /// What the ledger says in memory holds; one that cannot be written now is written by a later pass.
     fn save(&mut self) {
-        let saved = self.ledger.save(&self.ledger_path);
+        let saved = self.ledger.save(&*self.disk, &self.ledger_path);
         self.unsaved = saved.is_err();
         if let Err(error) = saved {
             error!(%error, "ledger not written");

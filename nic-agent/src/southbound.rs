@@ -2,6 +2,7 @@
 
 pub mod link;
 mod port;
+pub mod state;
 
 use std::net::IpAddr;
 

@@ -30,6 +30,8 @@ use nic_agent::edge::{Edge, Pod};
 use nic_agent::enforcement::{Known, Policies};
 use nic_agent::management;
 use nic_agent::metrics::Metrics;
+use nic_agent::openflow::Socket;
+use nic_agent::platform::SystemClock;
 use nic_agent::policy::Held;
 use offload::ids::{CtZone, MacAddr, VfId};
 use openflow_support::{BRIDGE, PrivateSwitch};
@@ -233,7 +235,7 @@ fn attachments(known: &Known) -> Vec<Attachment> {
 
 struct Agent {
     cluster: Cluster,
-    edge: Edge,
+    edge: Edge<Socket>,
     ovs: PrivateSwitch,
     metrics: Metrics,
 }
@@ -304,7 +306,12 @@ async fn measure(kubeconfig: PathBuf) {
     let mut cluster = cluster::start(&config, &accesses, inputs, metrics.clone(), &tasks, &cancel);
     cluster.policies.wait_for(|it| matches!(it, Policies::Known(_))).await.unwrap();
     println!("known after {:.2} s", started.elapsed().as_secs_f64());
-    let edge = Edge::new(BRIDGE.to_owned(), ovs.management().parent().unwrap(), metrics.clone());
+    let edge = Edge::new(
+        BRIDGE.to_owned(),
+        Socket::of(BRIDGE, ovs.management().parent().unwrap()),
+        Arc::new(SystemClock),
+        metrics.clone(),
+    );
     let mut agent = Agent { cluster, edge, ovs, metrics };
     let changes = agent.sync().await;
     println!(

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::nic_node::{configure, path_of};
 use super::own_node::Own;
 use crate::config::Config;
-use crate::durable;
+use crate::durable::{self, SystemDisk};
 use crate::server::Shims;
 
 /// What became of the spec.
@@ -131,7 +131,7 @@ impl Layers {
         let config = configure(&self.file, &kept.spec, addresses_of)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if self.good.as_ref() != Some(&kept) {
-            if let Err(error) = durable::write_json(&self.path, &kept) {
+            if let Err(error) = durable::write_json(&SystemDisk, &self.path, &kept) {
                 warn!(error = %error, path = %self.path.display(), "NicNode's spec not kept, a start without the API will not know it");
             }
             self.good = Some(kept);

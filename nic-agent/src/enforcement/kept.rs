@@ -14,7 +14,7 @@ use offload::policy::PodPolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::SandboxKey;
-use crate::durable::{self, DurableError};
+use crate::durable::{self, Disk, DurableError};
 
 /// 1 had it by sandbox.
 const VERSION: u32 = 2;
@@ -57,8 +57,12 @@ pub type Kept = BTreeMap<String, Arc<PodPolicy>>;
 
 /// A file that is not there keeps nothing. `pod_of` is whose the sandboxes of an older file are; what is nobody's any more is
 /// dropped.
-pub fn load(path: &Path, pod_of: impl Fn(&SandboxKey) -> Option<String>) -> Result<Kept, KeptError> {
-    let Some(stored) = durable::read_json::<Stored>(path, VERSION)? else {
+pub fn load(
+    disk: &dyn Disk,
+    path: &Path,
+    pod_of: impl Fn(&SandboxKey) -> Option<String>,
+) -> Result<Kept, KeptError> {
+    let Some(stored) = durable::read_json::<Stored>(disk, path, VERSION)? else {
         return Ok(Kept::new());
     };
     let policies: Vec<Arc<PodPolicy>> = stored.policies.into_iter().map(Arc::new).collect();
@@ -77,7 +81,7 @@ pub fn load(path: &Path, pod_of: impl Fn(&SandboxKey) -> Option<String>) -> Resu
     Ok(kept)
 }
 
-pub fn save(path: &Path, kept: &Kept) -> Result<(), KeptError> {
+pub fn save(disk: &dyn Disk, path: &Path, kept: &Kept) -> Result<(), KeptError> {
     let mut index = BTreeMap::new();
     let mut policies = Vec::new();
     let mut pods = Vec::new();
@@ -89,7 +93,7 @@ pub fn save(path: &Path, kept: &Kept) -> Result<(), KeptError> {
         pods.push((Whose::Pod(uid.clone()), number));
     }
     let stored = Stored { version: VERSION, policies, pods };
-    Ok(durable::write_json(path, &stored)?)
+    Ok(durable::write_json(disk, path, &stored)?)
 }
 
 #[cfg(test)]
@@ -99,6 +103,7 @@ mod tests {
     use offload::policy::{Action, Origin, Rules, Tier};
 
     use super::*;
+    use crate::durable::SystemDisk;
 
     fn nobody(_: &SandboxKey) -> Option<String> {
         None
@@ -111,10 +116,10 @@ mod tests {
         let text = r#"{"version": 1, "policies": [{"egress": {"tiers": []}, "ingress": {"tiers": []}}],
             "pods": [[{"sandbox": "s1", "interface": "eth0"}, 0], [{"sandbox": "s2", "interface": "eth0"}, 0]]}"#;
         fs::write(&path, text).unwrap();
-        let kept = load(&path, |key| (key.sandbox == "s1").then(|| "u1".to_owned())).unwrap();
+        let kept = load(&SystemDisk, &path, |key| (key.sandbox == "s1").then(|| "u1".to_owned())).unwrap();
         assert_eq!(kept, Kept::from([("u1".to_owned(), Arc::default())]));
         fs::write(&path, text.replace("0]]", "1]]")).unwrap();
-        let error = load(&path, nobody).unwrap_err();
+        let error = load(&SystemDisk, &path, nobody).unwrap_err();
         assert!(matches!(error, KeptError::NoSuchPolicy { index: 1, count: 1, .. }), "{error}");
         assert!(error.to_string().contains("s2/eth0"), "{error}");
     }
@@ -127,18 +132,18 @@ mod tests {
         let path = dir.path().join("policy.json");
         let open = Arc::new(PodPolicy::default());
         let old = Kept::from([("a".to_owned(), open.clone())]);
-        save(&path, &old).unwrap();
+        save(&SystemDisk, &path, &old).unwrap();
         // After a restart, while nobody has said anything of B.
         let unknown = Policies::Unknown { why: "not asked yet".to_owned() };
         let of = |kept: &Kept, uid: &str| resolve(&unknown, uid, kept.get(uid));
-        let kept = load(&path, nobody).unwrap();
+        let kept = load(&SystemDisk, &path, nobody).unwrap();
         assert_eq!(of(&kept, "a"), Enforced::Policy(open));
         assert!(matches!(of(&kept, "b"), Enforced::Closed { .. }));
         // As the version before had it: by the sandbox, which is B's by now.
         let text = r#"{"version": 1, "policies": [{"egress": {"tiers": []}, "ingress": {"tiers": []}}],
             "pods": [[{"sandbox": "s", "interface": "eth0"}, 0]]}"#;
         fs::write(&path, text).unwrap();
-        let of_ledger = |uid: &str| load(&path, |_| Some(uid.to_owned())).unwrap();
+        let of_ledger = |uid: &str| load(&SystemDisk, &path, |_| Some(uid.to_owned())).unwrap();
         assert!(matches!(of(&of_ledger("a"), "b"), Enforced::Closed { .. }));
     }
 
@@ -146,23 +151,26 @@ mod tests {
     fn policies_survive_and_damage_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.json");
-        assert_eq!(load(&path, nobody).unwrap(), Kept::new());
+        assert_eq!(load(&SystemDisk, &path, nobody).unwrap(), Kept::new());
 
         let tier = Tier { rules: Vec::new(), otherwise: Action::Deny, origin: Origin(3) };
         let closed = Arc::new(PodPolicy { egress: Rules { tiers: vec![tier] }, ingress: Rules::default() });
         let uid = ToOwned::to_owned;
         let kept = Kept::from([(uid("a"), closed.clone()), (uid("b"), Arc::default()), (uid("c"), closed)]);
-        save(&path, &kept).unwrap();
-        assert_eq!(load(&path, nobody).unwrap(), kept);
+        save(&SystemDisk, &path, &kept).unwrap();
+        assert_eq!(load(&SystemDisk, &path, nobody).unwrap(), kept);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("tiers").count(), 4, "each policy stands once: {text}");
 
         fs::write(&path, text.replace("\"version\": 2", "\"version\": 3")).unwrap();
         assert!(matches!(
-            load(&path, nobody).unwrap_err(),
+            load(&SystemDisk, &path, nobody).unwrap_err(),
             KeptError::File(DurableError::Version { found: 3, .. })
         ));
         fs::write(&path, &text[..text.len() / 2]).unwrap();
-        assert!(matches!(load(&path, nobody).unwrap_err(), KeptError::File(DurableError::Damaged { .. })));
+        assert!(matches!(
+            load(&SystemDisk, &path, nobody).unwrap_err(),
+            KeptError::File(DurableError::Damaged { .. })
+        ));
     }
 }

@@ -13,8 +13,7 @@ use offload::netlink::tc::{Filter, Flower, Part};
 
 use super::eswitches::Eswitches;
 use super::loss::Count;
-use crate::reconcile::links::{InSoftware, Offload};
-use crate::reconcile::reoffer::{FilterId, Flows};
+use super::view::{FilterId, Flows, InSoftware, Offload};
 
 const LOST: &str = "the hardware has lost it without a word";
 

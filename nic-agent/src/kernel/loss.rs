@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::reconcile::reoffer::FilterId;
+use super::view::FilterId;
 
 const WINDOW: Duration = Duration::from_secs(3);
 const ENOUGH: u64 = 4;

@@ -14,7 +14,7 @@ use offload::netlink::socket::NetlinkSocket;
 use offload::netlink::tc::{self, Change, Filter, Handle, Place, Reasons};
 
 use super::hardware::id;
-use crate::reconcile::reoffer::{FilterId, Flows};
+use super::view::{FilterId, Flows};
 
 const WINDOW: Duration = Duration::from_secs(10);
 

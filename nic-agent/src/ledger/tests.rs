@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::attachment::Binding;
 use crate::claim::{Claim, PodRef};
+use crate::durable::SystemDisk;
 
 fn zones(first: u16, last: u16) -> ZoneRange {
     ZoneRange::new(CtZone::new(first).unwrap(), CtZone::new(last).unwrap()).unwrap()
@@ -37,15 +38,15 @@ fn attachment(n: u16) -> Attachment {
 fn survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
-    assert_eq!(Ledger::load(&path).unwrap(), None);
+    assert_eq!(Ledger::load(&SystemDisk, &path).unwrap(), None);
     let mut ledger = Ledger::default();
     for n in 0..3 {
         ledger.insert(attachment(n));
     }
     ledger.detach(&attachment(1).claim.key);
-    ledger.save(&path).unwrap();
-    ledger.save(&path).unwrap();
-    let read = Ledger::load(&path).unwrap().unwrap();
+    ledger.save(&SystemDisk, &path).unwrap();
+    ledger.save(&SystemDisk, &path).unwrap();
+    let read = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(read, ledger);
     assert_eq!(read.generation, 2);
     assert!(read.is_detached(&attachment(1).claim.key));
@@ -58,7 +59,7 @@ fn reads_version_1() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
     fs::write(&path, include_str!("fixtures/v1.json")).unwrap();
-    let ledger = Ledger::load(&path).unwrap().unwrap();
+    let ledger = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
     assert!(ledger.is_detached(&attachment(3).claim.key));
     assert_eq!(ledger.quarantined(), 0);
@@ -70,7 +71,7 @@ fn reads_version_2() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
     fs::write(&path, include_str!("fixtures/v2.json")).unwrap();
-    let ledger = Ledger::load(&path).unwrap().unwrap();
+    let ledger = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
     assert!(ledger.is_detached(&attachment(3).claim.key));
     assert_eq!(ledger.free_zone(zones(61003, 61005)).unwrap().get(), 61005);
@@ -81,9 +82,9 @@ fn refuses_what_it_cannot_keep() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.json");
     fs::write(&path, r#"{"version": 3, "anything": []}"#).unwrap();
-    assert!(matches!(Ledger::load(&path), Err(DurableError::Version { found: 3, .. })));
+    assert!(matches!(Ledger::load(&SystemDisk, &path), Err(DurableError::Version { found: 3, .. })));
     fs::write(&path, r#"{"version": 1, "generation"#).unwrap();
-    assert!(matches!(Ledger::load(&path), Err(DurableError::Damaged { .. })));
+    assert!(matches!(Ledger::load(&SystemDisk, &path), Err(DurableError::Damaged { .. })));
     assert!(path.exists(), "a damaged ledger is evidence");
 }
 
@@ -201,15 +202,15 @@ proptest! {
                     number += 1;
                     ledger.insert(Attachment { zone, zone_dirty: true, ..attachment(number) });
                     switch.insert(zone, Zone::default());
-                    ledger.save(&path).unwrap();
+                    ledger.save(&SystemDisk, &path).unwrap();
                 }
                 Event::Detach(which) => {
                     nth(&ledger, which).and_then(|key| ledger.detach(&key));
-                    ledger.save(&path).unwrap();
+                    ledger.save(&SystemDisk, &path).unwrap();
                 }
                 Event::Withdraw(which) => {
                     nth(&ledger, which).and_then(|key| ledger.withdraw(&key));
-                    ledger.save(&path).unwrap();
+                    ledger.save(&SystemDisk, &path).unwrap();
                 }
                 Event::Pass { tables, flush } => {
                     // As a pass does it: emptied, written down, and then the flows.
@@ -218,7 +219,7 @@ proptest! {
                         it.zone_dirty = false;
                         switch.insert(it.zone, Zone { used: true, ..Zone::default() });
                     }
-                    ledger.save(&path).unwrap();
+                    ledger.save(&SystemDisk, &path).unwrap();
                     if tables && ledger.attachments().all(|it| !it.zone_dirty) {
                         let wanted: BTreeSet<CtZone> = ledger.attachments().map(|it| it.zone).collect();
                         for (zone, it) in &mut switch {
@@ -235,7 +236,7 @@ proptest! {
                     }
                 }
                 Event::Wait => now += Duration::from_secs(3),
-                Event::Restart => ledger = Ledger::load(&path).unwrap().unwrap_or_default(),
+                Event::Restart => ledger = Ledger::load(&SystemDisk, &path).unwrap().unwrap_or_default(),
             }
         }
     }

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use super::register::{Name, Register, Remembered};
 use super::{Marks, Table, admitting};
-use crate::durable::{self, DurableError};
+use crate::durable::{self, Disk, DurableError};
 use crate::enforcement::Known;
 
 const VERSION: u32 = 1;
@@ -39,6 +39,7 @@ struct Reserved {
 
 /// The register's one owner.
 pub struct Keeper {
+    disk: Arc<dyn Disk>,
     names_path: PathBuf,
     reserved_path: PathBuf,
     register: Register,
@@ -61,11 +62,11 @@ struct Told {
 }
 
 impl Keeper {
-    pub fn load(state_dir: &Path) -> Self {
+    pub fn load(disk: Arc<dyn Disk>, state_dir: &Path) -> Self {
         let (names_path, reserved_path) =
             (state_dir.join("marks.json"), state_dir.join("marks-reserved.json"));
-        let names = durable::read_json::<Stored>(&names_path, VERSION);
-        let reserved = durable::read_json::<Reserved>(&reserved_path, VERSION);
+        let names = durable::read_json::<Stored>(&*disk, &names_path, VERSION);
+        let reserved = durable::read_json::<Reserved>(&*disk, &reserved_path, VERSION);
         let readable = reserved.as_ref().ok().and_then(|it| it.as_ref()).map(|it| it.reserved);
         if let Err(e) = &reserved {
             warn!(error = %e, "written anew with the next mark");
@@ -85,6 +86,7 @@ impl Keeper {
             }
         };
         let mut keeper = Self {
+            disk,
             names_path,
             reserved_path,
             saved: register.given(),
@@ -161,11 +163,15 @@ impl Keeper {
         if self.lost.is_none() {
             if given > self.reserved {
                 let reserved = given.saturating_add(STEP).min(RuleMark::MASK);
-                durable::write_json(&self.reserved_path, &Reserved { version: VERSION, reserved })?;
+                durable::write_json(
+                    &*self.disk,
+                    &self.reserved_path,
+                    &Reserved { version: VERSION, reserved },
+                )?;
                 self.reserved = reserved;
             }
             let rules = self.register.rules().iter().map(|(mark, it)| (*mark, (**it).clone())).collect();
-            durable::write_json(&self.names_path, &Stored { version: VERSION, given, rules })?;
+            durable::write_json(&*self.disk, &self.names_path, &Stored { version: VERSION, given, rules })?;
         }
         (self.saved, self.is_saved) = (given, true);
         Ok(())
@@ -188,6 +194,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::durable::SystemDisk;
     use crate::enforcement::feed::Feed;
     use crate::metrics::Metrics;
     use crate::policy::{Settings, Snapshot};
@@ -241,7 +248,7 @@ mod tests {
     #[test]
     fn a_mark_goes_with_what_the_rule_says() {
         let dir = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper::load(dir.path());
+        let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
         let first = known("u", &[port(80), port(81)]);
         enforce(&mut keeper, &first);
         let [Some(a), Some(b)] = marks(&keeper, &first)[..] else { panic!("{:?}", marks(&keeper, &first)) };
@@ -277,12 +284,12 @@ mod tests {
     #[test]
     fn a_restart_changes_no_mark_also_before_the_source_has_spoken() {
         let dir = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper::load(dir.path());
+        let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
         let said = known("u", &[port(80), port(81)]);
         enforce(&mut keeper, &said);
         let before = marks(&keeper, &said);
 
-        let mut keeper = Keeper::load(dir.path());
+        let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
         assert_eq!(marks(&keeper, &said), before);
         keeper.name(policies(&said), None).unwrap();
         assert_eq!(marks(&keeper, &said), before);
@@ -299,7 +306,7 @@ mod tests {
         for damage in [None, Some("{"), Some("{\"version\": 2}")] {
             let dir = tempfile::tempdir().unwrap();
             let said = known("u", &[port(80), port(81)]);
-            let mut keeper = Keeper::load(dir.path());
+            let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
             enforce(&mut keeper, &said);
             let old = marks(&keeper, &said);
             let path = dir.path().join("marks.json");
@@ -307,7 +314,7 @@ mod tests {
                 None => fs::remove_file(&path).unwrap(),
                 Some(text) => fs::write(&path, text).unwrap(),
             }
-            let mut keeper = Keeper::load(dir.path());
+            let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
             assert!(old.iter().flatten().all(|mark| text(&keeper, *mark).is_none()));
             let other = known("v", &[port(82), port(80)]);
             enforce(&mut keeper, &other);
@@ -322,7 +329,7 @@ mod tests {
             // Neither file says anything: no marks, and it is said.
             fs::write(&path, "{").unwrap();
             fs::write(dir.path().join("marks-reserved.json"), "{").unwrap();
-            let mut keeper = Keeper::load(dir.path());
+            let mut keeper = Keeper::load(Arc::new(SystemDisk), dir.path());
             enforce(&mut keeper, &other);
             assert_eq!(marks(&keeper, &other), [None, None]);
             assert!(keeper.trouble().unwrap().contains("2 rules"), "{:?}", keeper.trouble());
@@ -335,7 +342,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         fs::create_dir(&state).unwrap();
-        let mut keeper = Keeper::load(&state);
+        let mut keeper = Keeper::load(Arc::new(SystemDisk), &state);
         let first = known("u", &[port(80)]);
         enforce(&mut keeper, &first);
         let mark = marks(&keeper, &first)[0].unwrap();
@@ -349,6 +356,6 @@ mod tests {
         fs::rename(&away, &state).unwrap();
         enforce(&mut keeper, &second);
         assert_eq!(marks(&keeper, &second), [Some(mark + 1), Some(mark)]);
-        assert_eq!(marks(&Keeper::load(&state), &second), [Some(mark + 1), Some(mark)]);
+        assert_eq!(marks(&Keeper::load(Arc::new(SystemDisk), &state), &second), [Some(mark + 1), Some(mark)]);
     }
 }

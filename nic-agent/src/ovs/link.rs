@@ -1,12 +1,15 @@
 //! The session with the Open_vSwitch database: the replica as a view, and steps as transactions.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ovsdb_session::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
 use ovsdb_session::{MonitorTable, Options, Remote, Snapshot, Table, Uuid};
 
+use super::control;
 use super::ops::{self, Uuids};
 use super::plan::OvsStep;
+use super::unixctl::ControlError;
 use super::view::{BridgeView, InterfaceView, OvsView, PortView};
 use crate::replica::Replica;
 
@@ -19,6 +22,22 @@ pub enum OvsError {
     Empty,
     #[error(transparent)]
     Session(#[from] ovsdb_session::Error),
+}
+
+/// The Open_vSwitch database, and ovs-vswitchd's control socket.
+pub trait Ovs: Send + Sync + 'static {
+    /// The database, or why it is not to be seen now.
+    fn view(&mut self) -> Result<OvsView, String>;
+
+    /// Resolves when the view may be another.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// All of these steps, or none: one transaction. `bump`: `cur_cfg` comes to `next_cfg` when ovs-vswitchd has taken them over.
+    fn apply(&mut self, steps: &[OvsStep], bump: bool) -> impl Future<Output = Result<(), OvsError>> + Send;
+
+    /// ovs-vswitchd makes its datapath's flows again. Resolves when all are deleted.
+    fn forget_flows(&self, run_dir: &Path)
+    -> impl Future<Output = Result<(), ControlError>> + Send + 'static;
 }
 
 pub struct OvsLink {
@@ -49,8 +68,18 @@ impl OvsLink {
     pub async fn changed(&mut self) {
         self.replica.changed().await;
     }
+}
 
-    pub async fn apply(&mut self, steps: &[OvsStep], bump: bool) -> Result<(), OvsError> {
+impl Ovs for OvsLink {
+    fn view(&mut self) -> Result<OvsView, String> {
+        Self::view(self)
+    }
+
+    async fn changed(&mut self) {
+        Self::changed(self).await;
+    }
+
+    async fn apply(&mut self, steps: &[OvsStep], bump: bool) -> Result<(), OvsError> {
         let uuids = {
             let snapshot = self.replica.monitor.snapshot();
             let root = snapshot.table(OpenVSwitch::NAME).next().map(|(uuid, _)| uuid);
@@ -63,6 +92,14 @@ impl OvsLink {
             self.replica.session.transact(DATABASE, ops).await?;
         }
         Ok(())
+    }
+
+    fn forget_flows(
+        &self,
+        run_dir: &Path,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send + 'static {
+        let run_dir = run_dir.to_owned();
+        async move { control::forget_flows(&run_dir).await }
     }
 }
 

@@ -17,6 +17,19 @@ pub enum OvsStep {
     MendInterface { port: PortSpec, external_ids: MapChange },
 }
 
+impl OvsStep {
+    /// The port that is added or taken away.
+    pub fn moved(&self) -> Option<&str> {
+        match self {
+            Self::AddPort { port, .. } => Some(&port.name),
+            Self::RemovePort { port, .. } => Some(port),
+            Self::SetRoot { .. } | Self::AddBridge(_) | Self::MendBridge(_) | Self::MendInterface { .. } => {
+                None
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapChange {
     pub set: StringMap,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offload::ids::{OfPort, VfId};
 
+use super::restore::Restore;
 use super::view::StringMap;
 use crate::attachment::{self, Attachment};
 use crate::config::Chassis;
-use crate::reconcile::restore::Restore;
 
 /// Key in `external_ids` that marks a row as ours; what lacks it is never touched.
 const OWNER: &str = "drawbridge.dev/owner";

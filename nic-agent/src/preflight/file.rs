@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::report::{LONGEST_NAME, LONGEST_TEXT, MOST_LINES, Report};
-use crate::durable::{self, DurableError};
+use crate::durable::{self, DurableError, SystemDisk};
 
 /// Where the unit writes it.
 pub const PATH: &str = "/run/nic-agent/preflight.json";
@@ -16,7 +16,7 @@ pub const PATH: &str = "/run/nic-agent/preflight.json";
 pub const LONGEST: u64 = 512 * 1024;
 
 pub fn write(path: &Path, report: &Report) -> Result<(), DurableError> {
-    durable::write_json(path, report)
+    durable::write_json(&SystemDisk, path, report)
 }
 
 /// Why there is no report to go by.

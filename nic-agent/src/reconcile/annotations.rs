@@ -11,9 +11,10 @@ use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::platform::{Platform, Southbound as _};
 use crate::profile::cms::{self, PodNetwork};
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// What the CMS has written on the pod.
     pub(super) fn cms_word(
         &self,

@@ -12,6 +12,7 @@ use super::Reconciler;
 use crate::attachment;
 use crate::audit::Load;
 use crate::config::Config;
+use crate::platform::Platform;
 
 /// A pod that has met its limit is said to for so long: who goes up and down at it is not written anew each time.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -51,7 +52,7 @@ impl ConnectionLimits {
     }
 }
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     pub(super) fn is_full(&self, zone: CtZone) -> bool {
         self.auditor.load(zone).is_some_and(|load| load.full)
     }
@@ -62,7 +63,8 @@ impl Reconciler {
         let zones: BTreeMap<CtZone, String> =
             self.ledger.attachments().map(|it| (it.zone, it.claim.pod.to_string())).collect();
         let full: Vec<CtZone> = zones.keys().copied().filter(|zone| self.is_full(*zone)).collect();
-        for zone in self.connections.look(full.into_iter(), |zone| zones.contains_key(zone), Instant::now()) {
+        let now = self.clock.now();
+        for zone in self.connections.look(full.into_iter(), |zone| zones.contains_key(zone), now) {
             if let (Some(pod), Some(withheld)) = (zones.get(&zone), self.throttle.admit()) {
                 let limit = config.edge.pod_connections;
                 info!(pod, limit, withheld, "pod has as many connections as it may, no other begins");

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::Reconciler;
-use super::pass::Outcome;
+use super::outcome::Outcome;
 use super::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 use crate::attachment::Attachment;
 use crate::audit::{Stage, Wanted};
@@ -18,7 +17,7 @@ use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
 use crate::management;
 use crate::metrics::{CauseLabel, OutcomeLabel};
-use crate::ovs::control;
+use crate::platform::{Links as _, Ovs as _, Platform};
 use crate::policy::Origins;
 
 /// What is to be enforced, for every attachment of the ledger.
@@ -33,7 +32,7 @@ pub(super) fn policy_known(enforced: Option<&Enforced>) -> Result<(), &str> {
     }
 }
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// What the source says, or last said, of each pod; the latter is kept before anything follows from it.
     pub(super) fn resolve_policies(&mut self, outcome: &mut Outcome) -> Enforcement {
         let policies = self.policies.borrow_and_update().clone();
@@ -43,7 +42,7 @@ impl Reconciler {
         };
         let of = |attachment: &Attachment| {
             let key = &attachment.claim.key;
-            if management::is_management(attachment) {
+            if attachment.is_management() {
                 return (key.clone(), Enforced::Policy(management::policy()));
             }
             let uid = &attachment.claim.pod.uid;
@@ -58,7 +57,7 @@ impl Reconciler {
             })
             .collect();
         if kept != self.kept {
-            match kept::save(&self.kept_path, &kept) {
+            match kept::save(&*self.disk, &self.kept_path, &kept) {
                 Ok(()) => self.kept = kept,
                 // What is tighter must not wait for a disk.
                 Err(e) => outcome.failed("policy", e),
@@ -173,7 +172,7 @@ impl Reconciler {
             let gauge = self.metrics.filters.get_or_create(&OutcomeLabel { outcome });
             gauge.set(i64::try_from(filters).unwrap_or(i64::MAX));
         }
-        let Some(cause) = self.reoffer.look(flows, Instant::now()) else { return };
+        let Some(cause) = self.reoffer.look(flows, self.clock.now()) else { return };
         info!(
             cause = cause.label(),
             refused = flows.refused.len(),
@@ -181,10 +180,11 @@ impl Reconciler {
             "flows are offered to the hardware anew"
         );
         self.kernel.forget_flows();
-        let (run_dir, done) = (config.ovs.run_dir.clone(), self.metrics.offload_retries.clone());
+        let forget = self.ovs.forget_flows(&config.ovs.run_dir);
+        let done = self.metrics.offload_retries.clone();
         // OVS answers when all are deleted; what is urgent must not wait for that.
         tokio::spawn(async move {
-            match control::forget_flows(&run_dir).await {
+            match forget.await {
                 Ok(()) => drop(done.get_or_create(&CauseLabel { cause: cause.label() }).inc()),
                 Err(error) => warn!(%error, "flows not offered anew"),
             }

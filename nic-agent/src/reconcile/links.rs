@@ -9,56 +9,24 @@
 
 use std::collections::BTreeSet;
 
-use offload::ids::{IfIndex, MacAddr, VfId};
-use offload::netlink::devlink::PortHandle;
-use serde::Serialize;
+use offload::ids::{MacAddr, VfId};
 
+use crate::kernel::view::{LinkStep, RepView};
 use crate::ovs::view::{InterfaceView, OvsView};
-
-/// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepView {
-    pub ifindex: IfIndex,
-    pub name: String,
-    pub vf: Option<VfId>,
-    pub up: bool,
-    pub mtu: u32,
-    /// Our TC rule that drops all is there.
-    pub closed: bool,
-    /// It is a port of Open vSwitch's datapath in the kernel.
-    pub in_datapath: bool,
-    pub offload: Offload,
-    /// The function's MAC address, and where that is set; none where devlink does not know the port.
-    pub function: Option<(PortHandle, MacAddr)>,
-}
-
-/// Which of a port's TC filters the eSwitch runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Offload {
-    pub hardware: usize,
-    pub software: Vec<InSoftware>,
-}
-
-/// In words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct InSoftware {
-    pub filter: String,
-    pub why: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkStep {
-    Close { ifindex: IfIndex, name: String },
-    Open { ifindex: IfIndex, name: String },
-    SetMtu { ifindex: IfIndex, name: String, mtu: u32 },
-    SetMac { port: PortHandle, name: String, mac: MacAddr },
-}
 
 /// What nobody holds, or nobody holds any longer; and of what is held, what Open vSwitch does not have.
 pub fn close(reps: &[RepView], held: &BTreeSet<VfId>, is_lost: impl Fn(&RepView) -> bool) -> Vec<LinkStep> {
     reps.iter()
         .filter(|rep| !rep.vf.is_some_and(|vf| held.contains(&vf)) || is_lost(rep))
         .filter(|rep| rep.up || !rep.closed)
+        .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
+        .collect()
+}
+
+/// Of these ports, which go, those that are open: without Open vSwitch they would be devices of the NIC's own.
+pub fn going(reps: &[RepView], ports: &BTreeSet<&str>) -> Vec<LinkStep> {
+    reps.iter()
+        .filter(|rep| rep.up && !rep.closed && ports.contains(rep.name.as_str()))
         .map(|rep| LinkStep::Close { ifindex: rep.ifindex, name: rep.name.clone() })
         .collect()
 }
@@ -100,9 +68,11 @@ pub fn open(reps: &[RepView], ready: &BTreeSet<VfId>, mtu: Option<u32>) -> Vec<L
 
 #[cfg(test)]
 mod tests {
-    use offload::netlink::devlink::DeviceHandle;
+    use offload::ids::IfIndex;
+    use offload::netlink::devlink::{DeviceHandle, PortHandle};
 
     use super::*;
+    use crate::kernel::view::Offload;
     use crate::ovs::view::{BridgeView, PortView};
 
     fn rep(index: u32, vf: Option<u16>, up: bool, closed: bool) -> RepView {

@@ -4,13 +4,14 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::links;
-use super::pass::Outcome;
+use super::outcome::Outcome;
 use super::published::{Entry, ManagementPort, State};
 use crate::attachment::Attachment;
 use crate::config::Config;
 use crate::management::{self, Access};
+use crate::platform::Platform;
 
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.
     pub(super) fn keep_management(&mut self, config: &Config) -> Result<(), String> {
         let wanted = config

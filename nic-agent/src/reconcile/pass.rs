@@ -10,29 +10,27 @@ use std::time::Instant;
 use offload::ids::VfId;
 use tracing::{debug, info, warn};
 
+use super::closing::refused;
 use super::enforce::{Enforcement, policy_known};
-use super::links::{self, LinkStep, RepView};
+use super::links;
+use super::outcome::Outcome;
 use super::published::{Entry, Health, Published, State, Wiring};
-use super::restore::Restore;
-use super::stage::{self, Facts, Plugging, PortState};
+use super::stage::{self, Facts, Plugging};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
 use crate::config::Config;
 use crate::edge;
+use crate::kernel::view::{LinkStep, RepView};
 use crate::management;
 use crate::metrics::OutcomeLabel;
-use crate::ovs::datapath::{self, Unsupported};
+use crate::ovs::datapath::Unsupported;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
+use crate::ovs::restore::Restore;
 use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
+use crate::platform::{Links as _, Ovs as _, Platform, Southbound as _};
 use crate::profile::{self, Answer};
-
-/// What a pass did, or could not do.
-#[derive(Default)]
-pub(super) struct Outcome {
-    steps: usize,
-    errors: BTreeSet<String>,
-}
+use crate::southbound::state::PortState;
 
 /// What a pass has come to know of the world around.
 struct Found<'a> {
@@ -48,16 +46,10 @@ struct Found<'a> {
     management: &'a Result<(), String>,
 }
 
-impl Outcome {
-    pub(super) fn failed(&mut self, what: &str, error: impl std::fmt::Display) {
-        self.errors.insert(format!("{what}: {error}"));
-    }
-}
-
-impl Reconciler {
+impl<P: Platform> Reconciler<P> {
     /// True when nothing failed and nothing is left to do.
     pub(super) async fn pass(&mut self) -> bool {
-        let started = Instant::now();
+        let started = self.clock.now();
         let config = self.config.borrow_and_update().clone();
         let mut outcome = Outcome::default();
         self.drop_the_dead(&config);
@@ -92,7 +84,7 @@ impl Reconciler {
         self.offer_anew(&config);
 
         if let (Ok(view), Ok(()), Ok(seen)) = (&view, &flows, &self.seen) {
-            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view);
+            let ready = with_boundary(self.ledger.attachments(), &seen.reps, view, &outcome.moved);
             let steps = links::open(&seen.reps, &ready, config.edge.mtu);
             if !steps.is_empty() {
                 self.apply_links(steps, &mut outcome).await;
@@ -111,31 +103,6 @@ impl Reconciler {
         };
         self.publish(&config, &found, &outcome);
         self.account(outcome, started)
-    }
-
-    /// What a start does before it can fail for any other reason.
-    pub async fn close_first(&mut self) {
-        let mut outcome = Outcome::default();
-        self.close_unheld(&mut outcome).await;
-        for error in outcome.errors {
-            warn!(error, "not all representors closed, the first pass tries again");
-        }
-    }
-
-    /// Representors that no attachment holds reach nothing, and those that Open vSwitch does not have neither; none where
-    /// its datapath is none of ours.
-    async fn close_unheld(&mut self, outcome: &mut Outcome) {
-        let view = self.ovs.view().ok();
-        let refused = view.is_some_and(|view| refused(&self.config.borrow(), &view).is_some());
-        let mut held: BTreeSet<VfId> = self.ledger.attachments().map(|a| a.claim.vf).collect();
-        if refused {
-            held.clear();
-        }
-        self.observe_kernel(outcome).await;
-        if let Ok(seen) = &self.seen {
-            let steps = links::close(&seen.reps, &held, links::is_lost);
-            self.apply_links(steps, outcome).await;
-        }
     }
 
     /// Pods that the cluster says are no more, or not here.
@@ -205,7 +172,7 @@ impl Reconciler {
         let answers = self.southbound.ports(&claimed.collect(), &config.chassis.system_id, &config.profile);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
-            let asks = management::is_management(attachment);
+            let asks = attachment.is_management();
             let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
             // The server's own port asks OVN for its address, whatever pods do.
             let said = said.map(|it| Binding { dhcp: it.dhcp || asks, ..it });
@@ -266,7 +233,7 @@ impl Reconciler {
                     outcome.failed("policy", error);
                 }
                 self.in_tables(wanted);
-                self.ledger.tables_written(Instant::now());
+                self.ledger.tables_written(self.clock.now());
                 Ok(())
             }
             Err(e) => {
@@ -326,17 +293,24 @@ impl Reconciler {
                 other => debug!(step = ?other, "changing Open vSwitch"),
             }
         }
-        if let Err(e) = self.ovs.apply(&plan.steps, bump).await {
-            outcome.failed("Open vSwitch", e);
-            // What was not written is planned again.
-            self.edge.restore = before;
+        let written = match self.close_what_goes(&plan.steps, view, outcome).await {
+            Ok(()) => self.ovs.apply(&plan.steps, bump).await.map_err(|e| e.to_string()),
+            Err(why) => Err(why),
+        };
+        match written {
+            Ok(()) => outcome.moved.extend(plan.steps.iter().filter_map(OvsStep::moved).map(str::to_owned)),
+            Err(e) => {
+                outcome.failed("Open vSwitch", e);
+                // What was not written is planned again.
+                self.edge.restore = before;
+            }
         }
         plan.conflicts
     }
 
     /// Connections of pods that are gone.
     async fn flush_zones(&mut self, outcome: &mut Outcome) {
-        let now = Instant::now();
+        let now = self.clock.now();
         for zone in self.ledger.zones_to_empty(now) {
             match self.edge.flush_zone(zone).await {
                 Ok(()) => self.ledger.emptied(zone, now),
@@ -357,6 +331,7 @@ impl Reconciler {
         };
         let restoring = self.edge.restore != Restore::Armed;
         let directory = self.directories.borrow().clone();
+        let now = self.clock.now();
         for attachment in self.ledger.attachments() {
             let key = &attachment.claim.key;
             let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
@@ -376,7 +351,7 @@ impl Reconciler {
             let missing = missing.or_else(|| cms.as_ref().err().cloned());
             let mut remarks = Vec::new();
             if let Some(waited) = self.waits.get_mut(key) {
-                waited.until_now(missing.as_ref().map(|m| m.who));
+                waited.until(now, missing.as_ref().map(|m| m.who));
             }
             let state = match (missing, &attachment.binding) {
                 (None, Some(binding)) => {
@@ -445,10 +420,11 @@ impl Reconciler {
         for error in self.errors.difference(&outcome.errors) {
             info!(error, "resolved");
         }
+        let took = self.clock.now().saturating_duration_since(started);
         let complete = outcome.errors.is_empty() && outcome.steps == 0;
         let label = if outcome.errors.is_empty() { "complete" } else { "incomplete" };
         self.metrics.reconciles.get_or_create(&OutcomeLabel { outcome: label }).inc();
-        self.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.reconcile_seconds.observe(took.as_secs_f64());
         self.metrics
             .steps
             .get_or_create(&OutcomeLabel { outcome: label })
@@ -465,11 +441,6 @@ impl Reconciler {
     }
 }
 
-/// `br-edge` is ours, and is made and mended as it has to be.
-fn refused(config: &Config, view: &OvsView) -> Option<Unsupported> {
-    datapath::unsupported(view, [config.chassis.ovn_bridge.as_str()]).next()
-}
-
 fn find(reps: &[RepView], vf: VfId) -> Option<&RepView> {
     reps.iter().find(|rep| rep.vf == Some(vf))
 }
@@ -480,9 +451,11 @@ fn with_boundary<'a>(
     attachments: impl Iterator<Item = &'a Attachment>,
     reps: &[RepView],
     view: &OvsView,
+    moved: &BTreeSet<String>,
 ) -> BTreeSet<VfId> {
     let has = |name: &str, number: u32| {
-        view.interface(name).is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
+        let row = view.interface(name).filter(|_| !moved.contains(name));
+        row.is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
     };
     attachments
         .filter(|a| a.binding.is_some())

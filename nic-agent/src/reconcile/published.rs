@@ -7,11 +7,11 @@ use std::sync::Arc;
 use offload::ids::{CtZone, MacAddr, VfId};
 use serde::{Serialize, Serializer};
 
-use super::links::Offload;
 use crate::attachment::Binding;
 use crate::audit::{Held, PodProgress, Stage};
 use crate::claim::{Attached, Claim, SandboxKey};
 use crate::enforcement::Disbelieved;
+use crate::kernel::view::Offload;
 use crate::marks::Marks;
 use crate::policy::Origins;
 use crate::reconcile::connections::Connections;

@@ -13,40 +13,16 @@
 //! A tenant can fill the table and leave it again, as often as it likes. So calm makes the wait shorter only by half, and
 //! only when it lasts for [`LONGEST`]; and whatever the cause, and however much room there is, [`EVER`] bounds it all.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use offload::flower::ChainIndex;
-use offload::ids::IfIndex;
-
 use crate::bucket::{Rate, TokenBucket};
+use crate::kernel::view::Flows;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(10);
 const WITH_ROOM: u32 = 8;
 /// 22 times in any hour, 12 when it goes on.
 const EVER: Rate = Rate { burst: 10, period: Duration::from_mins(5) };
-
-/// A TC filter's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FilterId {
-    pub ifindex: IfIndex,
-    pub chain: ChainIndex,
-    pub pref: u16,
-    pub handle: u32,
-}
-
-/// Those of OVS's flows that say something of the hardware.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flows {
-    pub accepted: BTreeSet<FilterId>,
-    /// Although this hardware could have taken them.
-    pub refused: BTreeSet<FilterId>,
-    /// Taken, and not there any more.
-    pub lost: BTreeSet<FilterId>,
-    /// Asked anew, the hardware takes one of those that it has refused.
-    pub room: bool,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -139,9 +115,14 @@ impl Reoffer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use offload::flower::ChainIndex;
+    use offload::ids::IfIndex;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::view::FilterId;
 
     fn ids(handles: std::ops::Range<u32>) -> BTreeSet<FilterId> {
         let id = |handle| FilterId { ifindex: IfIndex(1), chain: ChainIndex(0), pref: 2, handle };

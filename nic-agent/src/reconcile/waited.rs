@@ -15,13 +15,12 @@ pub(super) struct Waited {
 }
 
 impl Waited {
-    pub(super) fn begin() -> Self {
-        Self { since: Instant::now(), running: Who::Us, us: Duration::ZERO, ovn: Duration::ZERO }
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { since: now, running: Who::Us, us: Duration::ZERO, ovn: Duration::ZERO }
     }
 
     /// The time since the last look was spent on whoever was missing then.
-    pub(super) fn until_now(&mut self, missing: Option<Who>) {
-        let now = Instant::now();
+    pub(super) fn until(&mut self, now: Instant, missing: Option<Who>) {
         match self.running {
             Who::Us => self.us += now - self.since,
             Who::Ovn => self.ovn += now - self.since,

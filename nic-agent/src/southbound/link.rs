@@ -6,12 +6,35 @@ use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 use ovsdb_session::{Condition, MonitorTable, Options, Remote, Table, TlsFiles, Uuid};
 
 use super::port::{Asker, Names};
+use super::state::PortState;
 use crate::attachment::Binding;
 use crate::config::Profile;
-use crate::reconcile::stage::PortState;
 use crate::replica::Replica;
 
 const DATABASE: &str = "OVN_Southbound";
+
+/// OVN's southbound database.
+pub trait Southbound: Send + Sync + 'static {
+    /// Resolves when the answers may be others.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// From now on these logical ports are followed, and no others.
+    fn ask_for(&mut self, ports: &BTreeSet<String>);
+
+    /// Why nothing can be learned now, if so.
+    fn unready(&self) -> Option<String>;
+
+    /// Those of the northbound's port, as last known.
+    fn external_ids(&self, port: &str) -> Option<BTreeMap<String, String>>;
+
+    /// What is known of each of these ports, by the uid of the pod that claims it, with its identity where it gives one.
+    fn ports(
+        &mut self,
+        claimed: &BTreeMap<String, String>,
+        own_chassis: &str,
+        profile: &Profile,
+    ) -> BTreeMap<String, (PortState, Option<Binding>)>;
+}
 
 pub struct SouthboundLink {
     replica: Replica,
@@ -27,14 +50,14 @@ impl SouthboundLink {
         let replica = Replica::start(options, DATABASE, vec![ports, MonitorTable::of::<Chassis>()]);
         Self { replica, asked: BTreeSet::new(), generation: 0 }
     }
+}
 
-    /// Resolves when the answers may be others.
-    pub async fn changed(&mut self) {
+impl Southbound for SouthboundLink {
+    async fn changed(&mut self) {
         self.replica.changed().await;
     }
 
-    /// From now on these logical ports are followed, and no others.
-    pub fn ask_for(&mut self, ports: &BTreeSet<String>) {
+    fn ask_for(&mut self, ports: &BTreeSet<String>) {
         if self.asked == *ports {
             return;
         }
@@ -43,20 +66,17 @@ impl SouthboundLink {
         self.asked.clone_from(ports);
     }
 
-    /// Why nothing can be learned now, if so.
-    pub fn unready(&self) -> Option<String> {
+    fn unready(&self) -> Option<String> {
         self.replica.outage().map(|why| format!("OVN southbound not connected: {why}"))
     }
 
-    /// Those of the northbound's port, as last known.
-    pub fn external_ids(&self, port: &str) -> Option<BTreeMap<String, String>> {
+    fn external_ids(&self, port: &str) -> Option<BTreeMap<String, String>> {
         let snapshot = self.replica.monitor.snapshot();
         let mut rows = snapshot.rows::<PortBinding>().filter_map(Result::ok);
         rows.find(|row| row.logical_port == *port).map(|row| row.external_ids)
     }
 
-    /// What is known of each of these ports, by the uid of the pod that claims it, with its identity where it gives one.
-    pub fn ports(
+    fn ports(
         &mut self,
         claimed: &BTreeMap<String, String>,
         own_chassis: &str,

@@ -8,7 +8,7 @@ use ovsdb_session::rows::southbound::{Chassis, PortBinding};
 
 use super::{DHCP, DHCP_SERVERS, IdentityError, dhcp_servers, identity};
 use crate::attachment::Binding;
-use crate::reconcile::stage::{ChassisState, PortState};
+use crate::southbound::state::{ChassisState, PortState};
 
 /// Key in `Port_Binding.options` (northd copies a logical switch port's there): the uid of the pod that the port is for.
 /// `ovn-controller` binds no Interface that bears another.

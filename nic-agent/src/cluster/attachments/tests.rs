@@ -6,8 +6,8 @@ use offload::ids::{CtZone, VfId};
 use super::*;
 use crate::attachment::Binding;
 use crate::claim::{Attached, PodRef, SandboxKey};
+use crate::kernel::view::{InSoftware, Offload};
 use crate::reconcile::connections::Connections as Shares;
-use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::Wiring;
 
 fn claim(pod: &str, interface: &str, vf: u16) -> Claim {

@@ -1,7 +1,7 @@
 use offload::ids::VfId;
 
 use super::*;
-use crate::reconcile::links::{InSoftware, Offload};
+use crate::kernel::view::{InSoftware, Offload};
 use crate::reconcile::published::PodStatus;
 
 fn refused(refusal: Refusal) -> Refused {

@@ -2,8 +2,8 @@ use drawbridge_api::{ConditionStatus, NicNodeStatus, conditions as kinds};
 
 use super::*;
 use crate::enforcement::Disbelieved;
+use crate::kernel::view::{InSoftware, Offload};
 use crate::preflight::file::Unusable;
-use crate::reconcile::links::{InSoftware, Offload};
 use crate::reconcile::published::{ManagementPort, PodStatus};
 
 fn config() -> Config {

@@ -5,6 +5,7 @@ use offload::ids::{CtZone, VfId};
 use super::*;
 use crate::claim::PodRef;
 use crate::config::ZoneRange;
+use crate::durable::SystemDisk;
 use crate::reconcile::intake::{self, Hold};
 
 fn claim(sandbox: &str, pod: u16) -> Claim {
@@ -67,7 +68,7 @@ impl Bench {
         let save = |ledger: &mut Ledger| {
             *writes += 1;
             // A folder that is not there.
-            if disk_is_full { ledger.save(Path::new("/proc/none/ledger.json")) } else { Ok(()) }
+            if disk_is_full { ledger.save(&SystemDisk, Path::new("/proc/none/ledger.json")) } else { Ok(()) }
         };
         settle(commands, 7, &mut self.ledger, &mut self.tickets, admit, save)
     }
@@ -101,6 +102,20 @@ fn many_requests_are_one_write() {
     assert_eq!((settled.left.len(), bench.writes), (5, 2));
     bench.settle(Vec::new(), false);
     assert_eq!(bench.writes, 2, "nothing to write");
+}
+
+/// A crash in between must not leave one who was told that it is there.
+#[test]
+fn nobody_is_answered_before_the_ledger_is_on_the_disk() {
+    let mut bench = Bench::new();
+    let (command, mut answer) = attach(claim("s1", 1));
+    let save = |ledger: &mut Ledger| {
+        assert!(ledger.get(&claim("s1", 1).key).is_some());
+        assert!(answer.try_recv().is_err(), "not yet");
+        Ok(())
+    };
+    settle(vec![command], 7, &mut bench.ledger, &mut bench.tickets, admit, save);
+    assert!(answer.try_recv().unwrap().is_ok());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use nic_agent::bucket::Rate;
 use nic_agent::claim::Claim;
 use nic_agent::config::ZoneRange;
 use nic_agent::directory::{Directory, PodRecord, Served};
+use nic_agent::durable::SystemDisk;
 use nic_agent::ledger::Ledger;
 use nic_agent::metrics::Metrics;
 use nic_agent::reconcile::batch;
@@ -66,7 +67,7 @@ impl Loop {
                 admission::admit(claim, &grounds)
             };
             let passes = self.publish.borrow().passes;
-            let save = |ledger: &mut Ledger| ledger.save(&self.path);
+            let save = |ledger: &mut Ledger| ledger.save(&SystemDisk, &self.path);
             let settled =
                 batch::settle(taken.commands, passes, &mut self.ledger, &mut self.tickets, admit, save);
             self.writes.store(self.ledger.generation(), Ordering::SeqCst);
