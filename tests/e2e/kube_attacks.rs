@@ -202,7 +202,8 @@ fn what_a_tenant_writes_costs_another_nothing() {
         || NIC.metric(r#"drawbridge_nic_agent_watch_events_total{kind="networkpolicies",what="superseded"}"#);
     let paths = made(LOUD_POLICIES, (0..4).map(|it| excepts(&format!("excepts-{it}"), "x")).collect());
     reported("excepts-3");
-    let written = unharmed(NIC, &quiet, "policies of 8000 excepts", || writing(&paths, || scene.look(CHANGES)));
+    let written =
+        unharmed(NIC, &quiet, "policies of 8000 excepts", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert!(!scene.answers(&x, PORT), "what is too much isolates its own pod");
@@ -211,7 +212,8 @@ fn what_a_tenant_writes_costs_another_nothing() {
     println!("  superseded before they were read: {}", superseded());
     let paths = made(LOUD_POLICIES, (0..8).map(|it| rules(&format!("rules-{it}"), "x")).collect());
     reported("rules-7");
-    let written = unharmed(NIC, &quiet, "policies of 400000 rules", || writing(&paths, || scene.look(CHANGES)));
+    let written =
+        unharmed(NIC, &quiet, "policies of 400000 rules", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert!(!scene.answers(&x, PORT), "what is too much isolates its own pod");
@@ -222,7 +224,8 @@ fn what_a_tenant_writes_costs_another_nothing() {
 
     let paths = made(LOUD_SERVICES, (0..50).map(|it| service(&format!("ports-{it}"))).collect());
     reported("ports-0");
-    let written = unharmed(NIC, &quiet, "50 Services of 2000 ports", || writing(&paths, || scene.look(CHANGES)));
+    let written =
+        unharmed(NIC, &quiet, "50 Services of 2000 ports", || writing(&paths, || scene.look(CHANGES)));
     println!("  written {written} times");
     assert!(written > 1, "that was no attack: {written}");
     assert_eq!(balancers(), 0, "what is too much has no load balancer");
