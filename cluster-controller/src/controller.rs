@@ -27,6 +27,8 @@ use crate::settings::Settings;
 use crate::taint::{self, AllWanted, Nics};
 use crate::watch::{Input, Kind};
 
+/// Changes that go into the same transactions, at most.
+const AT_ONCE: usize = 4096;
 /// How often the loop turns with nothing to do.
 const TICK: Duration = Duration::from_secs(5);
 /// Every so many of them, what the server refused is tried again.
@@ -135,8 +137,10 @@ impl Controller {
                     }
                 }
             }
-            // What has come meanwhile goes into the same transactions.
-            while let Ok(input) = self.inputs.try_recv() {
+            // What has come meanwhile goes into the same transactions; whoever writes without end must not keep the others
+            // from theirs.
+            for _ in 0..AT_ONCE {
+                let Ok(input) = self.inputs.try_recv() else { break };
                 self.take(input);
             }
             let snapshot = snapshots.borrow_and_update().clone();

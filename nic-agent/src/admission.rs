@@ -1,4 +1,4 @@
-//! Whether a claim is believed: a pure function of what the cluster, the NIC and the ledger know (DESIGN section 7).
+//! Whether a claim is admitted: a pure function of what the cluster, the NIC and the ledger know (docs/security.md).
 
 use offload::ids::VfId;
 

@@ -2,9 +2,9 @@
 //! and the NicNode that configures it, are in `report` and the modules that it names.
 //!
 //! ```text
-//!  kubeconfig ─► Accesses ─┬─► watch of each kind ── Said ──► State ─┬─► watch<Directory>
-//!                          │                                ▲        ├─► watch<Policies>
-//!                          └─► Lookup: one pod, asked for ──┘        └─► watch<health>
+//!  kubeconfig ─► Accesses ─┬─► watch of each kind ── Said ──► Turns ── Next ──► State ─┬─► watch<Directory>
+//!                          │                                                  ▲        ├─► watch<Policies>
+//!                          └─► Lookup: one pod, asked for ────────────────────┘        └─► watch<health>
 //! ```
 //!
 //! Reading never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
@@ -32,14 +32,15 @@ pub mod status;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod watch;
 mod words;
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -57,15 +58,14 @@ use object::{
     EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, OwnNode, PodAttachments,
     Pods, Services,
 };
-use state::State;
+use state::{News, State};
+use turns::Turns;
 use watch::{Said, follow};
 
 /// What comes within this time of a first event is compiled with it.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// As many events are looked at as one, at most.
-const AT_ONCE: usize = 4096;
-/// Events that wait while what came before them is compiled: some may be large.
-const WAITING: usize = 128;
+/// Events on their way to where they take turns: some may be large.
+const WAITING: usize = 4;
 const TICK: Duration = Duration::from_secs(10);
 
 /// `Err` says what is wrong.
@@ -163,59 +163,10 @@ struct Publish {
     health: channel::Sender<Result<(), String>>,
 }
 
-async fn gather(
-    mut state: State,
-    mut said: mpsc::Receiver<Said>,
-    mut asked: mpsc::Receiver<PodRecord>,
-    inputs: Inputs,
-    publish: Publish,
-) {
-    let Inputs { mut access, mut held, heartbeat } = inputs;
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut batch = Vec::new();
-    loop {
-        tokio::select! {
-            count = said.recv_many(&mut batch, AT_ONCE) => {
-                if count == 0 {
-                    return;
-                }
-                let deadline = Instant::now() + TOGETHER;
-                while batch.len() < AT_ONCE {
-                    let room = AT_ONCE - batch.len();
-                    match timeout_at(deadline, said.recv_many(&mut batch, room)).await {
-                        Ok(1..) => {}
-                        Ok(0) | Err(_) => break,
-                    }
-                }
-            }
-            // Whoever asked for it is gone when the lookup is.
-            Some(record) = asked.recv() => state.found(record),
-            Ok(()) = access.changed() => state.set_access(access.borrow_and_update().clone()),
-            Ok(()) = held.changed() => {
-                let held = held.borrow_and_update().clone();
-                state.hold(held);
-            }
-            _ = tick.tick() => state.expire(),
-        }
-        heartbeat.tick();
-        // It may take long, and other tasks share this thread.
-        let compiled = spawn_blocking(move || {
-            for said in batch.drain(..) {
-                state.take(said);
-            }
-            let news = state.news();
-            (state, batch, news)
-        });
-        let news;
-        (state, batch, news) = match compiled.await {
-            Ok(compiled) => compiled,
-            // The heart stops, and the watchdog sees to the rest.
-            Err(error) => return error!(%error, "policy compiler ended"),
-        };
-        heartbeat.tick();
+impl Publish {
+    fn publish(&self, news: News) {
         if let Some(directory) = news.directory {
-            publish.directory.send_if_modified(|current| {
+            self.directory.send_if_modified(|current| {
                 let is_new = *current != directory;
                 if is_new {
                     *current = directory;
@@ -225,14 +176,104 @@ async fn gather(
         }
         if let Some(news) = news.policies {
             // The versions alone wake nobody: whoever looks next sees them.
-            publish.policies.send_if_modified(|current| {
+            self.policies.send_if_modified(|current| {
                 *current = news.policies;
                 news.is_change
             });
         }
         if let Some(health) = news.health {
             // The one before is of no use.
-            drop(publish.health.send_replace(health));
+            drop(self.health.send_replace(health));
+        }
+    }
+}
+
+/// What takes it in, or where it is while it does.
+enum Round {
+    /// Until this time it waits for more.
+    Idle(Box<State>, Option<Instant>),
+    Compiling(JoinHandle<(Box<State>, News)>),
+}
+
+async fn gather(
+    state: State,
+    mut said: mpsc::Receiver<Said>,
+    mut asked: mpsc::Receiver<PodRecord>,
+    inputs: Inputs,
+    publish: Publish,
+) {
+    let Inputs { mut access, mut held, heartbeat } = inputs;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turns = Turns::default();
+    let mut round = Round::Idle(Box::new(state), None);
+    loop {
+        // A round that does not end stops the heart, and the watchdog sees to the rest.
+        round = match round {
+            Round::Compiling(mut compiling) => tokio::select! {
+                compiled = &mut compiling => match compiled {
+                    Ok((state, news)) => {
+                        heartbeat.tick();
+                        publish.publish(news);
+                        let next = (!turns.is_empty()).then(Instant::now);
+                        Round::Idle(state, next)
+                    }
+                    Err(error) => return error!(%error, "policy compiler ended"),
+                },
+                // What is superseded meanwhile is never compiled.
+                Some(next) = said.recv(), if turns.has_room() => {
+                    turns.put(next);
+                    Round::Compiling(compiling)
+                }
+            },
+            Round::Idle(mut state, start) => {
+                let due = async {
+                    match start {
+                        Some(start) => sleep_until(start).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let soon = || start.unwrap_or_else(|| Instant::now() + TOGETHER);
+                let start = tokio::select! {
+                    () = due => {
+                        heartbeat.tick();
+                        let next = turns.round();
+                        // It may take long, and other tasks share this thread.
+                        round = Round::Compiling(spawn_blocking(move || {
+                            for next in next {
+                                state.take(next);
+                            }
+                            let news = state.news();
+                            (state, news)
+                        }));
+                        continue;
+                    }
+                    next = said.recv(), if turns.has_room() => {
+                        let Some(next) = next else { return };
+                        turns.put(next);
+                        soon()
+                    }
+                    // Whoever asked for it is gone when the lookup is.
+                    Some(record) = asked.recv() => {
+                        state.found(record);
+                        soon()
+                    }
+                    Ok(()) = access.changed() => {
+                        state.set_access(access.borrow_and_update().clone());
+                        soon()
+                    }
+                    Ok(()) = held.changed() => {
+                        let held = held.borrow_and_update().clone();
+                        state.hold(held);
+                        soon()
+                    }
+                    _ = tick.tick() => {
+                        state.expire();
+                        soon()
+                    }
+                };
+                Round::Idle(state, Some(start))
+            }
         }
     }
 }

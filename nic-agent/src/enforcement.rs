@@ -37,7 +37,7 @@ pub enum Policies {
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// What it was made from, so that who wrote it can see that it is in force: SHA-256 of the file's text, in hex, or
-    /// the newest resourceVersion of each kind.
+    /// of each kind the resourceVersion up to which all has been taken in.
     pub source: String,
     /// Of every pod of this node, by uid.
     pub pods: OrdMap<Arc<str>, Arc<PodPolicy>>,

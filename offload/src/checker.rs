@@ -1,8 +1,8 @@
 //! Where a filter runs: in hardware, or in software and why; and the rule that keeps the two from contradicting.
 //!
-//! [`check`] predicts, for an NIC that takes and refuses as mlx5 does; the tables are those of facts/tc-and-ovs.md,
-//! section 4 (`en_tc.c`, `en/tc_ct.c`, `en/tc/act/*.c`). The lab's simulated NIC is built after the same tables. What
-//! the hardware said is in the filters' `in_hw`.
+//! [`check`] predicts, for an NIC that takes and refuses as mlx5 does: the tables are those of Linux 6.12,
+//! `drivers/net/ethernet/mellanox/mlx5/core` (`en_tc.c`, `en/tc_ct.c`, `en/tc/act/*.c`). The lab's simulated NIC is built
+//! after the same tables. What the hardware said is in the filters' `in_hw`.
 //!
 //! The closure rule: *nothing of lower precedence may be in hardware under an overlapping filter that is not.* Else a
 //! packet that software would have ended at the upper one is ended by the lower one in hardware. It is a rule of each

@@ -25,7 +25,7 @@
 //! multicast, no router advertisements by pods. Discovery has the hop limit, the sources and the destinations that it has
 //! on a link (RFC 4861); what it asks for is out of flower's sight, and ARP is out of the hardware's. DHCP there is none. Of fragments only what conntrack has put together is let through.
 //!
-//! Facts: `cls_flower.c`, `act_ct.c`; facts/tc-and-ovs.md, sections 4 and 5.
+//! Source: `net/sched/cls_flower.c`, `net/sched/act_ct.c`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -85,7 +85,7 @@ impl Lookup {
         let request = Request::new(path).get(&pod.name, &kube::api::GetParams::default());
         let request = request.map_err(|e| kube_watch::chain(&e))?;
         match client.request::<Seen<Pods>>(request).await {
-            Ok(seen) => match seen.content {
+            Ok(seen) => match seen.unread.read() {
                 Ok(Content::Pod(found)) => Ok(Some(found.1)),
                 Ok(_) => Ok(None),
                 Err(e) => Err(format!("pod {pod} cannot be read: {e}")),

@@ -1,9 +1,10 @@
 //! What is kept of an object on its way in: the policy compiler's own types, and of a pod the little that a claim needs.
 //!
-//! An object that cannot be read must not hide the others of its kind, so reading one never fails: it says what is wrong.
-//! Nor may one that is large beyond measure take the memory that the others need.
+//! An object that cannot be read must not hide the others of its kind, so receiving one never fails: reading it says what is
+//! wrong. Nor may one that is large beyond measure take the memory that the others need.
 
 mod bounded;
+mod json;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use self::bounded::Bounded;
+use self::json::Json;
 use crate::directory::PodRecord;
 use crate::policy::{EndpointSlice, Namespace, ObjectName, Pod, Policy, Service, Word};
 use crate::profile::cms;
@@ -197,11 +199,11 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// An object as it comes in.
+/// An object as it comes in: who it is, and its text.
 #[derive(Debug, Clone)]
 pub struct Seen<K> {
     metadata: ObjectMeta,
-    pub content: Result<Content, String>,
+    pub unread: Unread,
     kind: std::marker::PhantomData<K>,
 }
 
@@ -222,31 +224,49 @@ impl<K> Seen<K> {
 
 impl<'de, K: Watched> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let Bounded { value: mut object, is_cut } = Bounded::deserialize(from)?;
-        let of = |pointer| Some(text(&object, pointer).to_owned()).filter(|it| !it.is_empty());
-        let metadata = ObjectMeta {
-            name: of("/metadata/name"),
-            namespace: of("/metadata/namespace"),
-            uid: of("/metadata/uid"),
-            resource_version: of("/metadata/resourceVersion"),
-            ..ObjectMeta::default()
-        };
-        if is_cut {
-            trim(&mut object);
+        let json = Json::deserialize(from)?;
+        let metadata = json.metadata();
+        Ok(Self { metadata, unread: Unread { json, read: read_whole::<K> }, kind: std::marker::PhantomData })
+    }
+}
+
+/// What an object says. Reading it takes far longer than receiving it, and waits until nothing newer can be read instead.
+#[derive(Debug, Clone)]
+pub struct Unread {
+    json: Json,
+    read: fn(&Json) -> Result<Content, String>,
+}
+
+impl Unread {
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.json.text.len()
+    }
+
+    /// `Err`: why it cannot be read.
+    pub fn read(&self) -> Result<Content, String> {
+        (self.read)(&self.json)
+    }
+}
+
+fn read_whole<K: Watched>(json: &Json) -> Result<Content, String> {
+    let Bounded { value: mut object, mut is_cut } =
+        serde_json::from_str(&json.text).map_err(|e| e.to_string())?;
+    is_cut |= json.is_cut;
+    if is_cut {
+        trim(&mut object);
+    }
+    let mut content = K::read(&object);
+    if content.is_err() && is_cut && K::KIND == Kind::NetworkPolicies {
+        // Its selector was cut, too: everybody in the namespace, rather than nobody.
+        if let Some(selector) = object.pointer_mut("/spec/podSelector") {
+            *selector = Value::Null;
         }
-        let mut content = K::read(&object);
-        if content.is_err() && is_cut && K::KIND == Kind::NetworkPolicies {
-            // Its selector was cut, too: everybody in the namespace, rather than nobody.
-            if let Some(selector) = object.pointer_mut("/spec/podSelector") {
-                *selector = Value::Null;
-            }
-            content = K::read(&object);
-        }
-        let content = match content.map_err(|e| e.to_string()) {
-            Ok(content) if is_cut => cut(content),
-            content => content,
-        };
-        Ok(Self { metadata, content, kind: std::marker::PhantomData })
+        content = K::read(&object);
+    }
+    match content.map_err(|e| e.to_string()) {
+        Ok(content) if is_cut => cut(content),
+        content => content,
     }
 }
 
@@ -328,7 +348,7 @@ mod tests {
                 "containers": [{"name": "c", "image": "i", "env": [], "ports": [{"name": "http", "containerPort": 80}]}]},
             "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}));
         assert_eq!((pod.name().to_string(), pod.version()), ("shop/web-0".to_owned(), 42));
-        let Ok(Content::Pod(content)) = pod.content else { panic!("{:?}", pod.content) };
+        let Content::Pod(content) = pod.unread.read().unwrap() else { panic!() };
         let (pod, record) = *content;
         assert_eq!((pod.ips.len(), pod.ports.len(), pod.labels.get("app")), (2, 1, Some("web")));
         assert_eq!(
@@ -342,8 +362,8 @@ mod tests {
         let pod = seen::<Pods>(json!({"metadata": {"namespace": "a", "name": "b", "resourceVersion": "7"},
             "spec": {"containers": "ten"}}));
         assert_eq!((pod.name().to_string(), pod.version()), ("a/b".to_owned(), 7));
-        assert!(pod.content.unwrap_err().contains("ten"));
-        assert!(seen::<Namespaces>(json!({"metadata": 5})).content.is_err());
+        assert!(pod.unread.read().unwrap_err().contains("ten"));
+        assert!(seen::<Namespaces>(json!({"metadata": 5})).unread.read().is_err());
     }
 
     #[test]
@@ -352,30 +372,30 @@ mod tests {
         let policy = seen::<NetworkPolicies>(json!({
             "metadata": {"namespace": "a", "name": "p", "uid": "u", "resourceVersion": "7"},
             "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": rules, "policyTypes": ["Ingress"]}}));
-        let Ok(Content::NetworkPolicy(policy)) = policy.content else { panic!() };
+        let Ok(Content::NetworkPolicy(policy)) = policy.unread.read() else { panic!() };
         assert!(policy.isolates.ingress && policy.ingress.is_empty() && policy.unkept.ingress.is_some());
         let many = |item: Value| vec![item; 68_000];
         let expression = json!({"key": "app", "operator": "In", "values": ["web"]});
         let policy = seen::<NetworkPolicies>(json!({"metadata": {"namespace": "a", "name": "p"},
             "spec": {"egress": many(json!({"ports": [{"port": 1}]})), "podSelector": {"matchExpressions": [expression]},
                 "policyTypes": ["Egress"]}}));
-        let Ok(Content::NetworkPolicy(policy)) = policy.content else { panic!() };
+        let Ok(Content::NetworkPolicy(policy)) = policy.unread.read() else { panic!() };
         assert!(policy.isolates.egress && policy.egress.is_empty());
         assert_eq!(policy.selector, crate::policy::Selector::everything());
         let port = json!({"name": "p", "protocol": "TCP", "port": 1});
         let service = seen::<Services>(json!({"metadata": {"namespace": "a", "name": "s"},
             "spec": {"clusterIPs": ["10.0.0.1"], "ports": many(port.clone())}}));
-        let Ok(Content::Service(service)) = service.content else { panic!() };
+        let Ok(Content::Service(service)) = service.unread.read() else { panic!() };
         assert_eq!((service.cluster_ips.len(), service.ports.len()), (1, 0));
         assert!(service.ports_found > 10_000);
         let slice = seen::<EndpointSlices>(json!({"metadata": {"namespace": "a", "name": "s-1",
             "labels": {"kubernetes.io/service-name": "s"}}, "addressType": "IPv4", "ports": [port],
             "endpoints": many(json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}}))}));
-        let Ok(Content::EndpointSlice(slice)) = slice.content else { panic!() };
+        let Ok(Content::EndpointSlice(slice)) = slice.unread.read() else { panic!() };
         assert!(slice.is_cut && slice.service.as_deref() == Some("s"));
         let pod = json!({"metadata": {"namespace": "a", "name": "p"},
             "spec": {"containers": many(json!({"ports": []}))}});
-        assert!(seen::<Pods>(pod).content.is_err());
+        assert!(seen::<Pods>(pod).unread.read().is_err());
     }
 
     #[test]
@@ -384,7 +404,7 @@ mod tests {
         let node = seen::<OwnNode>(json!({"metadata": {"name": "n"}, "status": {"addresses": [
             address("Hostname", "10.0.0.9"), address("InternalIP", "10.0.0.1"), address("InternalIP", "fd00::1"),
             address("ExternalIP", "10.0.0.1"), address("InternalIP", "0.0.0.0"), address("InternalIP", "x")]}}));
-        let Ok(Content::OwnNode(ips)) = node.content else { panic!() };
+        let Ok(Content::OwnNode(ips)) = node.unread.read() else { panic!() };
         assert_eq!(ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1"]);
     }
 }

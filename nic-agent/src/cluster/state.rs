@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::object::{Content, Kind};
-use super::watch::{Event, Named, Said};
+use super::turns::{Next, What};
+use super::watch::Named;
 use crate::directory::{Directory, PodRecord};
 use crate::enforcement::Policies;
 use crate::enforcement::feed::Feed;
@@ -30,9 +31,8 @@ const AHEAD: Duration = Duration::from_mins(1);
 struct OfKind {
     /// Once, completely.
     listed: bool,
-    /// What the list that is under way has named so far.
-    listing: Option<HashSet<ObjectName>>,
-    newest: u64,
+    /// All up to this resourceVersion.
+    heard: u64,
     well: bool,
     trouble: Option<Trouble>,
 }
@@ -119,41 +119,35 @@ impl State {
         self.feed.put(Change::NodeAddresses(self.given.union(&ips)));
     }
 
-    pub fn take(&mut self, Said { kind, event }: Said) {
+    pub fn take(&mut self, Next { kind, what }: Next) {
         let Some(of) = self.kinds.get_mut(&kind) else { return };
-        match event {
-            Event::Begin => of.listing = Some(HashSet::new()),
-            Event::Object(Named { name, version, content, .. }) => {
-                of.newest = of.newest.max(version);
-                if let Some(listing) = &mut of.listing {
-                    listing.insert(name.clone());
-                }
-                self.count(kind, "object");
-                self.put(kind, name, content);
+        match what {
+            What::Object(Named { name, unread, .. }) => {
+                self.count(kind, "object", 1);
+                self.put(kind, name, unread.read());
             }
-            Event::Gone(Named { name, uid, version, .. }) => {
-                of.newest = of.newest.max(version);
-                self.count(kind, "gone");
+            What::Gone(name, uid) => {
+                self.count(kind, "gone", 1);
                 self.gone(kind, name, &uid);
             }
-            Event::End => {
+            What::Listed(named) => {
                 of.listed = true;
-                let listed = of.listing.take().unwrap_or_default();
-                self.count(kind, "list");
-                self.only(kind, &listed);
+                self.count(kind, "list", 1);
+                self.only(kind, &named);
             }
-            Event::Well => (of.well, of.trouble) = (true, None),
-            Event::Failed(trouble) => {
+            What::Heard(version) => of.heard = of.heard.max(version),
+            What::Superseded(objects) => self.count(kind, "superseded", objects),
+            What::Well => (of.well, of.trouble) = (true, None),
+            What::Failed(trouble) => {
                 let cause = trouble.cause.as_str();
-                of.listing = None;
                 (of.well, of.trouble) = (false, Some(trouble));
                 self.metrics.watch_failures.get_or_create(&CauseLabel { cause }).inc();
             }
         }
     }
 
-    fn count(&self, kind: Kind, what: &'static str) {
-        self.metrics.watch_events.get_or_create(&KindLabel { kind: kind.plural(), what }).inc();
+    fn count(&self, kind: Kind, what: &'static str, times: u64) {
+        self.metrics.watch_events.get_or_create(&KindLabel { kind: kind.plural(), what }).inc_by(times);
     }
 
     fn put(&mut self, kind: Kind, name: ObjectName, content: Result<Content, String>) {
@@ -217,6 +211,10 @@ impl State {
         self.unreadable.remove(&(kind, name.clone()));
         let change = match kind {
             Kind::Pods => {
+                // Whichever had this name: what was said of one in between may have been superseded.
+                if let Some(known) = self.uids.get(&name).cloned() {
+                    self.drop_record(&name, &known);
+                }
                 self.drop_record(&name, uid);
                 Change::PodGone(name)
             }
@@ -330,13 +328,13 @@ impl State {
         Some(PolicyNews { policies: Policies::Known(self.feed.known()), is_change })
     }
 
-    /// The newest resourceVersion of each kind.
+    /// Of each kind the resourceVersion up to which all has been taken in.
     fn versions(&self) -> String {
         let mut text = String::new();
         for (kind, of) in &self.kinds {
             let space = if text.is_empty() { "" } else { " " };
             // Writing into a String does not fail.
-            let _ = write!(text, "{space}{}={}", kind.plural(), of.newest);
+            let _ = write!(text, "{space}{}={}", kind.plural(), of.heard);
         }
         text
     }

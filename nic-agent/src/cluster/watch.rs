@@ -7,7 +7,7 @@ use kube_watch::{Listener, Options};
 use tokio::sync::mpsc;
 
 use super::client::Accesses;
-use super::object::{Content, Kind, Seen, Watched};
+use super::object::{Kind, Seen, Unread, Watched};
 use crate::policy::ObjectName;
 
 /// Of a kind.
@@ -23,8 +23,7 @@ pub struct Named {
     pub name: ObjectName,
     pub uid: String,
     pub version: u64,
-    /// `Err`: why it cannot be read.
-    pub content: Result<Content, String>,
+    pub unread: Unread,
 }
 
 struct Teller(mpsc::Sender<Said>);
@@ -35,7 +34,7 @@ impl<K: Watched> Listener<Seen<K>> for Teller {
             name: seen.name(),
             uid: seen.uid(),
             version: seen.version(),
-            content: seen.content,
+            unread: seen.unread,
         };
         let event = match event.map(named) {
             Event::Failed(trouble) => Event::Failed(trouble.configured_in("cluster.kubeconfig")),

@@ -1,4 +1,4 @@
-//! `other_config:flow-restore-wait`: OVS starts and serves no packet until the flows are back (DESIGN section 6).
+//! `other_config:flow-restore-wait`: OVS starts and serves no packet until the flows are back (docs/architecture.md, Restart of Open vSwitch).
 //!
 //! ovs-vswitchd reads the key only while it starts and until it was once false (`vswitchd/bridge.c`,
 //! `ofproto_set_flow_restore_wait`). So it stands at true, goes to false once our flows are in, and back to true when OVS

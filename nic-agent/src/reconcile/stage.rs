@@ -1,4 +1,4 @@
-//! How far an attachment has come: what the host-shim, `nic-agent status` and the log say is missing.
+//! How far an attachment has come: what the answer to the host-shim, the PodAttachment and the log say is missing.
 
 use crate::attachment::{self, Attachment};
 use crate::kernel::view::RepView;

@@ -1,3 +1,5 @@
+use std::ops::{Deref, DerefMut};
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -5,6 +7,8 @@ use crate::claim::PodRef;
 use crate::cluster::object::{
     EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
 };
+use crate::cluster::turns::Turns;
+use crate::cluster::watch::{Event, Said};
 use crate::directory::Served;
 use kube_watch::Cause;
 
@@ -21,14 +25,44 @@ const KINDS: [Kind; 8] = [
 
 const SERVED: Served<'static> = Served { node: "server1", static_pods: true };
 
-fn state() -> State {
+/// What is said is due at once.
+struct Fed {
+    state: State,
+    turns: Turns,
+}
+
+impl Fed {
+    fn take(&mut self, said: Said) {
+        self.turns.put(said);
+        for next in self.turns.round() {
+            self.state.take(next);
+        }
+    }
+}
+
+impl Deref for Fed {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Fed {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+fn state() -> Fed {
     let settings = Settings {
         node: "server1".into(),
         zone: "".into(),
         node_addresses: offload::policy::PrefixSet::default(),
         budget: crate::policy::Budget::default(),
     };
-    State::new(&KINDS, settings, Access::NodeAddresses, Metrics::new())
+    let state = State::new(&KINDS, settings, Access::NodeAddresses, Metrics::new());
+    Fed { state, turns: Turns::default() }
 }
 
 fn object<K: Watched>(object: Value) -> Said {
@@ -37,7 +71,7 @@ fn object<K: Watched>(object: Value) -> Said {
         name: seen.name(),
         uid: seen.uid(),
         version: seen.version(),
-        content: seen.content,
+        unread: seen.unread,
     });
     Said { kind: K::KIND, event }
 }
@@ -57,14 +91,15 @@ fn deny(name: &str) -> Said {
 }
 
 fn gone_event(name: ObjectName, uid: &str, version: u64) -> Event<Named> {
-    Event::Gone(Named { name, uid: uid.to_owned(), version, content: Err(String::new()) })
+    let unread = serde_json::from_str::<Seen<Pods>>("{}").unwrap().unread;
+    Event::Gone(Named { name, uid: uid.to_owned(), version, unread })
 }
 
 fn said(kind: Kind, event: Event<Named>) -> Said {
     Said { kind, event }
 }
 
-fn list(state: &mut State, kind: Kind, objects: Vec<Said>) {
+fn list(state: &mut Fed, kind: Kind, objects: Vec<Said>) {
     state.take(said(kind, Event::Well));
     state.take(said(kind, Event::Begin));
     for object in objects {
@@ -79,7 +114,7 @@ fn gone(name: &str, uid: &str) -> Said {
 }
 
 /// All kinds, and these pods and policies.
-fn listed(pods: Vec<Said>, policies: Vec<Said>) -> (State, News) {
+fn listed(pods: Vec<Said>, policies: Vec<Said>) -> (Fed, News) {
     let mut state = state();
     list(&mut state, Kind::Namespaces, vec![object::<Namespaces>(json!({"metadata": {"name": "default"}}))]);
     list(&mut state, Kind::Services, vec![]);
