@@ -60,6 +60,7 @@ pub fn settle(
     let mut before: Option<(Ledger, usize)> = None;
     let mut claims: Vec<(Claim, Reply)> = Vec::new();
     let mut detached = Vec::new();
+    let mut is_to_be_written = !settled.left.is_empty();
     for command in commands {
         match command {
             Command::Attach { claim, reply } => match admit(&claim, ledger) {
@@ -71,6 +72,7 @@ pub fn settle(
                         let old = ledger.detach(&old).map(|old| (old, Left::Superseded { by }));
                         settled.left.extend(old);
                     }
+                    is_to_be_written = true;
                     ledger.insert(*attachment);
                     settled.believed.push(claim.clone());
                     claims.push((claim, reply));
@@ -82,6 +84,8 @@ pub fn settle(
                 }
             },
             Command::Detach { key, reply } => {
+                // Of one that is not there, too: after a restart its Attach must not be believed either.
+                is_to_be_written |= !ledger.is_detached(&key);
                 let attachment = ledger.detach(&key);
                 detached.push(key);
                 settled.detached.push((reply, attachment.is_some()));
@@ -90,9 +94,7 @@ pub fn settle(
             Command::Report { key, problem } => settled.reported.push((key, problem)),
         }
     }
-    if !(settled.believed.is_empty() && settled.left.is_empty())
-        && let Err(error) = save(ledger)
-    {
+    if is_to_be_written && let Err(error) = save(ledger) {
         if let Some((before, left)) = before {
             *ledger = before;
             settled.believed.clear();

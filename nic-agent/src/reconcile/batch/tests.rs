@@ -104,6 +104,19 @@ fn many_requests_are_one_write() {
     assert_eq!(bench.writes, 2, "nothing to write");
 }
 
+#[test]
+fn that_one_is_over_which_never_was_is_on_the_disk_once() {
+    let mut bench = Bench::new();
+    let (commands, _answers): (Vec<_>, Vec<_>) =
+        (0..3).map(|it| detach(&claim(&format!("s{it}"), it))).collect();
+    bench.settle(commands, false);
+    assert_eq!(bench.writes, 1);
+    assert!(bench.ledger.is_detached(&claim("s2", 2).key));
+    let (again, _answer) = detach(&claim("s1", 1));
+    bench.settle(vec![again], false);
+    assert_eq!(bench.writes, 1, "it is there");
+}
+
 /// A crash in between must not leave one who was told that it is there.
 #[test]
 fn nobody_is_answered_before_the_ledger_is_on_the_disk() {

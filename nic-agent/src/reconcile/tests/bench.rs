@@ -278,7 +278,7 @@ impl Bench {
         for (key, held, mut answer) in std::mem::take(&mut self.detaching) {
             match (&mut answer).now_or_never() {
                 None => waiting.push((key, held, answer)),
-                Some(Ok(existed)) => {
+                Some(Ok(_)) => {
                     let mut state = self.world.lock();
                     let is_free = |vf: &VfId| !state.holders.contains_key(vf);
                     let rep = held.filter(is_free).and_then(|vf| state.reps.get(&Some(vf)));
@@ -286,7 +286,7 @@ impl Bench {
                         state.violated(format!("{key} is detached, and its VF is open"));
                     }
                     // A disk that takes nothing keeps nobody attached.
-                    let is_kept = existed && !state.ledger_behind;
+                    let is_kept = !state.ledger_behind;
                     self.detached.extend(is_kept.then_some(key));
                 }
                 Some(Err(refusal)) => self.refused.push((key, refusal)),
