@@ -58,7 +58,7 @@ use object::{
     EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, OwnNode, PodAttachments,
     Pods, Services,
 };
-use state::{News, State};
+use state::{News, PolicyNews, State};
 use turns::Turns;
 use watch::{Said, follow};
 
@@ -66,6 +66,8 @@ use watch::{Said, follow};
 const TOGETHER: Duration = Duration::from_millis(5);
 /// Events on their way to where they take turns: some may be large.
 const WAITING: usize = 4;
+/// After a round, who had a part in it waits as long as it took, and no longer than this: others share the processors.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(10);
 
 /// `Err` says what is wrong.
@@ -192,7 +194,8 @@ impl Publish {
 enum Round {
     /// Until this time it waits for more.
     Idle(Box<State>, Option<Instant>),
-    Compiling(JoinHandle<(Box<State>, News)>),
+    /// Since then.
+    Compiling(Instant, JoinHandle<(Box<State>, News)>),
 }
 
 async fn gather(
@@ -207,23 +210,28 @@ async fn gather(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turns = Turns::default();
     let mut round = Round::Idle(Box::new(state), None);
+    let mut rests_until = Instant::now();
     loop {
         // A round that does not end stops the heart, and the watchdog sees to the rest.
         round = match round {
-            Round::Compiling(mut compiling) => tokio::select! {
+            Round::Compiling(since, mut compiling) => tokio::select! {
                 compiled = &mut compiling => match compiled {
                     Ok((state, news)) => {
                         heartbeat.tick();
+                        // Before all is known nobody has anything of its being known in part.
+                        let is_known = matches!(news.policies, Some(PolicyNews { policies: Policies::Known(_), .. }));
+                        let rest = if is_known { since.elapsed().min(LONGEST_REST) } else { Duration::ZERO };
+                        rests_until = rests_until.max(Instant::now() + rest);
                         publish.publish(news);
-                        let next = (!turns.is_empty()).then(Instant::now);
-                        Round::Idle(state, next)
+                        let next = if turns.is_urgent() { Instant::now() } else { rests_until };
+                        Round::Idle(state, (!turns.is_empty()).then_some(next))
                     }
                     Err(error) => return error!(%error, "policy compiler ended"),
                 },
                 // What is superseded meanwhile is never compiled.
                 Some(next) = said.recv(), if turns.has_room() => {
                     turns.put(next);
-                    Round::Compiling(compiling)
+                    Round::Compiling(since, compiling)
                 }
             },
             Round::Idle(mut state, start) => {
@@ -233,13 +241,17 @@ async fn gather(
                         None => std::future::pending().await,
                     }
                 };
-                let soon = || start.unwrap_or_else(|| Instant::now() + TOGETHER);
+                let soon = || {
+                    let soon = Instant::now() + TOGETHER;
+                    start.map_or(soon, |start| start.min(soon))
+                };
                 let start = tokio::select! {
                     () = due => {
                         heartbeat.tick();
-                        let next = turns.round();
+                        let since = Instant::now();
+                        let next = turns.round(since >= rests_until);
                         // It may take long, and other tasks share this thread.
-                        round = Round::Compiling(spawn_blocking(move || {
+                        round = Round::Compiling(since, spawn_blocking(move || {
                             for next in next {
                                 state.take(next);
                             }
@@ -251,7 +263,11 @@ async fn gather(
                     next = said.recv(), if turns.has_room() => {
                         let Some(next) = next else { return };
                         turns.put(next);
-                        soon()
+                        if turns.is_urgent() {
+                            soon()
+                        } else {
+                            start.unwrap_or_else(|| rests_until.max(Instant::now() + TOGETHER))
+                        }
                     }
                     // Whoever asked for it is gone when the lookup is.
                     Some(record) = asked.recv() => {

@@ -55,6 +55,8 @@ pub struct Turns {
     /// Namespaces for which something waits, the next one first.
     order: VecDeque<Arc<str>>,
     namespaces: HashMap<Arc<str>, OfNamespace>,
+    /// Had their part since there was last a round for everybody.
+    served: HashSet<Arc<str>>,
     /// What has no turn to wait for.
     at_once: Vec<Next>,
     size: usize,
@@ -116,6 +118,11 @@ impl Turns {
         self.objects.is_empty() && self.at_once.is_empty()
     }
 
+    /// Does somebody wait who has not just had a part?
+    pub fn is_urgent(&self) -> bool {
+        !self.at_once.is_empty() || self.order.iter().any(|owner| !self.served.contains(owner))
+    }
+
     pub fn put(&mut self, Said { kind, event }: Said) {
         let of = self.kinds.entry(kind).or_default();
         match event {
@@ -174,15 +181,26 @@ impl Turns {
         self.size += waiting.size;
     }
 
-    /// What is due now. Nothing only if nothing waits.
-    pub fn round(&mut self) -> Vec<Next> {
+    /// What is due now. `is_for_all`: also of those who have just had their part; then it is nothing only if nothing waits.
+    pub fn round(&mut self, is_for_all: bool) -> Vec<Next> {
         let mut due = std::mem::take(&mut self.at_once);
+        if is_for_all {
+            self.served.clear();
+        }
         let (mut spent, mut had) = (0, 0);
         let everybody = self.order.len();
-        while spent < ROUND && (had < everybody || spent == 0) {
+        while spent < ROUND && (had < everybody || (spent == 0 && is_for_all)) {
             let Some(owner) = self.order.pop_front() else { break };
-            spent += self.part(&owner, &mut due);
             had += 1;
+            if !is_for_all && self.served.contains(&owner) {
+                self.order.push_back(owner);
+                continue;
+            }
+            let part = self.part(&owner, &mut due);
+            if part > 0 {
+                self.served.insert(owner);
+            }
+            spent += part;
         }
         for (kind, of) in &mut self.kinds {
             let superseded = std::mem::take(&mut of.superseded);

@@ -34,7 +34,7 @@ struct Fed {
 impl Fed {
     fn take(&mut self, said: Said) {
         self.turns.put(said);
-        for next in self.turns.round() {
+        for next in self.turns.round(true) {
             self.state.take(next);
         }
     }

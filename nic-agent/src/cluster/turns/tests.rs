@@ -63,9 +63,9 @@ fn of_an_object_the_last_version_counts() {
     for version in 1..=5 {
         put(&mut turns, small("a", "p", version));
     }
-    assert_eq!(texts(turns.round()), ["a/p 5", "superseded 4"]);
+    assert_eq!(texts(turns.round(true)), ["a/p 5", "superseded 4"]);
     assert!(turns.is_empty() && turns.size == 0);
-    assert!(texts(turns.round()).is_empty());
+    assert!(texts(turns.round(true)).is_empty());
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn that_one_was_gone_in_between_is_said() {
     put(&mut turns, gone("a", "p", 2));
     put(&mut turns, small("a", "p", 3));
     put(&mut turns, small("a", "p", 4));
-    assert_eq!(texts(turns.round()), ["a/p gone u-2", "a/p 4", "superseded 2"]);
+    assert_eq!(texts(turns.round(true)), ["a/p gone u-2", "a/p 4", "superseded 2"]);
     put(&mut turns, small("a", "p", 5));
     put(&mut turns, gone("a", "p", 6));
-    assert_eq!(texts(turns.round()), ["a/p gone u-6", "superseded 1"]);
+    assert_eq!(texts(turns.round(true)), ["a/p gone u-6", "superseded 1"]);
 }
 
 #[test]
@@ -89,16 +89,40 @@ fn a_namespace_has_its_part_of_a_round() {
         put(&mut turns, large(&format!("p{version}"), version));
     }
     put(&mut turns, small("calm", "p", 7));
-    let first = turns.round();
+    let first = turns.round(true);
     assert_eq!(heard(&first), 1, "2 waits");
     assert_eq!(texts(first), ["loud/p1 1", "calm/p 7"]);
     for version in 2..=5 {
-        let round = turns.round();
+        let round = turns.round(true);
         assert_eq!(heard(&round), version, "{version} was the last of which nothing earlier waits");
         assert_eq!(texts(round), [format!("loud/p{version} {version}")]);
     }
-    let last = turns.round();
+    let last = turns.round(true);
     assert_eq!((heard(&last), turns.is_empty()), (7, true));
+}
+
+#[test]
+fn who_has_just_had_a_part_lets_others_go_first() {
+    let mut turns = Turns::default();
+    for version in 1..=3 {
+        put(&mut turns, Event::Object(named("loud", &format!("p{version}"), version, PART - 2000)));
+    }
+    assert!(turns.is_urgent());
+    assert_eq!(texts(turns.round(true)), ["loud/p1 1"]);
+    assert!(!turns.is_urgent() && !turns.is_empty());
+    put(&mut turns, small("loud", "p1", 4));
+    assert!(!turns.is_urgent(), "it has had its part");
+    put(&mut turns, small("calm", "p", 5));
+    assert!(turns.is_urgent());
+    assert_eq!(texts(turns.round(false)), ["calm/p 5"]);
+    put(&mut turns, small("calm", "p", 6));
+    assert!(!turns.is_urgent());
+    assert!(texts(turns.round(false)).is_empty());
+    assert_eq!(texts(turns.round(true)), ["loud/p2 2", "calm/p 6"]);
+    assert_eq!(texts(turns.round(true)), ["loud/p3 3", "loud/p1 4"]);
+    // What has no turn to wait for is urgent.
+    put(&mut turns, Event::Well);
+    assert!(turns.is_urgent());
 }
 
 #[test]
@@ -106,14 +130,14 @@ fn what_is_larger_than_a_part_has_its_turn_all_the_same() {
     let mut turns = Turns::default();
     let huge = |namespace: &str, version| Event::Object(named(namespace, "p", version, 3 * PART));
     put(&mut turns, huge("loud", 1));
-    assert_eq!(texts(turns.round()), ["loud/p 1"], "nobody else waits");
+    assert_eq!(texts(turns.round(true)), ["loud/p 1"], "nobody else waits");
     put(&mut turns, huge("loud", 2));
     for version in 3..6 {
         put(&mut turns, small("calm", "p", version));
-        assert_eq!(texts(turns.round()), [format!("calm/p {version}")]);
+        assert_eq!(texts(turns.round(true)), [format!("calm/p {version}")]);
     }
     put(&mut turns, small("calm", "p", 6));
-    assert_eq!(texts(turns.round()), ["loud/p 2", "calm/p 6"]);
+    assert_eq!(texts(turns.round(true)), ["loud/p 2", "calm/p 6"]);
 }
 
 #[test]
@@ -128,7 +152,7 @@ fn so_many_namespaces_as_fit_have_their_turn_in_one_round() {
     assert_eq!(turns.objects.len(), MOST_OBJECTS);
     let mut rounds = 0;
     while !turns.is_empty() {
-        turns.round();
+        turns.round(true);
         rounds += 1;
     }
     assert!((2..5).contains(&rounds), "{rounds}");
@@ -158,14 +182,14 @@ fn a_list_has_ended_when_all_that_it_named_is_out() {
     put(&mut turns, Event::End);
     put(&mut turns, Event::Well);
     put(&mut turns, small("b", "later", 3));
-    assert_eq!(texts(turns.round()), ["well", "b/q 2", "b/later 3"]);
+    assert_eq!(texts(turns.round(true)), ["well", "b/q 2", "b/later 3"]);
     put(&mut turns, gone("b", "q", 4));
     // Nothing that came after the list is taken for gone.
-    assert_eq!(texts(turns.round()), ["b/q gone u-4"]);
-    assert_eq!(texts(turns.round()), ["a/big 1", "listed a/big,b/later,b/q"]);
+    assert_eq!(texts(turns.round(true)), ["b/q gone u-4"]);
+    assert_eq!(texts(turns.round(true)), ["a/big 1", "listed a/big,b/later,b/q"]);
     put(&mut turns, Event::Begin);
     put(&mut turns, Event::End);
-    assert_eq!(texts(turns.round()), ["listed "], "of nothing nothing waits");
+    assert_eq!(texts(turns.round(true)), ["listed "], "of nothing nothing waits");
 }
 
 #[test]
@@ -174,10 +198,10 @@ fn a_list_that_failed_names_nothing() {
     put(&mut turns, Event::Begin);
     put(&mut turns, small("a", "p", 1));
     put(&mut turns, Event::Failed(kube_watch::Trouble::new(kube_watch::Cause::Server, "500")));
-    assert_eq!(texts(turns.round()), ["failed", "a/p 1"]);
+    assert_eq!(texts(turns.round(true)), ["failed", "a/p 1"]);
     put(&mut turns, Event::Begin);
     put(&mut turns, Event::End);
-    assert_eq!(texts(turns.round()), ["listed "]);
+    assert_eq!(texts(turns.round(true)), ["listed "]);
 }
 
 #[test]
@@ -195,7 +219,7 @@ fn a_namespace_object_is_its_own_namespaces() {
 enum Step {
     Object(u8, u8, usize),
     Gone(u8, u8),
-    Round,
+    Round(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -203,7 +227,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..3_u8, 0..4_u8, size).prop_map(|(namespace, name, size)| Step::Object(namespace, name, size)),
         1 => (0..3_u8, 0..4_u8).prop_map(|(namespace, name)| Step::Gone(namespace, name)),
-        2 => Just(Step::Round),
+        2 => any::<bool>().prop_map(Step::Round),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -228,14 +252,14 @@ proptest! {
         let mut history: BTreeMap<ObjectName, Vec<u64>> = BTreeMap::new();
         let mut version = 0;
         let mut rounds = 0;
-        for step in steps.into_iter().chain(std::iter::repeat_n(Step::Round, 2000)) {
+        for step in steps.into_iter().chain(std::iter::repeat_n(Step::Round(true), 2000)) {
             version += 1;
             let (namespace, name, size) = match step {
                 Step::Object(namespace, name, size) => (namespace, name, Some(size)),
                 Step::Gone(namespace, name) => (namespace, name, None),
-                Step::Round => {
+                Step::Round(is_for_all) => {
                     let was_empty = turns.is_empty();
-                    let round = turns.round();
+                    let round = turns.round(is_for_all);
                     rounds += 1;
                     let heard = heard(&round);
                     for next in round {
