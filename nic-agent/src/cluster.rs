@@ -262,8 +262,7 @@ async fn gather(
                     }
                     next = said.recv(), if turns.has_room() => {
                         let Some(next) = next else { return };
-                        turns.put(next);
-                        if turns.is_urgent() {
+                        if turns.put(next) {
                             soon()
                         } else {
                             start.unwrap_or_else(|| rests_until.max(Instant::now() + TOGETHER))

@@ -123,7 +123,17 @@ impl Turns {
         !self.at_once.is_empty() || self.order.iter().any(|owner| !self.served.contains(owner))
     }
 
-    pub fn put(&mut self, Said { kind, event }: Said) {
+    /// Says whether it is urgent.
+    pub fn put(&mut self, Said { kind, event }: Said) -> bool {
+        let is_urgent = match &event {
+            Event::Object(object) | Event::Gone(object) => !self.served.contains(&owner(kind, &object.name)),
+            Event::Begin | Event::End | Event::Well | Event::Failed(_) => true,
+        };
+        self.take(kind, event);
+        is_urgent
+    }
+
+    fn take(&mut self, kind: Kind, event: Event<Named>) {
         let of = self.kinds.entry(kind).or_default();
         match event {
             Event::Begin => of.listing = Some(HashSet::new()),

@@ -28,8 +28,8 @@ fn gone(namespace: &str, name: &str, version: u64) -> Event<Named> {
     Event::Gone(named(namespace, name, version, 0))
 }
 
-fn put(turns: &mut Turns, event: Event<Named>) {
-    turns.put(Said { kind: POLICIES, event });
+fn put(turns: &mut Turns, event: Event<Named>) -> bool {
+    turns.put(Said { kind: POLICIES, event })
 }
 
 /// As text, without what every round says.
@@ -110,19 +110,15 @@ fn who_has_just_had_a_part_lets_others_go_first() {
     assert!(turns.is_urgent());
     assert_eq!(texts(turns.round(true)), ["loud/p1 1"]);
     assert!(!turns.is_urgent() && !turns.is_empty());
-    put(&mut turns, small("loud", "p1", 4));
-    assert!(!turns.is_urgent(), "it has had its part");
-    put(&mut turns, small("calm", "p", 5));
-    assert!(turns.is_urgent());
+    assert!(!put(&mut turns, small("loud", "p1", 4)) && !turns.is_urgent(), "it has had its part");
+    assert!(put(&mut turns, small("calm", "p", 5)) && turns.is_urgent());
     assert_eq!(texts(turns.round(false)), ["calm/p 5"]);
-    put(&mut turns, small("calm", "p", 6));
-    assert!(!turns.is_urgent());
+    assert!(!put(&mut turns, small("calm", "p", 6)) && !turns.is_urgent());
     assert!(texts(turns.round(false)).is_empty());
     assert_eq!(texts(turns.round(true)), ["loud/p2 2", "calm/p 6"]);
     assert_eq!(texts(turns.round(true)), ["loud/p3 3", "loud/p1 4"]);
     // What has no turn to wait for is urgent.
-    put(&mut turns, Event::Well);
-    assert!(turns.is_urgent());
+    assert!(put(&mut turns, Event::Well) && turns.is_urgent());
 }
 
 #[test]
