@@ -9,7 +9,8 @@
 //!             └─► Disk, Clock                                    (`durable`, here)
 //! ```
 //!
-//! Each interface stands with the type that is the platform's own. Beside these the loop has channels: what it is asked, the directory, policies, the configuration, and the audit's.
+//! Each interface stands with the type that is the platform's own. Beside these the loop has channels: what it is asked, the
+//! directory, policies, the configuration, and the audit's.
 
 use std::fmt;
 use std::time::Instant;
