@@ -213,6 +213,18 @@ fn measure(size: &Size) -> Vec<Series> {
         event(compiler, Change::PodGone(it.name.clone()));
         event(compiler, Change::Pod(it.clone()));
     }
+    let numbers: Vec<u32> = namespaces.iter().take(50).map(|it| it[3..].parse().unwrap()).collect();
+    let slices = |skip| {
+        let slice = move |it: &u32| serde_json::from_value(slice(*it, 3, size, skip)).unwrap();
+        numbers.iter().map(slice).map(Change::EndpointSlice).collect::<Vec<_>>()
+    };
+    let teams = |more| {
+        let namespace = move |it: &u32| Change::Namespace(namespace_with(*it, it % 10 + more));
+        numbers.iter().map(namespace).collect::<Vec<_>>()
+    };
+    for change in [slices(1), slices(0), teams(1), teams(0)].into_iter().flatten() {
+        event(compiler, change);
+    }
     let gone =
         |pods: &[Pod]| -> Vec<Change> { pods.iter().map(|it| Change::PodGone(it.name.clone())).collect() };
     figures.push(events("pod gone", compiler, Some(5.0), gone(&chosen)));
@@ -227,17 +239,13 @@ fn measure(size: &Size) -> Vec<Series> {
     let is_broad = |it: &Pod| it.labels.get("app") == Some("app-6");
     let (broad, narrow): (Vec<Pod>, Vec<Pod>) = of_node.into_iter().take(100).partition(is_broad);
     figures.extend(come_and_go("pod of this node", compiler, Some(5.0), GROWTH, narrow));
+    figures.push(events("endpoint not ready", compiler, None, slices(1)));
+    let gone = numbers.iter().map(|it| Change::PolicyGone(ObjectName::new(format!("ns-{it}"), "policy-2")));
+    figures.push(events("policy of a namespace gone", compiler, None, gone));
+    figures.push(events("namespace with other labels", compiler, None, teams(1)));
+    // At the end: what it makes and frees is as large as the cluster, and the next event would pay for the caches.
     let name = "pod of this node whose policy means a tenth of the cluster";
     figures.extend(come_and_go(name, compiler, Some(5.0), None, broad));
-    let numbers: Vec<u32> = namespaces.iter().take(50).map(|it| it[3..].parse().unwrap()).collect();
-    let namespaces = || numbers.iter().copied();
-    let slices =
-        namespaces().map(|it| Change::EndpointSlice(serde_json::from_value(slice(it, 3, size, 1)).unwrap()));
-    figures.push(events("endpoint not ready", compiler, None, slices));
-    let gone = namespaces().map(|it| Change::PolicyGone(ObjectName::new(format!("ns-{it}"), "policy-2")));
-    figures.push(events("policy of a namespace gone", compiler, None, gone));
-    let teams = namespaces().map(|it| Change::Namespace(namespace_with(it, it % 10 + 1)));
-    figures.push(events("namespace with other labels", compiler, None, teams));
     figures
 }
 

@@ -191,7 +191,7 @@ fn rules_cost(rules: &[PolicyRule], enough: usize) -> Cost {
             bytes += size_of_val(ports.as_slice());
             for port in ports {
                 sum.ports += match port {
-                    PolicyPort::Range(_, range) => offload::policy::PortSet::from(*range).blocks().len(),
+                    PolicyPort::Range(_, range) => offload::policy::PortSet::from(*range).blocks().count(),
                     PolicyPort::Named(_, name) => {
                         bytes += name.len();
                         1

@@ -15,10 +15,11 @@ mod relist;
 mod reports;
 mod services;
 mod settle;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use policies::Policies;
 use program::Program;
 use services::{FrontId, Moved, Services};
 use settle::unregister;
+use shared::Shared;
 
 type Namespaces = BTreeMap<Arc<str>, Labels>;
 
@@ -71,7 +73,7 @@ pub struct Compiler {
     locals: BTreeMap<ObjectName, Local>,
     groups: BTreeMap<Vec<ObjectName>, Group>,
     origins: Origins,
-    shared: HashMap<u64, Vec<Arc<PodPolicy>>>,
+    shared: Shared,
     /// Of what was staged.
     dirt: Dirt,
     /// Policies of which [`Self::reports`] says something.
@@ -154,7 +156,7 @@ impl Compiler {
             locals: BTreeMap::new(),
             groups: BTreeMap::new(),
             origins,
-            shared: HashMap::new(),
+            shared: Shared::default(),
             dirt: Dirt::default(),
             reported: BTreeSet::new(),
             reports_stale: false,

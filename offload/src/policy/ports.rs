@@ -1,6 +1,7 @@
 //! Sets of transport ports.
 
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 use crate::openflow::{Bits, Masked};
 
@@ -33,18 +34,19 @@ impl PortRange {
     }
 }
 
-/// Ranges in order, none touching the next: equal sets are equal values.
+/// Ranges in order, none touching the next: equal sets are equal values. Nearly all have a few, so that a copy allocates
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<PortRange>", into = "Vec<PortRange>")]
-pub struct PortSet(Vec<PortRange>);
+pub struct PortSet(SmallVec<[PortRange; 4]>);
 
 impl PortSet {
     pub fn all() -> Self {
-        Self(vec![PortRange::ALL])
+        Self(smallvec![PortRange::ALL])
     }
 
     pub fn is_all(&self) -> bool {
-        self.0 == [PortRange::ALL]
+        *self.0 == [PortRange::ALL]
     }
 
     pub fn is_empty(&self) -> bool {
@@ -71,22 +73,21 @@ impl PortSet {
     }
 
     /// As aligned blocks, which is what a bit mask can say: at most 30 for a range. All ports are one block.
-    pub fn blocks(&self) -> Vec<Masked<u16>> {
-        let mut blocks = Vec::new();
-        for range in &self.0 {
+    pub fn blocks(&self) -> impl Iterator<Item = Masked<u16>> {
+        self.0.iter().flat_map(|range| {
             let (mut next, end) = (u32::from(range.first), u32::from(range.last) + 1);
-            while next < end {
+            std::iter::from_fn(move || {
+                let left = end.checked_sub(next).filter(|it| *it > 0)?;
                 let aligned = if next == 0 { 1 << 16 } else { 1 << next.trailing_zeros() };
-                let fitting = 1 << (end - next).ilog2();
-                let size: u32 = fitting.min(aligned);
-                blocks.push(Masked::new(
+                let size: u32 = aligned.min(1 << left.ilog2());
+                let block = Masked::new(
                     <u16 as Bits>::from_bits(next.into()),
                     <u16 as Bits>::from_bits(u128::from(!(size - 1))),
-                ));
+                );
                 next += size;
-            }
-        }
-        blocks
+                Some(block)
+            })
+        })
     }
 }
 
@@ -113,36 +114,34 @@ impl From<Vec<PortRange>> for PortSet {
 
 impl From<PortSet> for Vec<PortRange> {
     fn from(set: PortSet) -> Self {
-        set.0
+        set.0.into_vec()
     }
 }
 
 impl From<u16> for PortSet {
     fn from(port: u16) -> Self {
-        Self(vec![PortRange::one(port)])
+        Self(smallvec![PortRange::one(port)])
     }
 }
 
 impl From<PortRange> for PortSet {
     fn from(range: PortRange) -> Self {
-        Self(vec![range])
+        Self(smallvec![range])
     }
 }
 
 impl FromIterator<PortRange> for PortSet {
     fn from_iter<I: IntoIterator<Item = PortRange>>(ranges: I) -> Self {
-        let mut ranges: Vec<PortRange> = ranges.into_iter().collect();
+        let mut ranges: SmallVec<[PortRange; 4]> = ranges.into_iter().collect();
         ranges.sort_unstable();
-        let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match merged.last_mut() {
-                Some(previous) if u32::from(range.first) <= u32::from(previous.last) + 1 => {
-                    previous.last = previous.last.max(range.last);
-                }
-                _ => merged.push(range),
+        ranges.dedup_by(|range, previous| {
+            let touches = u32::from(range.first) <= u32::from(previous.last) + 1;
+            if touches {
+                previous.last = previous.last.max(range.last);
             }
-        }
-        Self(merged)
+            touches
+        });
+        Self(ranges)
     }
 }
 
@@ -165,7 +164,7 @@ mod tests {
                 let (in_a, in_b) = (a.contains(port), b.contains(port));
                 prop_assert_eq!(a.union(&b).contains(port), in_a || in_b);
                 prop_assert_eq!(a.intersection(&b).contains(port), in_a && in_b);
-                let blocks = a.blocks();
+                let blocks: Vec<Masked<u16>> = a.blocks().collect();
                 // Blocks never overlap.
                 prop_assert_eq!(blocks.iter().filter(|it| it.covers(port)).count(), usize::from(in_a));
             }
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn all_ports_are_one_block_and_the_worst_range_thirty() {
-        assert_eq!(PortSet::all().blocks(), [Masked::any()]);
-        assert_eq!(PortSet::from(PortRange::new(1, 65_534).unwrap()).blocks().len(), 30);
+        assert_eq!(PortSet::all().blocks().collect::<Vec<_>>(), [Masked::any()]);
+        assert_eq!(PortSet::from(PortRange::new(1, 65_534).unwrap()).blocks().count(), 30);
     }
 }

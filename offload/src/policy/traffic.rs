@@ -76,7 +76,7 @@ impl Traffic {
     /// How many matches say it, ports as aligned blocks.
     pub fn size(&self) -> usize {
         let Self::Of(of) = self else { return 1 };
-        let ports = [&of.tcp, &of.udp, &of.sctp].into_iter().map(|it| it.blocks().len());
+        let ports = [&of.tcp, &of.udp, &of.sctp].into_iter().map(|it| it.blocks().count());
         ports.sum::<usize>() + of.icmp.len() + of.icmp6.len() + of.other.len()
     }
 

@@ -87,7 +87,7 @@ impl Family for V6 {
 pub fn l4_matches<F: Family>(traffic: &Traffic) -> Vec<L4Match<F::Icmp>> {
     let Traffic::Of(of) = traffic else { return vec![L4Match::Any] };
     let ports = |set: &PortSet, wrap: fn(Ports) -> L4Match<F::Icmp>| {
-        set.blocks().into_iter().map(move |dst| wrap(Ports { dst, ..Ports::default() })).collect::<Vec<_>>()
+        set.blocks().map(move |dst| wrap(Ports { dst, ..Ports::default() })).collect::<Vec<_>>()
     };
     let mut matches = ports(&of.tcp, L4Match::Tcp);
     matches.extend(ports(&of.udp, L4Match::Udp));

@@ -138,9 +138,8 @@ where
 }
 
 fn transports<'a>(of: &Transports, icmp: impl IntoIterator<Item = &'a IcmpKind> + Copy) -> Vec<L4> {
-    let ports = |set: &PortSet| {
-        set.blocks().into_iter().map(|dst| Ports { dst, ..Ports::default() }).collect::<Vec<Ports>>()
-    };
+    let ports =
+        |set: &PortSet| set.blocks().map(|dst| Ports { dst, ..Ports::default() }).collect::<Vec<Ports>>();
     let covered = |kind: IcmpKind| {
         icmp.into_iter().any(|other| {
             *other != kind

@@ -172,7 +172,7 @@ fn filters(traffic: &Traffic) -> usize {
     match traffic {
         Traffic::Any => 1,
         Traffic::Of(of) => {
-            let ports = |set: &PortSet| set.blocks().len();
+            let ports = |set: &PortSet| set.blocks().count();
             ports(&of.tcp) + ports(&of.udp) + ports(&of.sctp) + of.icmp.len() + of.other.len()
         }
     }

@@ -1,13 +1,12 @@
 //! A pod's policy, put together from those that select it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use offload::policy::{Action, Direction, Origin, PodPolicy, Rule, Rules, Tier, Traffic};
+use offload::policy::{Action, Direction, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
 
 use super::group::{self, Standing};
-use super::program::{allow, transports};
+use super::program::{Program, allow, transports};
 use super::services::FrontId;
 use super::settle::isolation;
 use super::{Compiler, Local, Stated};
@@ -54,9 +53,10 @@ impl Compiler {
         if is_same {
             return;
         }
-        let policy = self.share(policy);
         if let Some(local) = self.locals.get_mut(name) {
-            local.compiled = Some(policy);
+            if let Some(old) = local.compiled.replace(self.shared.acquire(policy)) {
+                self.shared.release(&old);
+            }
             affected.insert(local.pod.uid.clone());
         }
     }
@@ -65,8 +65,11 @@ impl Compiler {
         let selecting = self.policies.some_of_one(&local.selected_by);
         let isolating: Vec<&Stated> = selecting.filter(|it| it.policy.isolates.ingress).collect();
         let Some(first) = isolating.first() else { return Rules::default() };
-        let mut rules: Vec<Rule> = self.rule_of_node().into_iter().collect();
-        rules.extend(self.hairpins(local));
+        let all = isolating.iter().filter_map(|it| it.program.as_ref()).map(Program::most_ingress_rules);
+        let hairpins = self.hairpins(local);
+        let mut rules: Vec<Rule> = Vec::with_capacity(1 + hairpins.len() + all.sum::<usize>());
+        rules.extend(self.rule_of_node());
+        rules.extend(hairpins);
         for program in isolating.iter().filter_map(|it| it.program.as_ref()) {
             rules.extend(program.ingress_rules(&local.pod));
         }
@@ -82,15 +85,15 @@ impl Compiler {
 
     /// What the pod sends to itself by a Service's address comes back from that address (OVN's `hairpin_snat_ip`).
     fn hairpins(&self, local: &Local) -> Vec<Rule> {
-        let mut sources: BTreeMap<(Protocol, u16), BTreeSet<IpAddr>> = BTreeMap::new();
+        let mut sources: BTreeMap<(Protocol, u16), PrefixSet> = BTreeMap::new();
         for front in local.own.iter().filter_map(|id| self.services.front(*id)) {
             for (_, port) in front.backends.iter().filter(|(ip, _)| local.pod.ips.contains(ip)) {
                 sources.entry((front.protocol, *port)).or_default().insert(front.address);
             }
         }
         let origin = self.origins.of(&OriginKey::Hairpin).unwrap_or_default();
-        let rule = |((protocol, port), ips): ((Protocol, u16), BTreeSet<IpAddr>)| {
-            allow(ips.into_iter().collect(), Traffic::Of(transports(protocol, port)), origin)
+        let rule = |((protocol, port), ips): ((Protocol, u16), PrefixSet)| {
+            allow(ips, Traffic::Of(transports(protocol, port)), origin)
         };
         sources.into_iter().map(rule).collect()
     }
@@ -120,36 +123,9 @@ impl Compiler {
             of_its_own = group.rules_besides(&own, &self.services, &self.origins);
             (&of_its_own.0, &of_its_own.1)
         };
-        let rules = refusals.iter().chain(&group.rules).chain(allowances).cloned().collect();
+        let mut rules = Vec::with_capacity(refusals.len() + group.rules.len() + allowances.len());
+        rules.extend(refusals.iter().chain(&group.rules).chain(allowances).cloned());
         let origin = self.origins.of(&isolation(&first.policy, Direction::Egress)).unwrap_or_default();
         Rules { tiers: vec![Tier { rules, otherwise: Action::Deny, origin }] }
     }
-
-    /// Equal policies are one.
-    fn share(&mut self, policy: PodPolicy) -> Arc<PodPolicy> {
-        let bucket = self.shared.entry(rough_hash(&policy)).or_default();
-        if let Some(known) = bucket.iter().find(|it| ***it == policy) {
-            return known.clone();
-        }
-        let policy = Arc::new(policy);
-        bucket.push(policy.clone());
-        policy
-    }
-
-    pub(super) fn forget_unshared(&mut self) {
-        self.shared.retain(|_, bucket| {
-            bucket.retain(|it| Arc::strong_count(it) > 1);
-            !bucket.is_empty()
-        });
-    }
-}
-
-/// Only says where to look: sets of peers are large, and comparing them is quick where they are one and the same.
-fn rough_hash(policy: &PodPolicy) -> u64 {
-    let rules =
-        [&policy.egress, &policy.ingress].into_iter().flat_map(|it| &it.tiers).flat_map(|it| &it.rules);
-    rules.fold(0xcbf2_9ce4_8422_2325, |hash, rule| {
-        let size = u64::try_from(rule.peers.len()).unwrap_or(u64::MAX);
-        (hash ^ rule.origin.0 ^ size).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
-    })
 }

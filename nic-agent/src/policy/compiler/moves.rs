@@ -88,6 +88,9 @@ impl Compiler {
         let Some(local) = self.locals.remove(name) else { return };
         dirt.reselect.remove(name);
         dirt.affected.insert(local.pod.uid.clone());
+        if let Some(compiled) = &local.compiled {
+            self.shared.release(compiled);
+        }
         for policy in &local.selected_by {
             if let Some(stated) = self.policies.get_mut(policy) {
                 stated.users.remove(name);

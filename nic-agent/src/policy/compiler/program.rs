@@ -114,6 +114,11 @@ impl Program {
         self.egress_rules.retain(|it| !matches_nothing(it));
     }
 
+    /// So many at most.
+    pub fn most_ingress_rules(&self) -> usize {
+        self.ingress_rules.len()
+    }
+
     /// For one of the pods that it selects.
     pub fn ingress_rules(&self, pod: &Pod) -> impl Iterator<Item = Rule> {
         let ruled = self.ingress_rules.iter().map(|it| {

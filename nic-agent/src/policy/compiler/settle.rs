@@ -47,9 +47,6 @@ impl Compiler {
         for name in recompose {
             self.recompose(&name, &mut dirt.affected);
         }
-        if !dirt.affected.is_empty() {
-            self.forget_unshared();
-        }
         Affected { pods: dirt.affected, composed }
     }
 
