@@ -4,8 +4,9 @@ use offload::ids::VfId;
 
 use crate::attachment::{self, Attachment};
 use crate::claim::{Claim, Refusal, SandboxKey};
+use crate::config::Served;
 use crate::config::ZoneRange;
-use crate::directory::{Directory, Served};
+use crate::directory::Directory;
 use crate::ledger::Ledger;
 
 /// What claims are held against.

@@ -29,14 +29,14 @@ pub fn follow(config: &Config, certificates: &Certificates) {
 /// None, too, where the credential is a token.
 fn client_certificate(path: &Path) -> Option<Vec<u8>> {
     let kubeconfig = Kubeconfig::read_from(path).ok()?;
-    let (_, user) = crate::cluster::client::current(&kubeconfig);
+    let (_, user) = crate::kubeconfig::current(&kubeconfig);
     let user = user?;
     content(user.client_certificate_data.as_deref(), user.client_certificate.as_deref())
 }
 
 fn authority(path: &Path) -> Option<Vec<u8>> {
     let kubeconfig = Kubeconfig::read_from(path).ok()?;
-    let (cluster, _) = crate::cluster::client::current(&kubeconfig);
+    let (cluster, _) = crate::kubeconfig::current(&kubeconfig);
     let cluster = cluster?;
     content(cluster.certificate_authority_data.as_deref(), cluster.certificate_authority.as_deref())
 }

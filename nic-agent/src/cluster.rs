@@ -17,7 +17,6 @@
 pub mod attachments;
 pub mod client;
 pub mod configuration;
-pub mod daemons;
 pub mod events;
 pub mod held;
 pub mod lookup;

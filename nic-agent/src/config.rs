@@ -30,9 +30,8 @@ use ipnet::IpNet;
 use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
 
-use crate::directory::Served;
+use crate::key_pin::KeyPin;
 use crate::policy::Budget;
-use crate::server::KeyPin;
 
 pub use ovsdb_session::Remote;
 pub use section::Problem;
@@ -385,6 +384,15 @@ impl FromStr for Config {
         let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax(error.to_string()))?;
         read::config(table).map_err(ConfigError::Invalid)
     }
+}
+
+/// Whose pods may hold a VF here.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// `node.name`.
+    pub node: &'a str,
+    /// Do static pods count?
+    pub static_pods: bool,
 }
 
 impl Config {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::claim::{PodRef, Refusal};
+use crate::config::Served;
 use crate::profile::cms;
 
 /// What the cluster knows of a pod, as far as a claim depends on it.
@@ -45,15 +46,6 @@ impl PodRecord {
     pub fn is_finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
-}
-
-/// Whose pods may hold a VF here.
-#[derive(Debug, Clone, Copy)]
-pub struct Served<'a> {
-    /// `node.name`.
-    pub node: &'a str,
-    /// Do static pods count?
-    pub static_pods: bool,
 }
 
 /// All pods by uid, of a cluster those of this NIC's node, or why they are not known. Once known, a source that fails keeps its last snapshot.

@@ -25,9 +25,10 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{self, LogFormat, LogLevel};
+use crate::metrics::Withheld;
 use journal::JournalLayer;
 use throttle::Budget;
-pub use throttle::{Throttle, Withheld};
+pub use throttle::Throttle;
 
 /// `SYSLOG_IDENTIFIER`: what `journalctl -t` takes.
 const IDENTIFIER: &str = "nic-agent";

@@ -1,12 +1,9 @@
-//! What the agent counts, and the loopback HTTP listener that shows it: `/metrics`, `/healthz`, `/readyz`.
+//! What the agent counts. Who shows it is `endpoint`.
 //!
 //! Owns the registry and every family in it: nothing is global, so two agents in one process (in a test) count apart.
 //! To add a family: a public field, and one line in [`Metrics::new`]. Labels take few, known values; names of pods and
 //! ports belong in the log.
-//!
-//! Failure: a listener that cannot be bound is an error at the start; a scrape never waits for anything.
 
-mod endpoint;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +19,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-
-use crate::log::Withheld;
-pub use endpoint::{Endpoint, Readiness};
 
 /// A gRPC request's method and what became of it: `ok`, or the refusal's reason.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +42,9 @@ pub struct StageLabel {
 pub struct LevelLabel {
     pub level: &'static str,
 }
+
+/// Lines of the log that were not written, by level.
+pub type Withheld = Family<LevelLabel, Counter>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {

@@ -1,6 +1,7 @@
 //! The Open_vSwitch database: what is wanted, what is seen, and the steps between; and the daemons' control sockets.
 
 pub mod control;
+pub mod daemons;
 pub mod datapath;
 pub mod link;
 pub mod ops;

@@ -25,7 +25,6 @@ pub mod links;
 mod management;
 mod outcome;
 mod pass;
-pub mod published;
 pub mod reoffer;
 pub mod stage;
 #[cfg(test)]
@@ -63,12 +62,12 @@ use crate::metrics::Metrics;
 use crate::news;
 use crate::platform::{Clock, Ovs as _, Platform, Southbound as _};
 use crate::profile;
+use crate::published::Published;
 use crate::service_manager::Heartbeat;
 use batch::Left;
 use connections::ConnectionLimits;
 use handle::Handle;
 use intake::{Intake, Tickets};
-use published::Published;
 use reoffer::Reoffer;
 use waited::Waited;
 

@@ -49,7 +49,7 @@ use budget::Budgets;
 pub use budget::Rates;
 use identity::HostIdentity;
 use service::Service;
-pub use shims::{KeyPin, Shims};
+pub use shims::Shims;
 pub use tls::TlsError;
 use tls::{Reloader, TlsFiles};
 

@@ -14,5 +14,7 @@ pub mod openflow;
 pub mod policy;
 pub mod representor;
 pub mod ruleset;
+pub mod session;
+pub mod tables;
 pub mod tuple;
 pub mod underlay;

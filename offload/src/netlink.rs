@@ -25,6 +25,7 @@ mod frame;
 pub mod generic;
 pub mod link;
 pub mod monitor;
+pub mod request;
 pub mod socket;
 pub mod tc;
 pub mod upcall;

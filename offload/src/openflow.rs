@@ -22,7 +22,7 @@ mod oxm;
 pub mod wire;
 
 pub use actions::{Action, Commit, Ct, CtExec, CtZoneSource, Nat, NatRange, Port, RegSlice, SetField};
-pub use fields::{Bits, Cookie, CtFlags, Masked, Reg, TableId};
+pub use fields::{Bits, Cookie, CtFlags, Masked, Oxm, Reg, TableId};
 pub use flow::{Flow, FlowKey, FlowMod, InstalledFlow, diff};
 pub use matches::{
     ArpMatch, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match, Match, ND_ADVERT, ND_SOLICIT,
@@ -30,5 +30,4 @@ pub use matches::{
 };
 pub use message::{BundleStep, CtFlush, CtTuple, Features, Message, PortDesc, Xid};
 pub use meter::{InstalledMeter, Meter, MeterMod, MeterStats};
-pub use oxm::Oxm;
 pub use wire::{DecodeError, EncodeError};

@@ -1,7 +1,7 @@
 //! Sets of rules as flows of `br-edge`'s tables 5 and 10.
 //!
 //! A pure compiler. Pods with equal rules share one [`RuleSetId`], and so one set of flows: tables 4 and 9 leave the id in a
-//! register ([`crate::boundary::RULE_SET`]), and every flow here asks for it. What the pod may start and what may
+//! register ([`crate::tables::RULE_SET`]), and every flow here asks for it. What the pod may start and what may
 //! reach it live in different tables, so both directions number from one space of ids, and rules that serve both have
 //! one id.
 //!
@@ -19,7 +19,7 @@
 //! A *run* is a row of rules with the same action: among them the order has no meaning, so they share a priority, and
 //! where two of them come to the same match, the first one's cookie stands there. A *stage* is a tier, or several in a
 //! row of which all but the last hand everything that they do not decide to the next ([`stages()`]). Its number is in
-//! [`crate::boundary::TIER`]; to pass is to count on and look again. All flows ask for `+new`.
+//! [`crate::tables::TIER`]; to pass is to count on and look again. All flows ask for `+new`.
 //!
 //! A rule of m peers and n ports is written out as m · n flows, or as m + n clauses and one flow to which they lead if
 //! that is less. The ids of conjunctions count within a stage: clauses are only put together by OVS if they match the
@@ -34,9 +34,9 @@
 //! Sources: `ovs-fields(7)` on conjunctive matches, `classifier_lookup__()` in Open vSwitch's `lib/classifier.c`,
 //! `MAX_DEPTH` in its `ofproto/ofproto-dpif-xlate.c`.
 
-use crate::boundary::{EGRESS, INGRESS, RELATED, RULE_SET, TIER, UNRULED, allow};
 use crate::openflow::{Action, Cookie, CtFlags, Flow, Match, Reg, SetField, TableId};
 use crate::policy::{self, Direction, Origin, RuleMark, Rules};
+use crate::tables::{EGRESS, INGRESS, RELATED, RULE_SET, TIER, UNRULED, allow};
 
 mod family;
 mod ids;

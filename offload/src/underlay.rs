@@ -41,7 +41,6 @@ mod plan;
 mod program;
 mod representor;
 mod rules;
-pub mod session;
 mod uplink;
 
 pub use mark::{is_ours, origin_of};

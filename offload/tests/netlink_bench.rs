@@ -18,7 +18,8 @@ use netlink_sys::{Socket, SocketAddr};
 use offload::flower::{Actions, ChainIndex, IpKey, Key, L4, Payload, Ports, Pref, Rule, Skip};
 use offload::ids::IfIndex;
 use offload::netlink::link;
-use offload::netlink::socket::{NetlinkSocket, Protocol, flags};
+use offload::netlink::request::flags;
+use offload::netlink::socket::{NetlinkSocket, Protocol};
 use offload::netlink::tc::{self, Change, Handle, Place, Reasons};
 use offload::openflow::Masked;
 

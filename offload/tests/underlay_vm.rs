@@ -17,8 +17,8 @@ use std::time::Duration;
 use bench::{Bench, parameter, tc_filters};
 use offload::checker::{Profile, Why};
 use offload::policy::{Action, Origin, PodPolicy, PrefixSet, Rule, Rules, Tier, Traffic};
+use offload::session::{Report, Session};
 use offload::underlay::Program;
-use offload::underlay::session::{Report, Session};
 use stand::{Stand, address, inside, route};
 
 /// Does a connection from the first pod to the second one come about? Over IPv4 as over IPv6.

@@ -30,9 +30,12 @@
 //! `ovsdb/jsonrpc-server.c`, `lib/ovsdb-cs.c`, `lib/ovsdb-data.c` (`ovsdb_datum_diff`).
 #![forbid(unsafe_code)]
 
+mod command;
 pub mod datum;
+mod entry;
 pub mod frame;
 pub mod monitor;
+mod monitor_table;
 pub mod op;
 pub mod remote;
 pub mod replica;
@@ -45,13 +48,15 @@ pub mod snapshot;
 pub mod tls;
 mod transport;
 
+pub use command::Error;
 pub use datum::{Atom, Datum, NamedUuid};
-pub use monitor::{Monitor, MonitorTable, Rows};
+pub use monitor::Monitor;
+pub use monitor_table::{MonitorTable, Rows};
 pub use op::{Condition, Mutation, Op, OpError, OpResult};
 pub use remote::Remote;
 pub use row::{Row, RowError, Table};
 pub use schema::DatabaseSchema;
-pub use session::{Error, Options, Session, State};
+pub use session::{Options, Session, State};
 pub use snapshot::{Change, Snapshot};
 pub use tls::TlsFiles;
 pub use uuid::Uuid;

@@ -20,7 +20,7 @@ use ring::digest;
 
 use super::words::{SWITCHED_OFF, status_of};
 use crate::claim::Claim;
-use crate::reconcile::published::{Entry, PodStatus, Published, State};
+use crate::published::{Entry, PodStatus, Published, State};
 
 mod seen;
 mod write;

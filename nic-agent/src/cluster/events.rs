@@ -20,7 +20,7 @@ use super::own_node::Own;
 use super::words::PATIENCE;
 use crate::bucket::{Rate, TokenBucket};
 use crate::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
-use crate::reconcile::published::Published;
+use crate::published::Published;
 
 /// `reportingController` of our Events. `reportingInstance` is the node's name, and the cluster holds us to it.
 pub const CONTROLLER: &str = "drawbridge.dev/nic-agent";

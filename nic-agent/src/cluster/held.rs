@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attachment::Binding;
 use crate::ledger::Ledger;
 use crate::policy::Held;
-use crate::reconcile::published::Published;
+use crate::published::Published;
 
 /// What was in force before a restart is in force after it.
 pub fn of_ledger(ledger: &Ledger) -> Held {

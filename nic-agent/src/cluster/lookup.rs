@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Accesses;
 use super::object::{Content, Pods, Seen};
 use crate::claim::{PodRef, Refusal};
-use crate::directory::{Directories, Directory, PodRecord, Served};
+use crate::config::Served;
+use crate::directory::{Directories, Directory, PodRecord};
 
 /// For all of it: kubelet waits.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -12,12 +12,12 @@ use drawbridge_api::{
 };
 
 use super::configuration::{Report, Verdict};
-use super::daemons::Daemons;
 use super::machine::Machine;
 use super::words::{few, status_of};
 use crate::config::Config;
+use crate::ovs::daemons::Daemons;
 use crate::preflight::watch::Preflight;
-use crate::reconcile::published::{ManagementPort, Published};
+use crate::published::{ManagementPort, Published};
 
 mod preflight;
 mod write;
@@ -183,7 +183,7 @@ fn configured(report: &Report) -> Condition {
 
 fn enforced(published: &Published) -> Condition {
     let pods = &published.policy.pods;
-    let named = |keep: &dyn Fn(&crate::reconcile::published::PodStatus) -> bool| {
+    let named = |keep: &dyn Fn(&crate::published::PodStatus) -> bool| {
         few(pods.iter().filter(|pod| keep(pod)).map(|pod| format!("{}/{}", pod.namespace, pod.name)))
     };
     let kind = kinds::POLICY_ENFORCED;

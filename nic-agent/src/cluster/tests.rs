@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::testing::FakeApi;
 use super::*;
 use crate::claim::PodRef;
-use crate::directory::Served;
+use crate::config::Served;
 use crate::enforcement::{Enforced, Known, resolve};
 
 const EXAMPLE: &str = include_str!("../../../packaging/nic-agent.example.toml");

@@ -1,7 +1,6 @@
 //! What all that is written to the API has in common: names, times, and how conditions are worded.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use drawbridge_api::{Condition, ConditionStatus};
@@ -63,12 +62,6 @@ pub(super) fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// `least`, and up to a quarter more: a thousand agents that started together do not write together.
-pub(super) fn jittered(least: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0u8) % 1000;
-    least + least.mul_f64(f64::from(u16::try_from(random).unwrap_or(0)) / 4000.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,13 +78,5 @@ mod tests {
     fn time_is_what_the_schema_takes() {
         let now = now();
         assert_eq!((now.len(), now.parse::<Timestamp>().is_ok()), (20, true), "{now}");
-    }
-
-    #[test]
-    fn jitter_adds_a_quarter_at_most() {
-        for _ in 0..100 {
-            let pause = jittered(Duration::from_secs(4));
-            assert!((4000..=5000).contains(&pause.as_millis()), "{pause:?}");
-        }
     }
 }

@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
@@ -17,10 +15,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::bucket::{Rate, TokenBucket};
-use crate::metrics::LevelLabel;
-
-/// Lines of the log that were not written, by level.
-pub type Withheld = Family<LevelLabel, Counter>;
+use crate::metrics::{LevelLabel, Withheld};
 
 const FEW: Rate = Rate { burst: 20, period: Duration::from_secs(1) };
 /// A start with as many pods as there can be says a few lines for each of them.

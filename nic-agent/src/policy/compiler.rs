@@ -6,6 +6,7 @@
 mod budget;
 mod compose;
 mod group;
+mod ids;
 mod moves;
 mod peers;
 mod pods;
@@ -31,7 +32,8 @@ use super::origins::{OriginKey, Origins};
 use super::report::InForce;
 use super::snapshot::{Change, Snapshot};
 use group::Group;
-use peers::{SetId, Sets};
+use ids::SetId;
+use peers::Sets;
 use pods::Pods;
 use policies::Policies;
 use program::Program;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use super::Reconciler;
-use super::published::Entry;
 use super::stage::{Missing, Who};
 use crate::attachment::Attachment;
 use crate::claim::SandboxKey;
@@ -13,6 +12,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::platform::{Platform, Southbound as _};
 use crate::profile::cms::{self, PodNetwork};
+use crate::published::Entry;
 
 impl<P: Platform> Reconciler<P> {
     /// What the CMS has written on the pod.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use offload::ids::CtZone;
-use serde::Serialize;
 use tracing::info;
 
 use super::Reconciler;
@@ -13,23 +12,10 @@ use crate::attachment;
 use crate::audit::Load;
 use crate::config::Config;
 use crate::platform::Platform;
+use crate::published::Connections;
 
 /// A pod that has met its limit is said to for so long: who goes up and down at it is not written anew each time.
 const REMEMBERED: Duration = Duration::from_mins(5);
-
-/// Of an attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Connections {
-    /// So many it may have.
-    pub limit: u32,
-    /// At the last look.
-    pub used: u32,
-    /// As many as it may have, at the last look or at one of the last few minutes: no other begins, or began.
-    pub limited: bool,
-    /// First packets of connections that were too many for one second, since the agent or Open vSwitch started.
-    pub refused_by_rate: u64,
-}
 
 /// Attachments that had as many as they may.
 #[derive(Debug, Default)]

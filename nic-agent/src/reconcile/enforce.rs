@@ -8,7 +8,6 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::outcome::Outcome;
-use super::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 use crate::attachment::Attachment;
 use crate::audit::{Stage, Wanted};
 use crate::claim::SandboxKey;
@@ -19,6 +18,7 @@ use crate::management;
 use crate::metrics::{CauseLabel, OutcomeLabel};
 use crate::platform::{Links as _, Ovs as _, Platform};
 use crate::policy::Origins;
+use crate::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 
 /// What is to be enforced, for every attachment of the ledger.
 pub(super) type Enforcement = BTreeMap<SandboxKey, Enforced>;

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::intake::{Command, Requests, Ticket};
-use super::published::{Published, State};
 use crate::claim::{Attached, Attachments, Claim, Refusal, SandboxKey};
 use crate::cluster::lookup::Lookup;
 use crate::log::Throttle;
 use crate::metrics::Metrics;
+use crate::published::{Published, State};
 
 /// Left of the deadline for the answer, which names the stage that is missing: the server's own time-out knows none.
 const TO_ANSWER: Duration = Duration::from_secs(1);

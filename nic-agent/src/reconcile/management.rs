@@ -5,11 +5,11 @@ use tracing::{info, warn};
 use super::Reconciler;
 use super::links;
 use super::outcome::Outcome;
-use super::published::{Entry, ManagementPort, State};
 use crate::attachment::Attachment;
 use crate::config::Config;
 use crate::management::{self, Access};
 use crate::platform::Platform;
+use crate::published::{Entry, ManagementPort, State};
 
 impl<P: Platform> Reconciler<P> {
     /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.

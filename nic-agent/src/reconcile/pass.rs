@@ -14,7 +14,6 @@ use super::closing::refused;
 use super::enforce::{Enforcement, policy_known};
 use super::links;
 use super::outcome::Outcome;
-use super::published::{Entry, Health, Published, State, Wiring};
 use super::stage::{self, Facts, Plugging};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding};
@@ -30,6 +29,7 @@ use crate::ovs::spec::{self, Bridge, BridgeSpec, OvsSpec};
 use crate::ovs::view::OvsView;
 use crate::platform::{Links as _, Ovs as _, Platform, Southbound as _};
 use crate::profile::{self, Answer};
+use crate::published::{Entry, Health, Published, State, Wiring};
 use crate::southbound::state::PortState;
 
 /// What a pass has come to know of the world around.

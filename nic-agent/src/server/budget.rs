@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::shims::KeyPin;
 use crate::bucket::{Rate, TokenBucket};
+use crate::key_pin::KeyPin;
 
 /// A host has one key, and a second one while it is replaced.
 const KEYS: usize = 16;

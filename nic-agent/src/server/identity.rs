@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use webpki::EndEntityCert;
 
-use super::shims::KeyPin;
+use crate::key_pin::KeyPin;
 
 /// `node.host-identity`.
 #[derive(Debug, Clone)]

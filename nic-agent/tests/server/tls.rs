@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::common::{Bench, Ca, Fake, HOST, Shared, endpoint, node, put, reason, server_config, try_status};
+use nic_agent::key_pin::KeyPin;
 use nic_agent::metrics::Metrics;
-use nic_agent::server::{KeyPin, Server, ServerError, Shims};
+use nic_agent::server::{Server, ServerError, Shims};
 use proto::v1;
 use proto::v1::nic_agent_client::NicAgentClient;
 use rcgen::ExtendedKeyUsagePurpose;

@@ -1,7 +1,7 @@
 //! Many requests for few system calls: messages in one buffer that is used again.
 
 use super::frame::NLMSG_HEADER;
-use super::socket::{Request, flags};
+use super::request::{Request, flags};
 use super::wire::{Malformed, Writer, overwrite};
 
 /// Most requests of a batch in one datagram: their errors must fit the receive buffer even where it cannot be raised.

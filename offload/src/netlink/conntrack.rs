@@ -52,7 +52,8 @@ pub use events::{NewConnection, NewConnections};
 pub use release::Release;
 
 use super::error::{Errno, Error, Result};
-use super::socket::{Acknowledge, NetlinkSocket, Outcome, Protocol, Request};
+use super::request::Request;
+use super::socket::{Acknowledge, NetlinkSocket, Outcome, Protocol};
 use super::wire::Malformed;
 use crate::ids::CtZone;
 use crate::tuple::Tuple;

@@ -9,7 +9,8 @@ use std::str::FromStr;
 
 use super::error::{Error, Result};
 use super::generic;
-use super::socket::{NetlinkSocket, Request};
+use super::request::Request;
+use super::socket::NetlinkSocket;
 use super::wire::{Attributes, Malformed, Writer};
 use crate::ids::{IfIndex, MacAddr, ParseIdError};
 

@@ -1,7 +1,8 @@
 //! Generic netlink: families have numbers only at run time (`nlctrl`).
 
 use super::error::{Errno, Error, Result};
-use super::socket::{NetlinkSocket, Protocol, Request};
+use super::request::Request;
+use super::socket::{NetlinkSocket, Protocol};
 use super::wire::{Attributes, Malformed, Writer};
 
 const GENL_ID_CTRL: u16 = 0x10;

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use super::devlink::PortHandle;
 use super::error::{Errno, Error, Result};
-use super::socket::{NetlinkSocket, Request};
+use super::request::Request;
+use super::socket::NetlinkSocket;
 use super::wire::{Attributes, Malformed, Writer, array, u32_at};
 use crate::ids::{IfIndex, MacAddr};
 

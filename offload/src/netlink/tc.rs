@@ -17,6 +17,7 @@ pub mod filter;
 mod flower;
 pub mod key;
 pub mod qdisc;
+mod unwritable;
 pub mod watch;
 
 pub use action::{Action, Counters, HardwareStats, Police, Statistics, Verdict};
@@ -25,8 +26,8 @@ pub use change::{Change, Done, Handle, Place, Reason, Reasons, Refusal, Target, 
 pub use close::{Closed, close, close_many, is_closed, is_closed_by, open};
 pub use filter::{Filter, Status, filters, filters_of_chain, remove_filter, statuses};
 pub use flower::{Flower, Partial};
-pub use key::Unwritable;
 pub use qdisc::{Qdisc, ensure_clsact, ensure_ingress, qdiscs, remove_clsact, remove_ingress};
+pub use unwritable::Unwritable;
 pub use watch::Watch;
 
 pub use crate::flower::{ChainIndex, Cookie, NextChain, Pref, Skip};

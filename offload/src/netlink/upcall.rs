@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::error::{Error, Result};
 use super::generic::{self, HEADER};
-use super::socket::{NetlinkSocket, Request};
+use super::request::Request;
+use super::socket::NetlinkSocket;
 use super::wire::{Attributes, Malformed, Writer, u32_at};
 
 const GET: u8 = 3;

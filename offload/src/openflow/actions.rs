@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::fields::Oxm;
 use super::fields::{Masked, Reg, TableId};
-use super::oxm::Oxm;
 use crate::ids::{CtZone, MacAddr, OfPort};
 
 mod nat;

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::actions::{
     Action, Commit, Ct, CtExec, CtZoneSource, Foreign, Nat, NatRange, Port, RegSlice, SetField,
 };
+use super::fields::Oxm;
 use super::fields::{Bits, CtFlags, Masked, Reg};
 use super::flow::{Flow, FlowKey, FlowMod};
 use super::matches::{FragMatch, Icmp6Match, L4Match, Match, Payload, Ports, VlanMatch};
-use super::oxm::Oxm;
 use crate::ids::MacAddr;
 
 impl Display for Flow {

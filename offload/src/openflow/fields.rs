@@ -247,3 +247,37 @@ impl Bits for CtFlags {
         Self(<u32 as Bits>::from_bits(bits))
     }
 }
+
+/// One field of a match or of a set-field action, as it stands on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oxm {
+    pub field: OxmField,
+    pub value: Vec<u8>,
+    /// Empty if the match is exact.
+    pub mask: Vec<u8>,
+}
+
+/// Class and field number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OxmField {
+    pub class: u16,
+    pub number: u8,
+}
+
+impl OxmField {
+    /// The four header bytes.
+    pub(super) fn header(self, has_mask: bool, length: u8) -> u32 {
+        let [high, low] = self.class.to_be_bytes();
+        u32::from_be_bytes([high, low, self.number << 1 | u8::from(has_mask), length])
+    }
+
+    /// The header of the whole field without a mask, as actions name their source.
+    pub(super) fn from_header(header: u32) -> (Self, bool, u8) {
+        let [high, low, field, length] = header.to_be_bytes();
+        (Self { class: u16::from_be_bytes([high, low]), number: field >> 1 }, field & 1 != 0, length)
+    }
+
+    pub(super) const fn next(self) -> Self {
+        Self { class: self.class, number: self.number.wrapping_add(1) }
+    }
+}

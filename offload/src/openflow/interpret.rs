@@ -15,9 +15,11 @@ use crate::ids::OfPort;
 mod conntrack;
 mod frame;
 mod lookup;
+mod tuple;
 
-pub use conntrack::{Conntrack, Tuple};
+pub use conntrack::Conntrack;
 pub use frame::{Arp, Body, Frame, Icmp, Ip, L4, Nd, Piece};
+pub use tuple::Tuple;
 
 /// As OVS's `MAX_RESUBMITS`, though there it counts otherwise; ours are never nested deeper than a few.
 const DEEPEST: usize = 64;

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::fields::{CtFlags, Masked, Reg};
-use super::oxm::Oxm;
+use super::fields::{CtFlags, Masked, Oxm, Reg};
 use crate::ids::{MacAddr, OfPort};
 
 /// `Match::default()` matches every packet.

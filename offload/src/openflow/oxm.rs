@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{Bits, CtFlags, Masked, Reg};
+use super::fields::{Bits, CtFlags, Masked, Oxm, OxmField, Reg};
 use super::matches::{
     ArpMatch, ETH_ARP, ETH_IPV4, ETH_IPV6, FragMatch, Icmp6Match, IcmpMatch, Ipv4Match, Ipv6Match, L4Match,
     Match, ND_ADVERT, ND_SOLICIT, OtherEtherType, OtherIcmp6Type, OtherProto, PROTO_ICMP, PROTO_ICMP6,
@@ -10,22 +10,6 @@ use super::matches::{
 };
 use super::wire::{DecodeError, EncodeError, Pad, Put, Reader};
 use crate::ids::OfPort;
-
-/// One field of a match or of a set-field action, as it stands on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Oxm {
-    pub field: OxmField,
-    pub value: Vec<u8>,
-    /// Empty if the match is exact.
-    pub mask: Vec<u8>,
-}
-
-/// Class and field number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OxmField {
-    pub class: u16,
-    pub number: u8,
-}
 
 const fn nxm1(number: u8) -> OxmField {
     OxmField { class: 0x0001, number }
@@ -80,24 +64,6 @@ pub(super) fn field_reg(field: OxmField) -> Option<Reg> {
 
 /// `OXM_OF_PKT_REGn`, by which OVS names two registers at once in OpenFlow 1.5.
 const CLASS_PKT_REGS: u16 = 0x8001;
-
-impl OxmField {
-    /// The four header bytes.
-    pub(super) fn header(self, has_mask: bool, length: u8) -> u32 {
-        let [high, low] = self.class.to_be_bytes();
-        u32::from_be_bytes([high, low, self.number << 1 | u8::from(has_mask), length])
-    }
-
-    /// The header of the whole field without a mask, as actions name their source.
-    pub(super) fn from_header(header: u32) -> (Self, bool, u8) {
-        let [high, low, field, length] = header.to_be_bytes();
-        (Self { class: u16::from_be_bytes([high, low]), number: field >> 1 }, field & 1 != 0, length)
-    }
-
-    const fn next(self) -> Self {
-        Self { class: self.class, number: self.number.wrapping_add(1) }
-    }
-}
 
 fn bytes_of<T: Bits>(value: T) -> Vec<u8> {
     let all = value.to_bits().to_be_bytes();

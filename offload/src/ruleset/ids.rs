@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::policy::Rules;
 
-/// A set of rules, by number: what stands in [`crate::boundary::RULE_SET`].
+/// A set of rules, by number: what stands in [`crate::tables::RULE_SET`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleSetId(pub u32);
 

@@ -378,7 +378,7 @@ fn each_rule_of_a_run_leaves_its_own_mark() {
     let sets: Vec<(u64, String)> = flows(RuleSetId(7), Direction::Egress, &rules, &by_origin)
         .unwrap()
         .iter()
-        .filter(|flow| flow.actions.contains(&Action::Resubmit(crate::boundary::COMMIT)))
+        .filter(|flow| flow.actions.contains(&Action::Resubmit(crate::tables::COMMIT)))
         .map(|flow| (flow.cookie.0, flow.to_string()))
         .collect();
     let cookies: Vec<u64> = sets.iter().map(|(cookie, _)| *cookie).collect();

@@ -6,7 +6,7 @@ use offload::flower::{
 };
 use offload::ids::{CtZone, IfIndex, MacAddr};
 use offload::netlink::Errno;
-use offload::netlink::socket::{Request, flags};
+use offload::netlink::request::{Request, flags};
 use offload::netlink::tc::action::police::Rate;
 use offload::netlink::tc::{self, Change, Handle, Place, Reason, Reasons, Refusal};
 use offload::netlink::wire::Writer;

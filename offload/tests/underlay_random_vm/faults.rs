@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use offload::checker::{InSoftware, Why};
 use offload::policy::{Origin, PodPolicy};
-use offload::underlay::session::Report;
+use offload::session::Report;
 
 use crate::bench::tc_filters;
 use crate::dice::Dice;

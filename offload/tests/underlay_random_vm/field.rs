@@ -8,8 +8,8 @@ use offload::checker::Profile;
 use offload::flower::Filters;
 use offload::netlink::conntrack::Conntrack;
 use offload::policy::PodPolicy;
+use offload::session::{Report, Session};
 use offload::tuple::L4;
-use offload::underlay::session::{Report, Session};
 use offload::underlay::{Program, plan};
 use serde::{Deserialize, Serialize};
 

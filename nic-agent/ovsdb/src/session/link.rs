@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::{Answer, Error};
+use crate::command::{Answer, Error};
 use crate::rpc;
 
 /// Who waits for an answer.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::monitor::entry::{Ask, Fault};
+use crate::entry::{Ask, Fault};
 use crate::replica::{Layout, Replica};
 use crate::row::Row;
 use crate::rpc::RpcError;

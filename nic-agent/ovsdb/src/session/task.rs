@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::link::{Link, Pending};
 use super::standing::{self, Standing, Unfit};
-use super::{Command, Error, Options, State};
+use super::{Options, State};
+use crate::command::{Command, Error};
+use crate::entry::{Ask, Entry, Fault};
 use crate::frame::{FrameError, Framer};
-use crate::monitor::entry::{Ask, Entry, Fault};
 use crate::remote::Remote;
 use crate::rpc::{self, Incoming, RpcFault};
 use crate::transport::{self, ConnectError, Stream};

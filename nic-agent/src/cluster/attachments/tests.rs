@@ -7,8 +7,8 @@ use super::*;
 use crate::attachment::Binding;
 use crate::claim::{Attached, PodRef, SandboxKey};
 use crate::kernel::view::{InSoftware, Offload};
-use crate::reconcile::connections::Connections as Shares;
-use crate::reconcile::published::Wiring;
+use crate::published::Connections as Shares;
+use crate::published::Wiring;
 
 fn claim(pod: &str, interface: &str, vf: u16) -> Claim {
     Claim {

@@ -18,9 +18,10 @@ use tracing::{debug, warn};
 
 use super::seen::OwnAttachment;
 use super::{FIRST_FIGURES, Key, Step, Taken, plan, wanted};
-use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
+use crate::cluster::words::{MANAGER, PATIENCE, now};
 use crate::config::Config;
-use crate::reconcile::published::Published;
+use crate::jitter::jittered;
+use crate::published::Published;
 
 /// Between two rounds of writing, for what was written to come back by the watch.
 const APART: Duration = Duration::from_millis(500);

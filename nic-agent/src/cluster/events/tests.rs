@@ -2,7 +2,7 @@ use offload::ids::VfId;
 
 use super::*;
 use crate::kernel::view::{InSoftware, Offload};
-use crate::reconcile::published::PodStatus;
+use crate::published::PodStatus;
 
 fn refused(refusal: Refusal) -> Refused {
     let pod = PodRef { namespace: "ns".to_owned(), name: "a".to_owned(), uid: "u".to_owned() };

@@ -9,7 +9,7 @@ use crate::cluster::object::{
 };
 use crate::cluster::turns::Turns;
 use crate::cluster::watch::{Event, Said};
-use crate::directory::Served;
+use crate::config::Served;
 use kube_watch::Cause;
 
 const KINDS: [Kind; 8] = [

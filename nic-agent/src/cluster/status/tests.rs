@@ -4,7 +4,7 @@ use super::*;
 use crate::enforcement::Disbelieved;
 use crate::kernel::view::{InSoftware, Offload};
 use crate::preflight::file::Unusable;
-use crate::reconcile::published::{ManagementPort, PodStatus};
+use crate::published::{ManagementPort, PodStatus};
 
 fn config() -> Config {
     "[node]\nname = 'server1'\n[server]\nlisten = ['192.0.2.21:8443']\n[chassis]\nsystem-id = 'nic1'\novn-remote = 'tcp:192.0.2.10:6642'\novn-encap-ip = '192.0.2.1'\n"

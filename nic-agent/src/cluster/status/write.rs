@@ -14,14 +14,15 @@ use tracing::{debug, warn};
 
 use super::{Facts, HEARTBEAT, status, without_figures};
 use crate::cluster::configuration::Report;
-use crate::cluster::daemons::Daemons;
 use crate::cluster::machine::{self, Machine};
 use crate::cluster::own_node::{Own, OwnNode};
-use crate::cluster::words::{MANAGER, PATIENCE, jittered, now};
+use crate::cluster::words::{MANAGER, PATIENCE, now};
 use crate::config::Config;
+use crate::jitter::jittered;
 use crate::metrics::Metrics;
+use crate::ovs::daemons::Daemons;
 use crate::preflight::watch::Preflight;
-use crate::reconcile::published::Published;
+use crate::published::Published;
 
 /// Between two writes.
 const APART: Duration = Duration::from_secs(2);

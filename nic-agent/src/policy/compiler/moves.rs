@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::peers::SetId;
+use super::ids::SetId;
 use super::{Compiler, Dirt, Local};
 use crate::policy::model::{ObjectName, Pod};
 

@@ -8,11 +8,9 @@ use ipnet::IpNet;
 use offload::policy::PrefixSet;
 
 use super::Namespaces;
-use super::pods::{Class, ClassId, Member, Pods};
+use super::ids::{ClassId, SetId};
+use super::pods::{Class, Member, Pods};
 use crate::policy::model::{Labels, NamedPort, ObjectName, Peer, Protocol, Selector, find_port};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SetId(u32);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Scope {

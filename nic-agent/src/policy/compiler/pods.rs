@@ -8,11 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::peers::SetId;
+use super::ids::{ClassId, SetId};
 use crate::policy::model::{Labels, NamedPort, ObjectName, Pod};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ClassId(u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Slot(u32);

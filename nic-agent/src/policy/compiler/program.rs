@@ -6,7 +6,8 @@ use std::sync::Arc;
 use offload::policy::{Action, Direction, Origin, PortRange, PortSet, PrefixSet, Rule, Traffic, Transports};
 
 use super::Namespaces;
-use super::peers::{SetId, SetKey, Sets};
+use super::ids::SetId;
+use super::peers::{SetKey, Sets};
 use super::pods::Pods;
 use crate::policy::model::{ObjectName, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol};
 use crate::policy::origins::{OriginKey, Origins};

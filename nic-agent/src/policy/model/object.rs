@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube_services::{ObjectName, Protocol};
-use serde::Deserialize;
 
-use super::{Labels, raw};
+use super::Labels;
 
 /// A container's port that has a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,8 +15,7 @@ pub struct NamedPort {
     pub port: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "raw::Pod")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub name: ObjectName,
     pub uid: Arc<str>,
@@ -62,8 +60,7 @@ pub(in crate::policy) fn find_port(ports: &[NamedPort], name: &str, protocol: Pr
     ports.iter().find(|it| it.protocol == protocol && *it.name == *name).map(|it| it.port)
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Namespace")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     pub name: Arc<str>,
     pub labels: Labels,

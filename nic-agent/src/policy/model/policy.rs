@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use offload::policy::PortRange;
-use serde::Deserialize;
 
-use super::{ObjectName, Protocol, Selector, raw};
+use super::{ObjectName, Protocol, Selector};
 
 /// "All" and "none" are different values here, where the API writes both as a list.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::Policy")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub name: ObjectName,
     pub uid: Arc<str>,

@@ -9,14 +9,33 @@ use std::net::IpAddr;
 
 use lenient_json::Whole;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 
 use kube_services::{ObjectName, Protocol, strict_address};
 
-use super::object;
+use super::{object, policy};
 
-pub(super) use network_policy::Policy;
-pub(super) use word::{NicNode, NodeName, NodeRange, PodAttachment};
+use network_policy::Policy;
+
+/// The object is read as what Kubernetes writes, and made of that.
+macro_rules! read_as {
+    ($($raw:ty => $object:ty),+ $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $object {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                <$raw as serde::Deserialize>::deserialize(from).map(Into::into)
+            }
+        }
+    )+};
+}
+use read_as;
+
+read_as! { Namespace => object::Namespace, Policy => policy::Policy }
+
+impl<'de> Deserialize<'de> for object::Pod {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Pod::deserialize(from)?.try_into().map_err(D::Error::custom)
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use offload::policy::PrefixSet;
-use serde::Deserialize;
 
-use super::{ObjectName, raw};
+use super::ObjectName;
 
 /// A NIC, of a pod of its own node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::PodAttachment")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodAttachment {
     pub name: ObjectName,
     pub pod: ObjectName,
@@ -23,8 +21,7 @@ pub struct PodAttachment {
 }
 
 /// The cluster's operator: this node has a NIC.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::NicNode")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NicNode {
     pub name: Arc<str>,
     pub node: Arc<str>,
@@ -33,8 +30,7 @@ pub struct NicNode {
 }
 
 /// The API server: the Node that has this name now.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::NodeName")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub name: Arc<str>,
     pub uid: Arc<str>,
@@ -43,8 +39,7 @@ pub struct Node {
 }
 
 /// The cluster's controller: these addresses are this node's.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "raw::NodeRange")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRange {
     pub node: Arc<str>,
     /// None: nothing is confirmed and nothing refused yet.

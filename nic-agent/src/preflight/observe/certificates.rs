@@ -7,14 +7,14 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
 use super::configuration::Files;
-use crate::cluster::client::{self, Named};
+use crate::kubeconfig::{self, Named};
 use crate::preflight::Fact;
 use crate::preflight::system::{Certificate, Validity};
 
 pub fn all(files: &Files) -> Vec<Certificate> {
     let mut all: Vec<Certificate> = files.pem.iter().map(|(key, path)| of_file(key, path)).collect();
     let Some(kubeconfig) = &files.kubeconfig else { return all };
-    match client::certificates(kubeconfig) {
+    match kubeconfig::certificates(kubeconfig) {
         Ok(named) => all.extend(named.into_iter().map(|Named { key, path, pem }| {
             let validity = pem.and_then(|pem| validity(&pem));
             Certificate { key, path, validity }
@@ -22,7 +22,7 @@ pub fn all(files: &Files) -> Vec<Certificate> {
         Err(error) => all.push(Certificate {
             key: "cluster.kubeconfig",
             path: kubeconfig.clone(),
-            validity: Err(error.to_string()),
+            validity: Err(format!("{}: {}", kubeconfig.display(), kube_watch::chain(&error))),
         }),
     }
     all

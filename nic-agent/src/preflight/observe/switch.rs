@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cluster::daemons;
 use crate::config::Remote;
+use crate::ovs::daemons;
 use crate::ovs::link::OvsLink;
 use crate::ovs::unixctl::Unixctl;
 use crate::ovs::view::OvsView;

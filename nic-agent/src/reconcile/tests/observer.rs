@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offload::boundary::{FROM_POD, RULED};
 use offload::ids::{CtZone, MacAddr, VfId};
 use offload::openflow::{Action, SetField};
+use offload::tables::{FROM_POD, RULED};
 
 use super::switch::way_in;
 use super::world::{EDGE, INTEGRATION, State, World, rep_name};

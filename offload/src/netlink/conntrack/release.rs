@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Conntrack, Deleted, message};
 use crate::ids::CtZone;
 use crate::netlink::error::{Error, Result};
-use crate::netlink::socket::Request;
+use crate::netlink::request::Request;
 use crate::netlink::wire::Malformed;
 use crate::tuple::Tuple;
 

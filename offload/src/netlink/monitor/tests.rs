@@ -1,7 +1,7 @@
 //! Datagrams, read without a socket.
 
 use super::*;
-use crate::netlink::socket::Request;
+use crate::netlink::request::Request;
 
 fn decode_datagram(datagram: &[u8], decode: Decode) -> Vec<Event> {
     let mut events = Vec::new();

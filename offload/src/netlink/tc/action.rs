@@ -10,7 +10,7 @@ mod vlan;
 pub use police::Police;
 pub use stats::{Counters, HardwareStats, Statistics};
 
-use super::key::Unwritable;
+use super::unwritable::Unwritable;
 use crate::flower::{Actions, Cookie, End, Step};
 use crate::netlink::wire::{Attribute, Attributes, Malformed, Writer, u32_at};
 

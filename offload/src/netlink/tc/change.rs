@@ -9,7 +9,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use super::filter::info;
-use super::key::{Unwritable, protocol};
+use super::key::protocol;
+use super::unwritable::Unwritable;
 use super::{
     PARENT_INGRESS_FILTERS, RTM_DELTFILTER, RTM_NEWTFILTER, TCA_CHAIN, TCA_KIND, TCA_OPTIONS, flower, tcmsg,
 };
@@ -18,7 +19,8 @@ use crate::ids::IfIndex;
 use crate::netlink::batch::Batch;
 use crate::netlink::error::{Errno, Result};
 use crate::netlink::frame::Frames;
-use crate::netlink::socket::{NetlinkSocket, Outcome, Request, flags};
+use crate::netlink::request::{Request, flags};
+use crate::netlink::socket::{NetlinkSocket, Outcome};
 use crate::netlink::wire::Malformed;
 
 /// The number of a filter within its (chain, pref). We choose it, so that a filter can be named later.

@@ -9,7 +9,8 @@ use super::{
 use crate::flower::{Actions, ChainIndex, Cookie, End, Key, Pref, Rule, Skip};
 use crate::ids::IfIndex;
 use crate::netlink::error::{Errno, Error, Result};
-use crate::netlink::socket::{Acknowledge, NetlinkSocket, Outcome, Request, flags};
+use crate::netlink::request::{Request, flags};
+use crate::netlink::socket::{Acknowledge, NetlinkSocket, Outcome};
 use crate::netlink::wire::Writer;
 
 /// What closing a port did.

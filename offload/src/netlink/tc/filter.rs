@@ -11,7 +11,8 @@ use super::{
 use crate::flower::ChainIndex;
 use crate::ids::IfIndex;
 use crate::netlink::error::{Errno, Result};
-use crate::netlink::socket::{NetlinkSocket, Request};
+use crate::netlink::request::Request;
+use crate::netlink::socket::NetlinkSocket;
 use crate::netlink::wire::{Attributes, Malformed, Writer, u32_at};
 
 /// `TCM_IFINDEX_MAGIC_BLOCK`: what stands for the ifindex of filters in a shared block.

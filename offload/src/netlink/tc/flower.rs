@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::action::{self, Action, Meaning};
 use super::beyond::Part;
-use super::key::{self, Unwritable};
+use super::key;
+use super::unwritable::Unwritable;
 use crate::flower::{Key, Rule, Skip};
 use crate::netlink::wire::{Attribute, Malformed, Writer};
 

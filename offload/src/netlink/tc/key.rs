@@ -2,6 +2,7 @@
 
 pub(super) mod read;
 
+use super::unwritable::Unwritable;
 use crate::flower::{IpKey, Key, L4, Payload, Ports, VlanKey};
 use crate::netlink::wire::Writer;
 use crate::openflow::{Bits, CtFlags, FragMatch, Masked};
@@ -73,21 +74,6 @@ mod attribute {
     pub const CT_ZONE_MASK: u16 = 94;
 }
 use attribute as a;
-
-/// A rule that has no form on the wire. Nothing of it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unwritable {
-    #[error("flower cannot match \"whole packets and first fragments\" in one filter")]
-    NotLater,
-    #[error("{0} is no VLAN id; the kernel would take its lower 12 bits")]
-    VlanId(u16),
-    #[error("{0:#06x} is no Ethernet type of a frame; TC reads it as \"any protocol\" or \"none\"")]
-    EtherType(u16),
-    #[error("{0} actions; the kernel takes 32")]
-    Actions(usize),
-    #[error("its attributes do not fit a message")]
-    TooLong,
-}
 
 /// The protocol in `tcm_info`, by which TC looks at a frame before flower does. One (chain, pref) holds only one.
 pub fn protocol(key: &Key) -> u16 {

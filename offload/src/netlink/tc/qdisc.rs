@@ -8,7 +8,8 @@ use super::{
 };
 use crate::ids::IfIndex;
 use crate::netlink::error::{Errno, Result};
-use crate::netlink::socket::{NetlinkSocket, Request, flags};
+use crate::netlink::request::{Request, flags};
+use crate::netlink::socket::NetlinkSocket;
 use crate::netlink::wire::{Attributes, Malformed, u32_at};
 
 /// The kind that OVS deletes and re-creates when it takes a port. (It leaves a `clsact` where it is.)

@@ -15,7 +15,8 @@ use crate::ids::IfIndex;
 use crate::netlink::error::Result;
 use crate::netlink::frame::Frame;
 use crate::netlink::monitor::{Listener, RTNLGRP_TC};
-use crate::netlink::socket::{NetlinkSocket, Protocol, flags};
+use crate::netlink::request::flags;
+use crate::netlink::socket::{NetlinkSocket, Protocol};
 use crate::netlink::wire::{Attributes, Malformed, u32_at};
 
 const RTM_NEWCHAIN: u16 = 100;

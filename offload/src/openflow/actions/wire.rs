@@ -2,7 +2,8 @@
 
 use super::{Action, Commit, Ct, CtExec, CtZoneSource, Foreign, Port, RegSlice, SetField, nat};
 use crate::openflow::fields::{Bits, TableId};
-use crate::openflow::oxm::{CT_MARK, ETH_DST, ETH_SRC, Oxm, OxmField, field_reg, reg_field};
+use crate::openflow::fields::{Oxm, OxmField};
+use crate::openflow::oxm::{CT_MARK, ETH_DST, ETH_SRC, field_reg, reg_field};
 use crate::openflow::wire::{DecodeError, EncodeError, Pad, Put, Reader};
 
 const INSTRUCTION_GOTO: u16 = 1;

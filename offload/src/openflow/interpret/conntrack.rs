@@ -1,26 +1,10 @@
 //! Connections: the tuples that were committed, per zone.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::frame::{Frame, Icmp, L4};
+use super::tuple::Tuple;
 use crate::openflow::fields::CtFlags;
-
-/// Addresses, protocol, and ports; of an echo, its id twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tuple {
-    pub src: IpAddr,
-    pub dst: IpAddr,
-    pub proto: u8,
-    pub ports: (u16, u16),
-}
-
-impl Tuple {
-    #[must_use]
-    pub fn reversed(self) -> Self {
-        Self { src: self.dst, dst: self.src, ports: (self.ports.1, self.ports.0), ..self }
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Connection {

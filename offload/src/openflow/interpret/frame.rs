@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::ids::MacAddr;
 use crate::openflow::matches::{OtherEtherType, PROTO_ICMP, PROTO_ICMP6, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
 
-use super::conntrack::Tuple;
+use super::tuple::Tuple;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {

@@ -5,11 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Metadata, addresses, or_default};
+use super::{Metadata, addresses, or_default, read_as};
 use crate::policy::model::{ObjectName, word};
 
+read_as! {
+    PodAttachment => word::PodAttachment,
+    NicNode => word::NicNode,
+    NodeName => word::Node,
+    NodeRange => word::NodeRange,
+}
+
 #[derive(Debug, Deserialize)]
-pub(in crate::policy::model) struct PodAttachment {
+struct PodAttachment {
     metadata: Metadata,
     spec: AttachmentSpec,
     #[serde(default, deserialize_with = "or_default")]
@@ -51,7 +58,7 @@ impl From<PodAttachment> for word::PodAttachment {
 }
 
 #[derive(Debug, Deserialize)]
-pub(in crate::policy::model) struct NicNode {
+struct NicNode {
     metadata: Metadata,
     spec: NicNodeSpec,
 }
@@ -73,7 +80,7 @@ impl From<NicNode> for word::NicNode {
 
 /// Of a Node that is read for its metadata alone.
 #[derive(Debug, Deserialize)]
-pub(in crate::policy::model) struct NodeName {
+struct NodeName {
     metadata: Metadata,
 }
 
@@ -89,7 +96,7 @@ impl From<NodeName> for word::Node {
 }
 
 #[derive(Debug, Deserialize)]
-pub(in crate::policy::model) struct NodeRange {
+struct NodeRange {
     metadata: Metadata,
     status: Option<RangeStatus>,
 }

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::words::jittered;
+use super::control;
+use super::unixctl::{ControlError, Unixctl};
 use crate::config::Config;
-use crate::ovs::control;
-use crate::ovs::unixctl::{ControlError, Unixctl};
+use crate::jitter::jittered;
 
 /// While ovn-controller computes, it answers nobody.
 const PATIENCE: Duration = Duration::from_secs(20);

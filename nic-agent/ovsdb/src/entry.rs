@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{MonitorTable, Rows};
+use crate::monitor_table::{MonitorTable, Rows};
 use crate::replica::{Layout, Replica, ReplicaFault};
 use crate::rpc::RpcError;
 use crate::schema::DatabaseSchema;

@@ -1,4 +1,10 @@
-//! `/metrics` for Prometheus, `/policy` for who asks what is enforced (JSON), `/healthz` and `/readyz` for whoever watches the process.
+//! The loopback HTTP listener: `/metrics` for Prometheus, `/policy` for who asks what is enforced (JSON), `/healthz` and `/readyz` for
+//! whoever watches the process.
+//!
+//! Failure: a listener that cannot be bound is an error at the start; a scrape never waits for anything.
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Metrics;
-use crate::reconcile::published::Published;
+use crate::metrics::Metrics;
+use crate::published::Published;
 use crate::service_manager::Hearts;
 
 /// `Err` says why an attach could not succeed now.

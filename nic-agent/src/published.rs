@@ -14,7 +14,6 @@ use crate::enforcement::Disbelieved;
 use crate::kernel::view::Offload;
 use crate::marks::Marks;
 use crate::policy::Origins;
-use crate::reconcile::connections::Connections;
 
 /// A snapshot, replaced after every pass.
 #[derive(Debug, Clone, Default)]
@@ -193,4 +192,18 @@ pub enum State {
     Ready(Arc<Attached>),
     /// The first thing that is missing.
     Waiting(String),
+}
+
+/// How many connections an attachment has, and may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    /// So many it may have.
+    pub limit: u32,
+    /// At the last look.
+    pub used: u32,
+    /// As many as it may have, at the last look or at one of the last few minutes: no other begins, or began.
+    pub limited: bool,
+    /// First packets of connections that were too many for one second, since the agent or Open vSwitch started.
+    pub refused_by_rate: u64,
 }

@@ -1,4 +1,4 @@
-//! The plan, applied: each part of it, what the hardware made of it, and what follows from that.
+//! The underlay's plan, applied: each part of it, what the hardware made of it, and what follows from that.
 //!
 //! Blocking. Writes filters and `clsact` qdiscs of the ports that it is given, and deletes only what bears our mark. What
 //! fails is reported and not tried again here: the next call dumps and plans anew.
@@ -9,13 +9,13 @@ mod loss;
 
 use loss::Counts;
 
-use super::{Plan, Program, plan};
 use crate::checker::{InSoftware, Mismatch, Profile, compare, in_software, place, recover, settle, withdraw};
 use crate::flower::{Change, Filters, Handle, Installed, NextChain, Place, PortFilters, Pref};
 use crate::ids::IfIndex;
 use crate::netlink::Result;
 use crate::netlink::socket::NetlinkSocket;
 use crate::netlink::tc::{self, Reasons, Refusal};
+use crate::underlay::{Plan, Program, is_ours, plan};
 
 /// Rounds of repair in one call. A chain is settled after as many rounds as it has preferences that overlap.
 const MAX_ROUNDS: usize = 64;
@@ -152,7 +152,7 @@ impl Session {
 fn holds_ours(observed: &Filters, port: IfIndex) -> bool {
     let chains = observed.get(&port).into_iter().flat_map(|filters| filters.chains.values());
     let mut filters = chains.flat_map(BTreeMap::values).flatten();
-    filters.any(|filter| filter.rule.as_ref().is_some_and(super::is_ours))
+    filters.any(|filter| filter.rule.as_ref().is_some_and(is_ours))
 }
 
 fn observe_port(socket: &mut NetlinkSocket, port: IfIndex, counts: &mut Counts) -> Result<PortFilters> {
