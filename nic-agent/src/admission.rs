@@ -2,12 +2,13 @@
 
 use offload::ids::VfId;
 
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, OverlayPort, Owner, Port, Sandbox};
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::Served;
 use crate::config::ZoneRange;
 use crate::directory::Directory;
 use crate::ledger::Ledger;
+use crate::network::{Network, Networks};
 
 /// What claims are held against.
 pub struct Grounds<'a> {
@@ -15,6 +16,7 @@ pub struct Grounds<'a> {
     pub ledger: &'a Ledger,
     /// The server that this NIC sits in.
     pub served: Served<'a>,
+    pub networks: &'a Networks,
     pub zones: ZoneRange,
     /// How many attachments there may be.
     pub budget: Option<u32>,
@@ -50,44 +52,44 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
     if on.management_port == Some(claim.vf) {
         return Err(Refusal::ManagementPort { vf: claim.vf });
     }
-    if let Some(same) = on.ledger.get(&claim.key) {
-        // The PCI address is only for the log.
-        let known = (&same.claim.pod, same.claim.vf, &same.claim.network);
-        if known == (&claim.pod, claim.vf, &claim.network) {
+    if let Some(same) = on.ledger.of_sandbox(&claim.key) {
+        let is_of_pod = same.owner.sandbox().is_some_and(|it| it.pod == claim.pod);
+        if is_of_pod && (same.vf, &same.network) == (claim.vf, &claim.network) {
             return Ok(Admission::Known);
         }
         return Err(Refusal::SandboxInUse {
             key: claim.key.clone(),
-            vf: same.claim.vf,
-            pod: same.claim.pod.to_string(),
+            vf: same.vf,
+            pod: same.owner.to_string(),
         });
     }
+    let Network::Overlay = on.networks.get(&claim.network);
     let logical_port = (on.logical_port)(claim);
     let mut supersedes = Vec::new();
     for other in on.ledger.attachments() {
-        let same_vf = other.claim.vf == claim.vf;
-        let same_interface =
-            other.claim.pod.uid == claim.pod.uid && other.claim.key.interface == claim.key.interface;
-        let same_logical_port = other.logical_port == logical_port;
+        let same_vf = other.vf == claim.vf;
+        let is_of_interface =
+            |it: &&Sandbox| it.pod.uid == claim.pod.uid && it.key.interface == claim.key.interface;
+        let same_interface = other.owner.sandbox().is_some_and(|it| is_of_interface(&it));
+        let same_logical_port = other.overlay().is_some_and(|it| it.logical_port == logical_port);
         if !(same_vf || same_interface || same_logical_port) {
             continue;
         }
-        // A pod has one sandbox at a time: a new one of the same pod means that the old one is gone.
-        if other.is_management() {
+        let Owner::Pod(holder) = &other.owner else {
             return Err(if same_vf {
                 Refusal::ManagementPort { vf: claim.vf }
             } else {
-                Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf }
+                Refusal::LogicalPortHeld { logical_port, vf: other.vf }
             });
-        }
-        let newer_sandbox = same_interface && other.claim.key.sandbox != claim.key.sandbox;
-        let dead = is_dead(other, on.directory, on.served);
-        if newer_sandbox || dead {
-            supersedes.push(other.claim.key.clone());
+        };
+        // A pod has one sandbox at a time: a new one of the same pod means that the old one is gone.
+        let newer_sandbox = same_interface && holder.key.sandbox != claim.key.sandbox;
+        if newer_sandbox || is_dead(holder, on.directory, on.served) {
+            supersedes.push(holder.key.clone());
         } else if same_vf {
-            return Err(Refusal::VfHeld { vf: claim.vf, holder: other.claim.pod.to_string() });
+            return Err(Refusal::VfHeld { vf: claim.vf, holder: holder.pod.to_string() });
         } else {
-            return Err(Refusal::LogicalPortHeld { logical_port, vf: other.claim.vf });
+            return Err(Refusal::LogicalPortHeld { logical_port, vf: other.vf });
         }
     }
     let staying = on.ledger.pods().count().saturating_sub(supersedes.len());
@@ -98,15 +100,14 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
     }
     // Zones of what it supersedes are not free yet: the old boundary is taken down in the pass that builds the new one.
     let zone = on.ledger.free_zone(on.zones).ok_or(Refusal::NoZone { size: on.zones.size() })?;
-    let attachment =
-        Box::new(Attachment { claim: claim.clone(), zone, zone_dirty: true, logical_port, binding: None });
+    let port = Port::Overlay(OverlayPort::new(zone, logical_port));
+    let attachment = Box::new(Attachment::of_claim(claim, port));
     Ok(Admission::New { attachment, supersedes })
 }
 
-/// Does the cluster say that this attachment's pod may hold a VF here no longer? A directory that is not known says
-/// nothing.
-pub fn is_dead(attachment: &Attachment, directory: &Directory, served: Served<'_>) -> bool {
-    match directory.judge(&attachment.claim.pod, served) {
+/// Does the cluster say that this sandbox's pod may hold a VF here no longer? A directory that is not known says nothing.
+pub fn is_dead(sandbox: &Sandbox, directory: &Directory, served: Served<'_>) -> bool {
+    match directory.judge(&sandbox.pod, served) {
         Ok(()) | Err(Refusal::DirectoryUnavailable { .. }) => false,
         Err(_) => true,
     }
@@ -158,6 +159,7 @@ mod tests {
             directory,
             ledger,
             served: SERVED,
+            networks: &Networks,
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
             budget: None,
             management_port: Some(VfId { pf: 0, vf: 6 }),
@@ -237,7 +239,8 @@ mod tests {
         assert_eq!(put(&mut ledger, &directory(&["b"]), &claim("s4", "b", 5)), old);
         // An unreadable directory kills nobody.
         let unknown = Directory::Unknown { why: "gone".into() };
-        assert!(!is_dead(ledger.get(&claim("s4", "b", 5).key).unwrap(), &unknown, SERVED));
+        let (_, sandbox) = ledger.pods().next().unwrap();
+        assert!(!is_dead(sandbox, &unknown, SERVED));
         assert_eq!(
             try_admit(&ledger, &unknown, &claim("s5", "b", 5)).unwrap_err().reason(),
             "directory-unavailable"
@@ -254,6 +257,7 @@ mod tests {
                 directory: &all,
                 ledger: &ledger,
                 served: SERVED,
+                networks: &Networks,
                 zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
                 budget: Some(budget),
                 management_port: None,
@@ -283,6 +287,7 @@ mod tests {
             directory: &all,
             ledger: &ledger,
             served: SERVED,
+            networks: &Networks,
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
             budget: Some(1),
             management_port: None,

@@ -1,18 +1,113 @@
-//! An attachment that was believed: which VF is whose, and the numbers and names that follow from it.
+//! What hangs on a VF: whose it is, which network it is on, and the numbers and names that follow from that.
+//!
+//! ```text
+//!  Attachment { owner: Pod | Host, vf, network, port }
+//!                                              └── what a network of its kind needs
+//! ```
+//!
+//! A network of another kind is another [`Port`]; whoever has to know of it does not compile before it does.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use offload::ids::{CtZone, MacAddr, OfPort, VfId};
-use serde::{Deserialize, Serialize};
 
-use crate::claim::Claim;
+use crate::claim::{Claim, PodRef, SandboxKey};
 
-/// One believed claim, as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One VF that somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
-    pub claim: Claim,
-    /// Conntrack zone of the pod's own.
+    pub owner: Owner,
+    pub vf: VfId,
+    /// A name; what it means, the cluster says ([`crate::network`]).
+    pub network: String,
+    pub port: Port,
+}
+
+/// Who holds a VF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The server itself: its management port ([`crate::management`]).
+    Host,
+    Pod(Sandbox),
+}
+
+/// A pod's interface, as the server named it, and as it was believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    pub key: SandboxKey,
+    pub pod: PodRef,
+    /// Only for the log, and for the server that asks what it claimed.
+    pub pci_address: String,
+}
+
+/// What tells attachments apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AttachmentId {
+    Host,
+    Sandbox(SandboxKey),
+}
+
+impl AttachmentId {
+    /// `None`: the server's own.
+    pub fn sandbox(&self) -> Option<&SandboxKey> {
+        match self {
+            Self::Host => None,
+            Self::Sandbox(key) => Some(key),
+        }
+    }
+}
+
+impl From<SandboxKey> for AttachmentId {
+    fn from(key: SandboxKey) -> Self {
+        Self::Sandbox(key)
+    }
+}
+
+/// As it stands in Open vSwitch's rows.
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("/management"),
+            Self::Sandbox(key) => key.fmt(f),
+        }
+    }
+}
+
+impl Owner {
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        match self {
+            Self::Host => None,
+            Self::Pod(sandbox) => Some(sandbox),
+        }
+    }
+
+    /// The pod's; empty for the server, which has none.
+    pub fn uid(&self) -> &str {
+        self.sandbox().map_or("", |it| &it.pod.uid)
+    }
+}
+
+/// For people.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("management-port"),
+            Self::Pod(sandbox) => sandbox.pod.fmt(f),
+        }
+    }
+}
+
+/// By the network's kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Port {
+    Overlay(OverlayPort),
+}
+
+/// On a network of OVN's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayPort {
+    /// Conntrack zone of its own.
     pub zone: CtZone,
     /// The zone may hold connections of whoever had it before: flush it before the first flow goes in. As long as this says
     /// so there has been no flow.
@@ -22,22 +117,77 @@ pub struct Attachment {
     pub binding: Option<Binding>,
 }
 
+impl Port {
+    /// Where the connections of whoever has it are kept.
+    pub fn zone(&self) -> CtZone {
+        let Self::Overlay(port) = self;
+        port.zone
+    }
+
+    pub fn is_zone_dirty(&self) -> bool {
+        let Self::Overlay(port) = self;
+        port.zone_dirty
+    }
+}
+
+impl OverlayPort {
+    /// Of which nothing is known yet.
+    pub fn new(zone: CtZone, logical_port: String) -> Self {
+        Self { zone, zone_dirty: true, logical_port, binding: None }
+    }
+}
+
 impl Attachment {
-    /// Of the server itself ([`crate::management`]), whose sandbox no runtime names.
-    pub fn is_management(&self) -> bool {
-        self.claim.key.sandbox.is_empty()
+    /// A believed claim's.
+    pub fn of_claim(claim: &Claim, port: Port) -> Self {
+        let Claim { key, pod, network, pci_address, vf } = claim.clone();
+        Self { owner: Owner::Pod(Sandbox { key, pod, pci_address }), vf, network, port }
+    }
+
+    pub fn id(&self) -> AttachmentId {
+        match &self.owner {
+            Owner::Host => AttachmentId::Host,
+            Owner::Pod(sandbox) => AttachmentId::Sandbox(sandbox.key.clone()),
+        }
+    }
+
+    pub fn is(&self, id: &AttachmentId) -> bool {
+        self.owner.sandbox().map(|it| &it.key) == id.sandbox()
+    }
+
+    /// What was claimed; the server itself claims nothing.
+    pub fn claim(&self) -> Option<Claim> {
+        let Sandbox { key, pod, pci_address } = self.owner.sandbox()?.clone();
+        Some(Claim { key, pod, network: self.network.clone(), pci_address, vf: self.vf })
+    }
+
+    pub fn is_host(&self) -> bool {
+        self.owner == Owner::Host
+    }
+
+    pub fn overlay(&self) -> Option<&OverlayPort> {
+        let Port::Overlay(port) = &self.port;
+        Some(port)
+    }
+
+    pub fn overlay_mut(&mut self) -> Option<&mut OverlayPort> {
+        let Port::Overlay(port) = &mut self.port;
+        Some(port)
+    }
+
+    /// What is known of who it is on its network.
+    pub fn binding(&self) -> Option<&Binding> {
+        self.overlay()?.binding.as_ref()
     }
 }
 
 /// A logical port's identity, from the southbound's `Port_Binding.mac`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     pub mac: MacAddr,
     pub ips: Vec<IpAddr>,
     /// The pod may be a DHCP client: of these servers, and of none if none are named.
     pub dhcp: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dhcp_servers: Vec<IpAddr>,
 }
 

@@ -34,7 +34,7 @@ use offload::ids::CtZone;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::claim::SandboxKey;
+use crate::attachment::AttachmentId;
 use crate::config::ZoneRange;
 use crate::marks::Marks;
 use crate::metrics::Metrics;
@@ -46,7 +46,7 @@ pub use progress::{Held, PodProgress, Stage};
 pub use zones::{Wanted, ZoneRules, Zones};
 
 /// What the worker has come to, by attachment.
-pub type Progress = std::collections::BTreeMap<SandboxKey, PodProgress>;
+pub type Progress = std::collections::BTreeMap<AttachmentId, PodProgress>;
 
 /// The reconcile loop's end.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Auditor {
 
     /// These rules, and no others, are in the tables; `marks` names those that connections bear. Returns those whose pod has
     /// other rules than before.
-    pub fn in_tables(&mut self, wanted: Vec<Wanted>, marks: &Marks) -> Vec<SandboxKey> {
+    pub fn in_tables(&mut self, wanted: Vec<Wanted>, marks: &Marks) -> Vec<AttachmentId> {
         self.names.send_if_modified(|known| {
             let is_news = !known.is_same(marks);
             *known = marks.clone();
@@ -141,7 +141,7 @@ impl Auditor {
 
     /// How far the pod's rules have come; `None` if they are not in the tables, or others may be, or the worker has not seen
     /// that yet.
-    pub fn progress(&self, zone: CtZone, key: &SandboxKey) -> Option<PodProgress> {
+    pub fn progress(&self, zone: CtZone, key: &AttachmentId) -> Option<PodProgress> {
         let rules = self.zones.get(&zone).filter(|rules| rules.key == *key && rules.coming.is_empty())?;
         let progress = self.progress.borrow();
         progress.get(key).filter(|it| it.version == rules.version).cloned()

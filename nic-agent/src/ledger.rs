@@ -1,9 +1,10 @@
-//! What the agent must still know after a restart: the believed attachments and the sandboxes that are over.
+//! What the agent must still know after a restart: the attachments and the sandboxes that are over.
 //!
-//! One JSON file with a version, written beside itself, synced and renamed: a crash leaves the old state or the new one.
-//! Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is never
-//! overwritten silently: the caller moves it aside.
+//! Two JSON files, each written beside itself, synced and renamed, so that a crash leaves the old state or the new one
+//! ([`file`]). Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is
+//! never overwritten silently: the caller moves it aside.
 
+mod file;
 mod quarantine;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,66 +12,38 @@ use std::path::Path;
 use std::time::Instant;
 
 use offload::ids::{CtZone, VfId};
-use serde::{Deserialize, Serialize};
 
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, AttachmentId, Sandbox};
 use crate::claim::SandboxKey;
 use crate::config::ZoneRange;
-use crate::durable::{self, Disk, DurableError};
+use crate::durable::{Disk, DurableError};
+pub use file::FILE as MORE;
 use quarantine::Quarantine;
 
-/// 2 has the zones that are not free yet.
-const VERSION: u32 = 2;
 /// Sandboxes that are over are remembered this far back. A runtime never uses an id twice; a replay is hostile.
 const REMEMBERED: usize = 4096;
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    version: u32,
-    /// Grows by one with each write.
-    generation: u64,
-    attachments: Vec<Attachment>,
-    detached: VecDeque<SandboxKey>,
-    /// Not free yet.
-    #[serde(default)]
-    quarantined: BTreeSet<CtZone>,
-}
 
 /// The ledger in memory. Changes are kept by [`Ledger::save`], which the one task that owns it calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     generation: u64,
-    attachments: BTreeMap<SandboxKey, Attachment>,
+    attachments: BTreeMap<AttachmentId, Attachment>,
     detached: VecDeque<SandboxKey>,
     quarantine: Quarantine,
+    /// The second file has something in it that only this version can say.
+    has_more: bool,
 }
 
 impl Ledger {
     /// Reads the ledger; a file that is not there is an empty ledger, and `None` says so.
     pub fn load(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, DurableError> {
-        let Some(stored) = durable::read_json::<Stored>(disk, path, VERSION)? else { return Ok(None) };
-        let mut ledger = Self { generation: stored.generation, detached: stored.detached, ..Self::default() };
-        for attachment in stored.attachments {
-            ledger.insert(attachment);
-        }
-        for zone in stored.quarantined {
-            ledger.quarantine.put(zone);
-        }
-        Ok(Some(ledger))
+        file::load(disk, path)
     }
 
-    /// Writes the ledger so that a crash leaves either the old file or the new one.
+    /// Writes the ledger so that a crash leaves either the old one or the new one.
     pub fn save(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), DurableError> {
         self.generation += 1;
-        let stored = Stored {
-            version: VERSION,
-            generation: self.generation,
-            attachments: self.attachments.values().cloned().collect(),
-            detached: self.detached.clone(),
-            quarantined: self.quarantine.zones().collect(),
-        };
-        durable::write_json(disk, path, &stored)
+        file::save(self, disk, path)
     }
 
     /// How often it was written.
@@ -83,32 +56,37 @@ impl Ledger {
     }
 
     /// All but the server's management port.
-    pub fn pods(&self) -> impl Iterator<Item = &Attachment> {
-        self.attachments().filter(|it| !it.is_management())
+    pub fn pods(&self) -> impl Iterator<Item = (&Attachment, &Sandbox)> {
+        self.attachments().filter_map(|it| Some((it, it.owner.sandbox()?)))
     }
 
     pub fn attachments_mut(&mut self) -> impl Iterator<Item = &mut Attachment> {
         self.attachments.values_mut()
     }
 
-    pub fn get(&self, key: &SandboxKey) -> Option<&Attachment> {
-        self.attachments.get(key)
+    pub fn get(&self, id: &AttachmentId) -> Option<&Attachment> {
+        self.attachments.get(id)
+    }
+
+    pub fn of_sandbox(&self, key: &SandboxKey) -> Option<&Attachment> {
+        self.get(&key.clone().into())
     }
 
     pub fn holder(&self, vf: VfId) -> Option<&Attachment> {
-        self.attachments.values().find(|a| a.claim.vf == vf)
+        self.attachments.values().find(|a| a.vf == vf)
     }
 
     pub fn insert(&mut self, attachment: Attachment) {
-        self.attachments.insert(attachment.claim.key.clone(), attachment);
+        self.attachments.insert(attachment.id(), attachment);
     }
 
     /// Takes an attachment out without a trace: it never became ready, so its sandbox may ask again.
-    pub fn withdraw(&mut self, key: &SandboxKey) -> Option<Attachment> {
-        let attachment = self.attachments.remove(key)?;
+    pub fn withdraw(&mut self, id: &AttachmentId) -> Option<Attachment> {
+        let attachment = self.attachments.remove(id)?;
+        let zone = attachment.port.zone();
         // One that is dirty to this day has had no flow: who asks and gives up, again and again, uses up no zones.
-        if !attachment.zone_dirty {
-            self.quarantine.put(attachment.zone);
+        if !attachment.port.is_zone_dirty() && !self.attachments().any(|it| it.port.zone() == zone) {
+            self.quarantine.put(zone);
         }
         Some(attachment)
     }
@@ -116,7 +94,7 @@ impl Ledger {
     /// Takes an attachment out for good: its sandbox does not come back. Of a sandbox that is not there it is remembered, too:
     /// a Detach may overtake its Attach, which nobody would undo any more.
     pub fn detach(&mut self, key: &SandboxKey) -> Option<Attachment> {
-        let attachment = self.withdraw(key);
+        let attachment = self.withdraw(&key.clone().into());
         if !self.is_detached(key) {
             self.detached.push_back(key.clone());
             while self.detached.len() > REMEMBERED {
@@ -132,7 +110,7 @@ impl Ledger {
 
     /// The lowest zone of `range` that no attachment has, and that has nothing of the last one's.
     pub fn free_zone(&self, range: ZoneRange) -> Option<CtZone> {
-        let used: BTreeSet<CtZone> = self.attachments.values().map(|a| a.zone).collect();
+        let used: BTreeSet<CtZone> = self.attachments.values().map(|a| a.port.zone()).collect();
         range.iter().find(|zone| !used.contains(zone) && !self.quarantine.contains(*zone))
     }
 

@@ -28,6 +28,7 @@ pub mod management;
 pub mod marks;
 pub mod metrics;
 mod names;
+pub mod network;
 mod news;
 pub mod openflow;
 pub mod ovs;

@@ -1,7 +1,7 @@
 //! The server's management port: a VF of the server itself, by which it reaches the pods and the Services.
 //!
 //! The NicNode names it, and no claim is needed: the NIC attaches it by itself ([`crate::reconcile`]). In the ledger it is an
-//! attachment like a pod's, under a key that no server can claim, so that a restart finds its zone and its identity again. Its
+//! attachment like a pod's, of the host's own, so that a restart finds its zone and its identity again. Its
 //! boundary is that of any attachment: the server sends with the MAC and the addresses that OVN gives the port, or not at
 //! all. It may begin connections and is begun none with.
 //!
@@ -14,8 +14,7 @@ use std::sync::{Arc, LazyLock};
 use offload::ids::{CtZone, VfId};
 use offload::policy::{PodPolicy, Rules};
 
-use crate::attachment::Attachment;
-use crate::claim::{Claim, PodRef, SandboxKey};
+use crate::attachment::{Attachment, AttachmentId, OverlayPort, Owner, Port};
 use crate::config::{Config, Profile, ProfileKind};
 use crate::enforcement;
 use crate::ledger::Ledger;
@@ -36,25 +35,14 @@ impl Access {
         if config.edge.management_port.is_none() {
             return Self::NodeAddresses;
         }
-        let binding = ledger.get(&key()).and_then(|it| it.binding.as_ref());
+        let binding = ledger.get(&AttachmentId::Host).and_then(Attachment::binding);
         Self::Port(binding.map(|it| it.ips.clone()).unwrap_or_default())
     }
 }
 
-/// No runtime's: a sandbox's id is never empty (`crate::server`).
-pub fn key() -> SandboxKey {
-    SandboxKey { sandbox: String::new(), interface: "management".to_owned() }
-}
-
 pub fn attachment(vf: VfId, zone: CtZone, logical_port: String) -> Attachment {
-    let claim = Claim {
-        key: key(),
-        pod: PodRef { namespace: String::new(), name: "management-port".to_owned(), uid: String::new() },
-        network: String::new(),
-        pci_address: String::new(),
-        vf,
-    };
-    Attachment { claim, zone, zone_dirty: true, logical_port, binding: None }
+    let port = Port::Overlay(OverlayPort::new(zone, logical_port));
+    Attachment { owner: Owner::Host, vf, network: String::new(), port }
 }
 
 /// The name of the node's management port, as the CMS gives it.
@@ -108,13 +96,13 @@ mod tests {
         assert_eq!(Access::of(&config, &ledger), Access::Port(Vec::new()));
         let mut port = attachment(vf, CtZone::new(61000).unwrap(), "k8s-server1".into());
         let ips: Vec<IpAddr> = vec!["10.244.1.2".parse().unwrap()];
-        port.binding = Some(Binding {
+        port.overlay_mut().unwrap().binding = Some(Binding {
             mac: "0a:00:00:00:00:01".parse().unwrap(),
             ips: ips.clone(),
             dhcp: true,
             dhcp_servers: Vec::new(),
         });
-        assert!(port.is_management());
+        assert!(port.is_host());
         ledger.insert(port);
         assert_eq!(Access::of(&config, &ledger), Access::Port(ips));
         assert_eq!(ledger.pods().count(), 0);

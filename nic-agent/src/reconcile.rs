@@ -25,6 +25,7 @@ pub mod links;
 mod management;
 mod outcome;
 mod pass;
+mod record;
 pub mod reoffer;
 pub mod stage;
 #[cfg(test)]
@@ -36,13 +37,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload::ids::{CtZone, VfId};
-use offload::policy::PodPolicy;
+use offload::ids::VfId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admission::{self, Grounds};
+use crate::attachment::{Attachment, AttachmentId};
 use crate::audit::Auditor;
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::cluster::Health;
@@ -59,6 +60,7 @@ use crate::log::Throttle;
 use crate::management::Access;
 use crate::marks::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::network::Networks;
 use crate::news;
 use crate::platform::{Clock, Ovs as _, Platform, Southbound as _};
 use crate::profile;
@@ -68,6 +70,7 @@ use batch::Left;
 use connections::ConnectionLimits;
 use handle::Handle;
 use intake::{Intake, Tickets};
+use record::Record;
 use reoffer::Reoffer;
 use waited::Waited;
 
@@ -105,8 +108,6 @@ pub struct Reconciler<P: Platform> {
     /// Which word of the source this pass goes by, and which the tables follow.
     resolved_source: Option<String>,
     source_in_tables: Option<String>,
-    /// The policy that each pod's flows have.
-    in_force: BTreeMap<SandboxKey, Arc<PodPolicy>>,
     intake: Intake,
     publish: watch::Sender<Arc<Published>>,
     metrics: Metrics,
@@ -115,18 +116,13 @@ pub struct Reconciler<P: Platform> {
     /// The ledger in memory is newer than the one on the disk.
     unsaved: bool,
     throttle: Throttle,
-    /// How long, and for whom, each new attachment has waited.
-    waits: BTreeMap<SandboxKey, Waited>,
-    /// What the server says keeps interfaces from their pods. A restart forgets it; the server's next word is believed again.
-    reported: BTreeMap<SandboxKey, String>,
+    records: BTreeMap<AttachmentId, Record>,
     /// Names of representors as last seen: one that vanished keeps its port's name.
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
     seen: Result<Seen, String>,
     reoffer: Reoffer,
     connections: ConnectionLimits,
-    /// What was last said of each pod's annotations.
-    remarked: BTreeMap<SandboxKey, Vec<String>>,
     /// Errors of the last pass, each logged once while it lasts.
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
@@ -165,12 +161,12 @@ impl<P: Platform> Reconciler<P> {
         };
         let (ledger_path, kept_path) = (state_dir.join(LEDGER), state_dir.join("policy.json"));
         let ledger = parts.ledger;
-        let pod_of = |key: &SandboxKey| Some(ledger.get(key)?.claim.pod.uid.clone());
+        let pod_of = |key: &SandboxKey| Some(ledger.of_sandbox(key)?.owner.uid().to_owned());
         let kept = kept::load(&*parts.disk, &kept_path, pod_of).unwrap_or_else(|e| {
             error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
             Kept::new()
         });
-        let established: BTreeSet<_> = ledger.attachments().map(|a| a.claim.key.clone()).collect();
+        let established: BTreeSet<_> = ledger.attachments().map(Attachment::id).collect();
         let (requests, intake) = intake::channel();
         let (publish, published) = watch::channel(Arc::default());
         let reconciler = Self {
@@ -195,7 +191,6 @@ impl<P: Platform> Reconciler<P> {
             access: parts.access,
             resolved_source: None,
             source_in_tables: None,
-            in_force: BTreeMap::new(),
             tickets: intake.tickets(established),
             intake,
             publish,
@@ -203,13 +198,11 @@ impl<P: Platform> Reconciler<P> {
             throttle: Throttle::new(parts.metrics.lines_withheld.clone()),
             metrics: parts.metrics,
             heartbeat: parts.heartbeat,
-            waits: BTreeMap::new(),
-            reported: BTreeMap::new(),
+            records: BTreeMap::new(),
             rep_names: BTreeMap::new(),
             seen: Err("the kernel has not been asked yet".to_owned()),
             reoffer: Reoffer::default(),
             connections: ConnectionLimits::default(),
-            remarked: BTreeMap::new(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };
@@ -263,6 +256,7 @@ impl<P: Platform> Reconciler<P> {
                 directory: &directory,
                 ledger,
                 served: config.served(),
+                networks: &Networks,
                 zones: config.edge.ct_zones,
                 budget: config.edge.vf_budget,
                 management_port: config.edge.management_port,
@@ -297,19 +291,20 @@ impl<P: Platform> Reconciler<P> {
             error!(%error, "ledger not written");
         }
         for (attachment, why) in settled.left {
-            let Claim { key, pod, vf, .. } = &attachment.claim;
+            let (key, pod, vf) = (attachment.id(), &attachment.owner, attachment.vf);
             match why {
                 Left::GivenUp => info!(%key, %pod, %vf, "attach given up"),
                 Left::Detached => info!(%key, %pod, %vf, "detached"),
                 Left::Superseded { by } => info!(%key, %by, "attachment superseded"),
             }
-            self.clear(key, attachment.zone);
+            self.clear(&attachment);
         }
         for claim in settled.believed {
             info!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, "claim believed");
             // It may have been taken back at once.
-            if self.ledger.get(&claim.key).is_some() {
-                self.waits.insert(claim.key, Waited::begin(self.clock.now()));
+            if self.ledger.of_sandbox(&claim.key).is_some() {
+                let waited = Waited::begin(self.clock.now());
+                self.records.entry(claim.key.into()).or_default().waited = Some(waited);
             }
         }
         self.detached.extend(settled.detached);
@@ -320,33 +315,31 @@ impl<P: Platform> Reconciler<P> {
 
     /// The server is believed against its own pods, and for nothing else.
     fn report(&mut self, key: SandboxKey, problem: Option<String>) {
-        let Some(attachment) = self.ledger.get(&key) else { return };
-        let pod = &attachment.claim.pod;
-        match problem {
-            Some(problem) if self.reported.get(&key) == Some(&problem) => {}
+        let Some(attachment) = self.ledger.of_sandbox(&key) else { return };
+        let pod = &attachment.owner;
+        let reported = &mut self.records.entry(attachment.id()).or_default().reported;
+        if *reported == problem {
+            return;
+        }
+        match &problem {
             Some(problem) => {
                 warn!(%key, %pod, error = problem, "the server could not give the pod its interface");
-                self.reported.insert(key, problem);
             }
-            None if self.reported.remove(&key).is_some() => {
-                info!(%key, %pod, "the pod has its interface again");
-            }
-            None => {}
+            None => info!(%key, %pod, "the pod has its interface again"),
         }
+        *reported = problem;
     }
 
     /// An attachment left the ledger.
-    fn forget(&mut self, key: &SandboxKey, zone: CtZone) {
-        self.tickets.forget(key);
-        self.clear(key, zone);
+    fn forget(&mut self, attachment: &Attachment) {
+        self.tickets.forget(&attachment.id());
+        self.clear(attachment);
     }
 
     /// As [`Self::forget`], but for its tickets: its sandbox may have asked anew since.
-    fn clear(&mut self, key: &SandboxKey, zone: CtZone) {
-        self.waits.remove(key);
-        self.reported.remove(key);
-        self.in_force.remove(key);
-        self.auditor.forget(zone);
+    fn clear(&mut self, attachment: &Attachment) {
+        self.records.remove(&attachment.id());
+        self.auditor.forget(attachment.port.zone());
     }
 
     /// What the ledger says in memory holds; one that cannot be written now is written by a later pass.

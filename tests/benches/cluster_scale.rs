@@ -21,7 +21,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher;
-use nic_agent::attachment::{Attachment, Binding};
+use nic_agent::attachment::{Attachment, Binding, OverlayPort, Port};
 use nic_agent::claim::{Claim, PodRef, SandboxKey};
 use nic_agent::cluster::client::Access;
 use nic_agent::cluster::{self, Cluster, Inputs};
@@ -211,24 +211,26 @@ fn attachments(known: &Known) -> Vec<Attachment> {
     let of = |(at, uid): (usize, &Arc<str>)| {
         let at = u16::try_from(at).unwrap();
         let [high, low] = at.to_be_bytes();
-        Attachment {
-            claim: Claim {
+        Attachment::of_claim(
+            &Claim {
                 key: SandboxKey { sandbox: format!("s{at}"), interface: "eth0".to_owned() },
                 pod: PodRef { namespace: "ns".to_owned(), name: format!("p{at}"), uid: uid.to_string() },
                 network: String::new(),
                 pci_address: String::new(),
                 vf: VfId { pf: 0, vf: at },
             },
-            zone: CtZone::new(61000 + at).unwrap(),
-            zone_dirty: false,
-            logical_port: format!("ns_p{at}"),
-            binding: Some(Binding {
-                mac: MacAddr([2, 0, 0, 0, high, low]),
-                ips: vec![std::net::IpAddr::from([10, 9, high, low])],
-                dhcp: false,
-                dhcp_servers: Vec::new(),
+            Port::Overlay(OverlayPort {
+                zone: CtZone::new(61000 + at).unwrap(),
+                zone_dirty: false,
+                logical_port: format!("ns_p{at}"),
+                binding: Some(Binding {
+                    mac: MacAddr([2, 0, 0, 0, high, low]),
+                    ips: vec![std::net::IpAddr::from([10, 9, high, low])],
+                    dhcp: false,
+                    dhcp_servers: Vec::new(),
+                }),
             }),
-        }
+        )
     };
     known.pods.keys().enumerate().map(of).collect()
 }
@@ -256,7 +258,7 @@ impl Agent {
             on_link: Vec::new(),
             full: false,
             attachment,
-            policy: known.pods[attachment.claim.pod.uid.as_str()].clone(),
+            policy: known.pods[attachment.owner.uid()].clone(),
         });
         let synced = self.edge.sync(pods.collect(), &nic_agent::marks::Marks::default(), RATE).await.unwrap();
         assert!(synced.too_large.is_empty(), "{:?}", synced.too_large);

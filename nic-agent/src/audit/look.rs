@@ -167,7 +167,7 @@ mod tests {
     fn wanted(sandbox: &str, policy: PodPolicy) -> Wanted {
         Wanted {
             zone: CtZone::new(7).unwrap(),
-            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() },
+            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() }.into(),
             pod: "a/b".to_owned(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
             policy: policy.into(),

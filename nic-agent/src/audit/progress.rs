@@ -31,7 +31,7 @@ use super::loads::Loads;
 use super::look::{Answers, Cut, Look, Scope};
 use super::proof::Proof;
 use super::zones::Zones;
-use crate::claim::SandboxKey;
+use crate::attachment::AttachmentId;
 
 pub use waits::{ToDrain, ToRelease};
 
@@ -127,7 +127,7 @@ pub enum Told {
 
 #[derive(Debug)]
 struct Pod {
-    key: SandboxKey,
+    key: AttachmentId,
     name: String,
     version: u64,
     is_open: bool,
@@ -363,7 +363,7 @@ impl Book {
         all.filter(|(_, answers)| !answers.is_empty()).collect()
     }
 
-    pub fn progress(&self) -> impl Iterator<Item = (SandboxKey, PodProgress)> {
+    pub fn progress(&self) -> impl Iterator<Item = (AttachmentId, PodProgress)> {
         self.pods.values().map(|pod| {
             let Pod { version, stage, since, cut, held, .. } = *pod;
             (pod.key.clone(), PodProgress { version, stage, since, cut, held })

@@ -382,11 +382,14 @@ mod tests {
 
     use super::super::progress::Stage;
     use super::*;
+    use crate::attachment::AttachmentId;
     use crate::claim::SandboxKey;
 
     #[test]
     fn what_waits_is_counts_never_a_stage_or_a_pod() {
-        let key = |sandbox: &str| SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() };
+        let key = |sandbox: &str| {
+            AttachmentId::from(SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() })
+        };
         let pod =
             PodProgress { version: 1, stage: Stage::Unaudited, since: Instant::now(), cut: 3, held: None };
         let of = |pod: &PodProgress| Progress::from([(key("a"), pod.clone()), (key("b"), pod.clone())]);

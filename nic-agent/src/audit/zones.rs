@@ -10,7 +10,7 @@ use offload::ids::CtZone;
 use offload::policy::PodPolicy;
 use offload::tuple::Tuple;
 
-use crate::claim::SandboxKey;
+use crate::attachment::AttachmentId;
 
 /// Sets of rules of one pod that may be on their way. Where the tables cannot be written for long, policies change on.
 const MOST_COMING: usize = 16;
@@ -19,7 +19,7 @@ const MOST_COMING: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub zone: CtZone,
-    pub key: SandboxKey,
+    pub key: AttachmentId,
     /// The pod's name, for the log.
     pub pod: String,
     /// All that it may send from.
@@ -30,7 +30,7 @@ pub struct Wanted {
 /// What the tables say of a pod.
 #[derive(Debug, Clone)]
 pub struct ZoneRules {
-    pub key: SandboxKey,
+    pub key: AttachmentId,
     pub pod: String,
     pub addresses: Vec<IpAddr>,
     pub in_force: Arc<PodPolicy>,
@@ -90,7 +90,7 @@ pub fn coming(zones: &mut Zones, wanted: &[Wanted]) -> bool {
 
 /// Returns the attachments whose rules changed, or may have. `version` grows if a pod has other rules, or other addresses
 /// that they apply to, and if it has those before again after others were offered.
-pub fn in_tables(zones: &mut Zones, wanted: Vec<Wanted>, version: &mut u64) -> Vec<SandboxKey> {
+pub fn in_tables(zones: &mut Zones, wanted: Vec<Wanted>, version: &mut u64) -> Vec<AttachmentId> {
     let next = *version + 1;
     let mut changed = Vec::new();
     for wanted in wanted {
@@ -126,6 +126,7 @@ mod tests {
     use offload::tuple::{L4, UDP};
 
     use super::*;
+    use crate::claim::SandboxKey;
     use crate::enforcement;
 
     fn zone(number: u16) -> CtZone {
@@ -135,7 +136,7 @@ mod tests {
     fn wanted(policy: &Arc<PodPolicy>, sandbox: &str) -> Wanted {
         Wanted {
             zone: zone(7),
-            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() },
+            key: SandboxKey { sandbox: sandbox.to_owned(), interface: "eth0".to_owned() }.into(),
             pod: "a/b".to_owned(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
             policy: policy.clone(),
@@ -217,7 +218,7 @@ mod tests {
         assert!(in_tables(&mut zones, vec![wanted(&policy, "s")], &mut version).is_empty());
         assert!(!coming(&mut zones, &[wanted(&from("10.0.0.9/32"), "t")]), "another pod's");
         in_tables(&mut zones, vec![wanted(&policy, "t")], &mut version);
-        assert_eq!((zones[&zone(7)].version, &*zones[&zone(7)].key.sandbox), (2, "t"));
+        assert_eq!((zones[&zone(7)].version, zones[&zone(7)].key.to_string()), (2, "t/eth0".to_owned()));
         let moved = Wanted { addresses: vec!["10.0.0.9".parse().unwrap()], ..wanted(&policy, "t") };
         in_tables(&mut zones, vec![moved], &mut version);
         assert_eq!(zones[&zone(7)].version, 3, "the same rules, for other addresses");

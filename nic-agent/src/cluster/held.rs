@@ -14,7 +14,7 @@ use crate::published::Published;
 
 /// What was in force before a restart is in force after it.
 pub fn of_ledger(ledger: &Ledger) -> Held {
-    of(ledger.pods().map(|it| (it.claim.pod.uid.as_str(), it.binding.as_ref())))
+    of(ledger.pods().map(|(it, sandbox)| (sandbox.pod.uid.as_str(), it.binding())))
 }
 
 /// Of each interface, by the pod's uid.

@@ -111,8 +111,8 @@ impl Tables {
         let (mut flows, mut meters) = (boundary::common_flows(Cookie(COOKIE)), Vec::new());
         for pod in pods {
             let attachment = pod.attachment;
-            let (Some(binding), Some((rep, patch))) =
-                (&attachment.binding, attachment::of_ports(attachment.claim.vf))
+            let Some(port) = attachment.overlay() else { continue };
+            let (Some(binding), Some((rep, patch))) = (&port.binding, attachment::of_ports(attachment.vf))
             else {
                 continue;
             };
@@ -127,7 +127,7 @@ impl Tables {
                     let made = match self.compiled.get(&key).filter(is_current) {
                         Some(known) => known.clone(),
                         None => Compiled::new(id, direction, rules, marks).unwrap_or_else(|(none, error)| {
-                            too_large.push(format!("{} ({direction:?}): {error}", attachment.claim.pod));
+                            too_large.push(format!("{} ({direction:?}): {error}", attachment.owner));
                             none
                         }),
                     };
@@ -140,7 +140,7 @@ impl Tables {
             let boundary = Boundary {
                 rep,
                 patch,
-                zone: attachment.zone,
+                zone: port.zone,
                 mac: binding.mac,
                 ipv4: binding.ipv4(),
                 ipv6: binding.ipv6(),
@@ -150,7 +150,7 @@ impl Tables {
                 ingress,
                 rate,
                 full: pod.full,
-                cookie: Cookie(COOKIE | u64::from(attachment.zone.get())),
+                cookie: Cookie(COOKIE | u64::from(port.zone.get())),
             };
             flows.extend(boundary.flows());
             meters.extend(boundary.meters());

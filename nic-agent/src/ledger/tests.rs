@@ -5,33 +5,47 @@ use offload::ids::VfId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::attachment::Binding;
+use crate::attachment::{Binding, OverlayPort, Port};
 use crate::claim::{Claim, PodRef};
 use crate::durable::SystemDisk;
+
+mod version_1;
 
 fn zones(first: u16, last: u16) -> ZoneRange {
     ZoneRange::new(CtZone::new(first).unwrap(), CtZone::new(last).unwrap()).unwrap()
 }
 
 fn attachment(n: u16) -> Attachment {
-    Attachment {
-        claim: Claim {
+    Attachment::of_claim(
+        &Claim {
             key: SandboxKey { sandbox: format!("s{n}"), interface: "eth0".into() },
             pod: PodRef { namespace: "default".into(), name: format!("web-{n}"), uid: format!("u{n}") },
             network: "drawbridge".into(),
             pci_address: "0000:03:00.2".into(),
             vf: VfId { pf: 0, vf: n },
         },
-        zone: CtZone::new(61000 + n).unwrap(),
-        zone_dirty: false,
-        logical_port: format!("default_web-{n}"),
-        binding: Some(Binding {
-            mac: "0a:00:00:00:00:01".parse().unwrap(),
-            ips: vec!["10.244.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
-            dhcp: false,
-            dhcp_servers: Vec::new(),
+        Port::Overlay(OverlayPort {
+            zone: CtZone::new(61000 + n).unwrap(),
+            zone_dirty: false,
+            logical_port: format!("default_web-{n}"),
+            binding: Some(Binding {
+                mac: "0a:00:00:00:00:01".parse().unwrap(),
+                ips: vec!["10.244.0.10".parse().unwrap(), "fd00::a".parse().unwrap()],
+                dhcp: false,
+                dhcp_servers: Vec::new(),
+            }),
         }),
-    }
+    )
+}
+
+fn key(n: u16) -> SandboxKey {
+    attachment(n).owner.sandbox().unwrap().key.clone()
+}
+
+fn with_zone(mut attachment: Attachment, zone: CtZone, zone_dirty: bool) -> Attachment {
+    let port = attachment.overlay_mut().unwrap();
+    (port.zone, port.zone_dirty) = (zone, zone_dirty);
+    attachment
 }
 
 #[test]
@@ -43,13 +57,13 @@ fn survives_a_restart() {
     for n in 0..3 {
         ledger.insert(attachment(n));
     }
-    ledger.detach(&attachment(1).claim.key);
+    ledger.detach(&key(1));
     ledger.save(&SystemDisk, &path).unwrap();
     ledger.save(&SystemDisk, &path).unwrap();
     let read = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(read, ledger);
     assert_eq!(read.generation, 2);
-    assert!(read.is_detached(&attachment(1).claim.key));
+    assert!(read.is_detached(&key(1)));
     assert!(!path.with_extension("new").exists());
 }
 
@@ -61,7 +75,7 @@ fn reads_version_1() {
     fs::write(&path, include_str!("fixtures/v1.json")).unwrap();
     let ledger = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
-    assert!(ledger.is_detached(&attachment(3).claim.key));
+    assert!(ledger.is_detached(&key(3)));
     assert_eq!(ledger.quarantined(), 0);
 }
 
@@ -73,7 +87,7 @@ fn reads_version_2() {
     fs::write(&path, include_str!("fixtures/v2.json")).unwrap();
     let ledger = Ledger::load(&SystemDisk, &path).unwrap().unwrap();
     assert_eq!(ledger.attachments().collect::<Vec<_>>(), [&attachment(7)]);
-    assert!(ledger.is_detached(&attachment(3).claim.key));
+    assert!(ledger.is_detached(&key(3)));
     assert_eq!(ledger.free_zone(zones(61003, 61005)).unwrap().get(), 61005);
 }
 
@@ -96,7 +110,7 @@ fn zones_and_vfs_have_one_holder() {
     assert_eq!(ledger.free_zone(zones(61000, 61002)).unwrap().get(), 61001);
     ledger.insert(attachment(1));
     assert_eq!(ledger.free_zone(zones(61000, 61002)), None);
-    assert_eq!(ledger.holder(VfId { pf: 0, vf: 2 }).unwrap().claim.pod.name, "web-2");
+    assert_eq!(ledger.holder(VfId { pf: 0, vf: 2 }).unwrap().owner.to_string(), "default/web-2");
     assert!(ledger.holder(VfId { pf: 1, vf: 2 }).is_none());
 }
 
@@ -104,8 +118,8 @@ fn zones_and_vfs_have_one_holder() {
 fn who_never_had_a_flow_leaves_no_zone_in_quarantine() {
     let mut ledger = Ledger::default();
     for dirty in [true, false] {
-        ledger.insert(Attachment { zone_dirty: dirty, ..attachment(0) });
-        ledger.withdraw(&attachment(0).claim.key).unwrap();
+        ledger.insert(with_zone(attachment(0), attachment(0).port.zone(), dirty));
+        ledger.withdraw(&key(0).into()).unwrap();
         assert_eq!(ledger.quarantined(), usize::from(!dirty));
     }
     assert_eq!(ledger.free_zone(zones(61000, 61001)).unwrap().get(), 61001);
@@ -114,19 +128,19 @@ fn who_never_had_a_flow_leaves_no_zone_in_quarantine() {
 #[test]
 fn a_withdrawn_sandbox_may_ask_again_and_a_detached_one_may_not() {
     let mut ledger = Ledger::default();
-    let key = attachment(0).claim.key;
+    let key = key(0);
     ledger.insert(attachment(0));
-    ledger.withdraw(&key).unwrap();
+    ledger.withdraw(&key.clone().into()).unwrap();
     assert!(!ledger.is_detached(&key));
     ledger.insert(attachment(0));
     ledger.detach(&key).unwrap();
     assert!(ledger.is_detached(&key));
     assert!(ledger.detach(&key).is_none());
     for n in 0..REMEMBERED {
-        let mut other = attachment(1);
-        other.claim.key.sandbox = format!("many-{n}");
-        let key = other.claim.key.clone();
-        ledger.insert(other);
+        let key = SandboxKey { sandbox: format!("many-{n}"), ..key.clone() };
+        let mut claim = attachment(1).claim().unwrap();
+        claim.key = key.clone();
+        ledger.insert(Attachment::of_claim(&claim, attachment(1).port));
         ledger.detach(&key);
     }
     assert_eq!(ledger.detached.len(), REMEMBERED);
@@ -188,7 +202,7 @@ proptest! {
         let mut switch: BTreeMap<CtZone, Zone> = range.iter().map(|it| (it, Zone::default())).collect();
         let nth = |ledger: &Ledger, nth: u8| {
             let count = ledger.attachments().count().max(1);
-            ledger.attachments().nth(usize::from(nth) % count).map(|it| it.claim.key.clone())
+            ledger.pods().nth(usize::from(nth) % count).map(|(_, it)| it.key.clone())
         };
         for event in events {
             match event {
@@ -200,7 +214,7 @@ proptest! {
                         "{zone:?} was {was:?}"
                     );
                     number += 1;
-                    ledger.insert(Attachment { zone, zone_dirty: true, ..attachment(number) });
+                    ledger.insert(with_zone(attachment(number), zone, true));
                     switch.insert(zone, Zone::default());
                     ledger.save(&SystemDisk, &path).unwrap();
                 }
@@ -209,19 +223,20 @@ proptest! {
                     ledger.save(&SystemDisk, &path).unwrap();
                 }
                 Event::Withdraw(which) => {
-                    nth(&ledger, which).and_then(|key| ledger.withdraw(&key));
+                    nth(&ledger, which).and_then(|key| ledger.withdraw(&key.into()));
                     ledger.save(&SystemDisk, &path).unwrap();
                 }
                 Event::Pass { tables, flush } => {
                     // As a pass does it: emptied, written down, and then the flows.
-                    for it in ledger.attachments_mut().filter(|it| it.zone_dirty && flush) {
+                    let ports = ledger.attachments_mut().filter_map(Attachment::overlay_mut);
+                    for it in ports.filter(|it| it.zone_dirty && flush) {
                         prop_assert!(!switch[&it.zone].named);
                         it.zone_dirty = false;
                         switch.insert(it.zone, Zone { used: true, ..Zone::default() });
                     }
                     ledger.save(&SystemDisk, &path).unwrap();
-                    if tables && ledger.attachments().all(|it| !it.zone_dirty) {
-                        let wanted: BTreeSet<CtZone> = ledger.attachments().map(|it| it.zone).collect();
+                    if tables && ledger.attachments().all(|it| !it.port.is_zone_dirty()) {
+                        let wanted: BTreeSet<CtZone> = ledger.attachments().map(|it| it.port.zone()).collect();
                         for (zone, it) in &mut switch {
                             it.named = wanted.contains(zone);
                             it.unnamed_since = (!it.named).then(|| it.unnamed_since.unwrap_or(now));

@@ -91,23 +91,26 @@ impl PortSpec {
 
 /// The three ports of a pod: its representor, and the patch pair whose far end OVN binds the logical port to.
 pub fn pod_ports(attachment: &Attachment, representor: &str) -> Vec<PortSpec> {
-    let vf = attachment.claim.vf;
-    let Some((rep_port, patch_port)) = attachment::of_ports(vf) else { return Vec::new() };
+    let vf = attachment.vf;
+    let (Some(port), Some((rep_port, patch_port))) = (attachment.overlay(), attachment::of_ports(vf)) else {
+        return Vec::new();
+    };
     let (edge, int) = (attachment::edge_patch(vf), attachment::int_patch(vf));
     let mark = |iface_id: String| {
         StringMap::from([
             (OWNER.to_owned(), OWNER_VALUE.to_owned()),
-            (SANDBOX.to_owned(), attachment.claim.key.to_string()),
-            (POD.to_owned(), attachment.claim.pod.to_string()),
+            (SANDBOX.to_owned(), attachment.id().to_string()),
+            (POD.to_owned(), attachment.owner.to_string()),
             ("iface-id".to_owned(), iface_id),
         ])
     };
-    let mut bound = mark(attachment.logical_port.clone());
+    let mut bound = mark(port.logical_port.clone());
     // OVN binds only when this equals the logical port's own iface-id-ver, where the CMS sets one (ovn-kubernetes does).
-    if !attachment.claim.pod.uid.is_empty() {
-        bound.insert("iface-id-ver".to_owned(), attachment.claim.pod.uid.clone());
+    let uid = attachment.owner.uid();
+    if !uid.is_empty() {
+        bound.insert("iface-id-ver".to_owned(), uid.to_owned());
     }
-    if let Some(binding) = &attachment.binding {
+    if let Some(binding) = &port.binding {
         bound.insert("attached-mac".to_owned(), binding.mac.to_string());
     }
     let peer = |name: &str| StringMap::from([("peer".to_owned(), name.to_owned())]);

@@ -1,18 +1,14 @@
 //! The reconcile loop's part in what a CMS writes on its pods: a new attachment waits for it, and what is not used is said.
 
-use std::collections::BTreeMap;
-
 use tracing::warn;
 
 use super::Reconciler;
 use super::stage::{Missing, Who};
-use crate::attachment::Attachment;
-use crate::claim::SandboxKey;
+use crate::attachment::{Attachment, AttachmentId, OverlayPort};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::platform::{Platform, Southbound as _};
 use crate::profile::cms::{self, PodNetwork};
-use crate::published::Entry;
 
 impl<P: Platform> Reconciler<P> {
     /// What the CMS has written on the pod.
@@ -22,9 +18,9 @@ impl<P: Platform> Reconciler<P> {
         config: &Config,
         directory: &Directory,
     ) -> Result<Option<PodNetwork>, Missing> {
-        let port = &of.logical_port;
-        let annotations = directory.get(&of.claim.pod.uid).map(|record| &record.annotations);
-        let is_new = !config.profile.dhcp && !self.tickets.is_ready(&of.claim.key);
+        let Some(OverlayPort { logical_port: port, .. }) = of.overlay() else { return Ok(None) };
+        let annotations = directory.get(of.owner.uid()).map(|record| &record.annotations);
+        let is_new = !config.profile.dhcp && !self.tickets.is_ready(&of.id());
         let external_ids = || self.southbound.external_ids(port);
         cms::word(&config.profile.kind, annotations, is_new, external_ids).map_err(|key| Missing {
             who: Who::Ovn,
@@ -35,12 +31,11 @@ impl<P: Platform> Reconciler<P> {
     }
 
     /// Once for each change.
-    pub(super) fn tell_unused(&mut self, attachments: &BTreeMap<SandboxKey, Entry>) {
-        let unused = attachments.iter().filter(|(_, entry)| !entry.remarks.is_empty());
-        let now: BTreeMap<_, _> = unused.map(|(key, entry)| (key.clone(), entry.remarks.clone())).collect();
-        for (key, unused) in now.iter().filter(|(key, unused)| self.remarked.get(*key) != Some(*unused)) {
-            warn!(%key, ?unused, "what the CMS has written on the pod is not all used");
+    pub(super) fn tell_unused(&mut self, of: AttachmentId, unused: &[String]) {
+        let record = self.records.entry(of.clone()).or_default();
+        if !unused.is_empty() && record.remarks != unused {
+            warn!(key = %of, ?unused, "what the CMS has written on the pod is not all used");
         }
-        self.remarked = now;
+        unused.clone_into(&mut record.remarks);
     }
 }

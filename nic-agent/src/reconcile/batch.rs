@@ -51,9 +51,9 @@ pub fn settle(
 ) -> Settled {
     let mut settled = Settled::default();
     for key in tickets.given_up() {
-        match ledger.withdraw(&key) {
+        match ledger.withdraw(&key.clone().into()) {
             Some(attachment) => settled.left.push((attachment, Left::GivenUp)),
-            None => tickets.forget(&key),
+            None => tickets.forget(&key.into()),
         }
     }
     // The ledger before the first new claim, and how many had left it by then.
@@ -100,7 +100,8 @@ pub fn settle(
             settled.believed.clear();
             for (attachment, why) in settled.left.split_off(left) {
                 // What a claim had superseded is back. A claim of this batch that was detached in it was never there.
-                if why == Left::Detached && ledger.detach(&attachment.claim.key).is_some() {
+                let key = attachment.owner.sandbox().map(|it| &it.key);
+                if why == Left::Detached && key.is_some_and(|key| ledger.detach(key).is_some()) {
                     settled.left.push((attachment, why));
                 }
             }
@@ -112,10 +113,10 @@ pub fn settle(
         settled.unsaved = Some(error);
     }
     for (attachment, _) in &settled.left {
-        tickets.forget(&attachment.claim.key);
+        tickets.forget(&attachment.id());
     }
     for (claim, reply) in claims {
-        let answer = match (&settled.unsaved, ledger.get(&claim.key)) {
+        let answer = match (&settled.unsaved, ledger.of_sandbox(&claim.key)) {
             (_, Some(_)) => Ok(tickets.issue(claim.key, passes)),
             (Some(error), None) => Err(Refusal::Internal(format!("ledger not written: {error}"))),
             (None, None) => Err(Refusal::taken_back(&claim.key)),

@@ -32,9 +32,8 @@ impl<P: Platform> Reconciler<P> {
         let view = self.ovs.view().ok();
         let refused = view.is_some_and(|view| refused(&self.config.borrow(), &view).is_some());
         // One without an identity has no boundary yet: what is open is so for whoever held it before.
-        let has_identity = |a: &&Attachment| a.binding.is_some();
-        let mut held: BTreeSet<VfId> =
-            self.ledger.attachments().filter(has_identity).map(|a| a.claim.vf).collect();
+        let has_identity = |a: &&Attachment| a.binding().is_some();
+        let mut held: BTreeSet<VfId> = self.ledger.attachments().filter(has_identity).map(|a| a.vf).collect();
         if refused {
             held.clear();
         }

@@ -47,7 +47,7 @@ impl<P: Platform> Reconciler<P> {
     pub(super) fn look_at_connections(&mut self, config: &Config) {
         self.auditor.limit(config.edge.pod_connections);
         let zones: BTreeMap<CtZone, String> =
-            self.ledger.attachments().map(|it| (it.zone, it.claim.pod.to_string())).collect();
+            self.ledger.attachments().map(|it| (it.port.zone(), it.owner.to_string())).collect();
         let full: Vec<CtZone> = zones.keys().copied().filter(|zone| self.is_full(*zone)).collect();
         let now = self.clock.now();
         for zone in self.connections.look(full.into_iter(), |zone| zones.contains_key(zone), now) {
@@ -60,12 +60,12 @@ impl<P: Platform> Reconciler<P> {
     }
 
     pub(super) fn connections_of(&self, of: &attachment::Attachment) -> Option<Connections> {
-        let Load { connections: used, .. } = self.auditor.load(of.zone)?;
-        let ports = attachment::of_ports(of.claim.vf);
+        let Load { connections: used, .. } = self.auditor.load(of.port.zone())?;
+        let ports = attachment::of_ports(of.vf);
         Some(Connections {
             limit: self.config.borrow().edge.pod_connections,
             used,
-            limited: self.connections.are(of.zone),
+            limited: self.connections.are(of.port.zone()),
             refused_by_rate: ports.map_or(0, |(rep, patch)| self.edge.refused([rep, patch])),
         })
     }

@@ -8,9 +8,8 @@ use tracing::{info, warn};
 
 use super::Reconciler;
 use super::outcome::Outcome;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, AttachmentId, Owner, Sandbox};
 use crate::audit::{Stage, Wanted};
-use crate::claim::SandboxKey;
 use crate::config::Config;
 use crate::enforcement::kept::{self, Kept};
 use crate::enforcement::{Enforced, Policies, resolve};
@@ -21,7 +20,7 @@ use crate::policy::Origins;
 use crate::published::{HeldStatus, PodStatus, PolicyStatus, Unsettled};
 
 /// What is to be enforced, for every attachment of the ledger.
-pub(super) type Enforcement = BTreeMap<SandboxKey, Enforced>;
+pub(super) type Enforcement = BTreeMap<AttachmentId, Enforced>;
 
 /// Is there a policy to be ready with?
 pub(super) fn policy_known(enforced: Option<&Enforced>) -> Result<(), &str> {
@@ -41,18 +40,17 @@ impl<P: Platform> Reconciler<P> {
             Policies::Off | Policies::Unknown { .. } => None,
         };
         let of = |attachment: &Attachment| {
-            let key = &attachment.claim.key;
-            if attachment.is_management() {
-                return (key.clone(), Enforced::Policy(management::policy()));
-            }
-            let uid = &attachment.claim.pod.uid;
-            (key.clone(), resolve(&policies, uid, self.kept.get(uid)))
+            let enforced = match &attachment.owner {
+                Owner::Host => Enforced::Policy(management::policy()),
+                Owner::Pod(Sandbox { pod, .. }) => resolve(&policies, &pod.uid, self.kept.get(&pod.uid)),
+            };
+            (attachment.id(), enforced)
         };
         let enforced: Enforcement = self.ledger.attachments().map(of).collect();
         // The management port's is no source's.
         let kept: Kept = (self.ledger.pods())
-            .filter_map(|attachment| match enforced.get(&attachment.claim.key)? {
-                Enforced::Policy(policy) => Some((attachment.claim.pod.uid.clone(), policy.clone())),
+            .filter_map(|(attachment, Sandbox { pod, .. })| match enforced.get(&attachment.id())? {
+                Enforced::Policy(policy) => Some((pod.uid.clone(), policy.clone())),
                 Enforced::Closed { .. } => None,
             })
             .collect();
@@ -91,13 +89,13 @@ impl<P: Platform> Reconciler<P> {
     /// What the tables are to say, as far as it can be said of whom.
     pub(super) fn to_audit(&self, enforced: &Enforcement) -> Vec<Wanted> {
         let of = |attachment: &Attachment| {
-            let key = attachment.claim.key.clone();
+            let key = attachment.id();
             let policy = enforced.get(&key)?.policy();
             Some(Wanted {
-                zone: attachment.zone,
+                zone: attachment.port.zone(),
                 key,
-                pod: attachment.claim.pod.to_string(),
-                addresses: attachment.binding.as_ref()?.sources(),
+                pod: attachment.owner.to_string(),
+                addresses: attachment.binding()?.sources(),
                 policy,
             })
         };
@@ -108,35 +106,35 @@ impl<P: Platform> Reconciler<P> {
     pub(super) fn in_tables(&mut self, wanted: Vec<Wanted>) {
         self.source_in_tables.clone_from(&self.resolved_source);
         for Wanted { key, policy, .. } in &wanted {
-            self.in_force.insert(key.clone(), policy.clone());
+            self.records.entry(key.clone()).or_default().in_force = Some(policy.clone());
         }
         for key in self.auditor.in_tables(wanted, self.marks.current()) {
-            let pod = self.ledger.get(&key).map(|it| it.claim.pod.to_string());
+            let pod = self.ledger.get(&key).map(|it| it.owner.to_string());
             info!(%key, pod, "policy in the tables");
         }
     }
 
     pub(super) fn policy_status(&self, enforced: &Enforcement) -> PolicyStatus {
-        let pod = |attachment: &Attachment| {
-            let (key, pod) = (&attachment.claim.key, &attachment.claim.pod);
+        let pod = |(attachment, Sandbox { pod, .. }): (&Attachment, &Sandbox)| {
+            let (key, zone) = (&attachment.id(), attachment.port.zone());
             let closed = match enforced.get(key)? {
                 Enforced::Policy(_) => None,
                 Enforced::Closed { why } => Some(why.clone()),
             };
-            let in_force = self.in_force.get(key);
+            let in_force = self.records.get(key).and_then(|it| it.in_force.as_ref());
             // Of the policy that shall hold now, not of one that the tables still have because they cannot be written.
             let is_current =
                 in_force.zip(enforced.get(key)).is_some_and(|(has, wanted)| *has == wanted.policy());
-            let progress = self.auditor.progress(attachment.zone, key).filter(|_| is_current);
+            let progress = self.auditor.progress(zone, key).filter(|_| is_current);
             let (egress, ingress) = in_force.and_then(|it| self.edge.rule_sets(it)).unwrap_or_default();
             let reps = self.seen.as_ref().map(|seen| seen.reps.as_slice()).unwrap_or_default();
-            let rep = reps.iter().find(|rep| rep.vf == Some(attachment.claim.vf));
+            let rep = reps.iter().find(|rep| rep.vf == Some(attachment.vf));
             Some(PodStatus {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
-                vf: attachment.claim.vf.to_string(),
-                zone: attachment.zone.get(),
+                vf: attachment.vf.to_string(),
+                zone: zone.get(),
                 closed,
                 egress_rule_set: egress.0,
                 ingress_rule_set: ingress.0,

@@ -16,6 +16,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::attachment::AttachmentId;
 use crate::claim::{Claim, Refusal, SandboxKey};
 
 const QUEUE: usize = 64;
@@ -136,7 +137,7 @@ impl Intake {
         taken
     }
 
-    pub fn tickets(&self, ready: BTreeSet<SandboxKey>) -> Tickets {
+    pub fn tickets(&self, ready: BTreeSet<AttachmentId>) -> Tickets {
         Tickets { newest: BTreeMap::new(), last: 0, ready, given_up: self.given_up.clone() }
     }
 }
@@ -147,8 +148,8 @@ pub struct Tickets {
     /// Of the newest Attach of each sandbox.
     newest: BTreeMap<SandboxKey, (u64, Weak<Hold>)>,
     last: u64,
-    /// Sandboxes that were ready once: a later Attach that gives up does not take them back.
-    ready: BTreeSet<SandboxKey>,
+    /// Those that were ready once: a later Attach that gives up does not take them back.
+    ready: BTreeSet<AttachmentId>,
     given_up: Arc<Notify>,
 }
 
@@ -167,23 +168,25 @@ impl Tickets {
     }
 
     /// True when it was not before.
-    pub fn set_ready(&mut self, key: &SandboxKey) -> bool {
-        !self.ready.contains(key) && self.ready.insert(key.clone())
+    pub fn set_ready(&mut self, id: &AttachmentId) -> bool {
+        !self.ready.contains(id) && self.ready.insert(id.clone())
     }
 
-    pub fn is_ready(&self, key: &SandboxKey) -> bool {
-        self.ready.contains(key)
+    pub fn is_ready(&self, id: &AttachmentId) -> bool {
+        self.ready.contains(id)
     }
 
-    pub fn forget(&mut self, key: &SandboxKey) {
-        self.newest.remove(key);
-        self.ready.remove(key);
+    pub fn forget(&mut self, id: &AttachmentId) {
+        if let Some(key) = id.sandbox() {
+            self.newest.remove(key);
+        }
+        self.ready.remove(id);
     }
 
     /// Sandboxes that nobody waits for any more, and that were never ready.
     pub fn given_up(&self) -> Vec<SandboxKey> {
         let is_gone = |(key, (_, hold)): &(&SandboxKey, &(u64, Weak<Hold>))| {
-            hold.strong_count() == 0 && !self.ready.contains(*key)
+            hold.strong_count() == 0 && !self.ready.contains(&AttachmentId::from((*key).clone()))
         };
         self.newest.iter().filter(is_gone).map(|(key, _)| key.clone()).collect()
     }
@@ -253,17 +256,17 @@ mod tests {
     #[tokio::test]
     async fn only_the_newest_of_a_sandbox_takes_it_back_and_only_before_it_was_ready() {
         let (_requests, mut intake) = channel();
-        let mut tickets = intake.tickets([key(9)].into());
+        let mut tickets = intake.tickets([key(9).into()].into());
         let (first, second) = (tickets.issue(key(1), 0), tickets.issue(key(1), 0));
         let other = tickets.issue(key(2), 0);
         drop((first, tickets.issue(key(9), 0)));
         assert!(intake.ready().await, "somebody gave up");
         assert_eq!(tickets.given_up(), []);
-        assert!(tickets.set_ready(&key(2)) && !tickets.set_ready(&key(2)));
+        assert!(tickets.set_ready(&key(2).into()) && !tickets.set_ready(&key(2).into()));
         drop((second, other));
         assert!(intake.ready().await);
         assert_eq!(tickets.given_up(), [key(1)]);
-        tickets.forget(&key(1));
+        tickets.forget(&key(1).into());
         assert_eq!(tickets.given_up(), []);
         assert_eq!((tickets.token(&key(1)), tickets.token(&key(2))), (0, 3));
     }

@@ -5,11 +5,11 @@ use tracing::{info, warn};
 use super::Reconciler;
 use super::links;
 use super::outcome::Outcome;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, AttachmentId};
 use crate::config::Config;
 use crate::management::{self, Access};
 use crate::platform::Platform;
-use crate::published::{Entry, ManagementPort, State};
+use crate::published::{ManagementPort, State};
 
 impl<P: Platform> Reconciler<P> {
     /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.
@@ -18,16 +18,17 @@ impl<P: Platform> Reconciler<P> {
             .edge
             .management_port
             .map(|vf| (vf, management::logical_port(&config.profile, &config.node.name)));
-        let key = management::key();
         let is_wanted = |it: &Attachment| {
-            wanted.as_ref().is_some_and(|(vf, port)| it.claim.vf == *vf && it.logical_port == *port)
+            let has = |port: &str| it.overlay().is_some_and(|it| it.logical_port == *port);
+            wanted.as_ref().is_some_and(|(vf, port)| it.vf == *vf && has(port))
         };
-        match self.ledger.get(&key) {
+        match self.ledger.get(&AttachmentId::Host) {
             Some(there) if is_wanted(there) => return Ok(()),
             Some(_) => {
-                if let Some(old) = self.ledger.withdraw(&key) {
-                    info!(vf = %old.claim.vf, port = old.logical_port, "management port released");
-                    self.forget(&key, old.zone);
+                if let Some(old) = self.ledger.withdraw(&AttachmentId::Host) {
+                    let port = old.overlay().map(|it| it.logical_port.as_str());
+                    info!(vf = %old.vf, port, "management port released");
+                    self.forget(&old);
                     self.save();
                 }
             }
@@ -35,10 +36,11 @@ impl<P: Platform> Reconciler<P> {
         }
         let Some((vf, logical_port)) = wanted else { return Ok(()) };
         if let Some(holder) = self.ledger.holder(vf) {
-            return Err(format!("{vf} is held by pod {}", holder.claim.pod));
+            return Err(format!("{vf} is held by pod {}", holder.owner));
         }
-        if let Some(holder) = self.ledger.pods().find(|it| it.logical_port == logical_port) {
-            return Err(format!("logical port {logical_port} is that of pod {}", holder.claim.pod));
+        let has_it = |it: &Attachment| it.overlay().is_some_and(|it| it.logical_port == logical_port);
+        if let Some((_, holder)) = self.ledger.pods().find(|(it, _)| has_it(it)) {
+            return Err(format!("logical port {logical_port} is that of pod {}", holder.pod));
         }
         let Some(zone) = self.ledger.free_zone(config.edge.ct_zones) else {
             let size = config.edge.ct_zones.size();
@@ -65,30 +67,33 @@ impl<P: Platform> Reconciler<P> {
 
     /// The function gets the port's MAC address, so that the server need not know it.
     pub(super) async fn address_management(&mut self, outcome: &mut Outcome) {
-        let step =
-            self.seen.as_ref().ok().zip(self.ledger.get(&management::key())).and_then(|(seen, port)| {
-                links::address(&seen.reps, port.claim.vf, port.binding.as_ref()?.mac)
-            });
+        let step = self
+            .seen
+            .as_ref()
+            .ok()
+            .zip(self.ledger.get(&AttachmentId::Host))
+            .and_then(|(seen, port)| links::address(&seen.reps, port.vf, port.binding()?.mac));
         if let Some(step) = step {
             self.apply_links(vec![step], outcome).await;
             self.observe_kernel(outcome).await;
         }
     }
 
-    /// `entry` is its attachment's, `kept` why there is none.
+    /// `state` is its attachment's, `kept` why there is none.
     pub(super) fn management(
         &self,
         config: &Config,
         kept: &Result<(), String>,
-        entry: Option<Entry>,
+        state: Option<State>,
     ) -> Option<ManagementPort> {
         let vf = config.edge.management_port?;
-        let (state, binding) = match (entry, kept) {
-            (Some(Entry { state: State::Ready(_), wiring, .. }), _) => (Ok(()), wiring.binding),
-            (Some(Entry { state: State::Waiting(why), wiring, .. }), _) => (Err(why), wiring.binding),
-            (None, Err(why)) => (Err(why.clone()), None),
-            (None, Ok(())) => (Err("not looked at yet".to_owned()), None),
+        let state = match (state, kept) {
+            (Some(State::Ready(_)), _) => Ok(()),
+            (Some(State::Waiting(why)), _) => Err(why),
+            (None, Err(why)) => Err(why.clone()),
+            (None, Ok(())) => Err("not looked at yet".to_owned()),
         };
+        let binding = self.ledger.get(&AttachmentId::Host).and_then(Attachment::binding).cloned();
         let (mac, ips) = binding.map(|it| (Some(it.mac), it.ips)).unwrap_or_default();
         if let Err(why) = &state
             && self.publish.borrow().management.as_ref().is_none_or(|before| before.state != state)

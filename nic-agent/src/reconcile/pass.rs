@@ -16,11 +16,10 @@ use super::links;
 use super::outcome::Outcome;
 use super::stage::{self, Facts, Plugging};
 use super::{Reconciler, admission};
-use crate::attachment::{self, Attachment, Binding};
+use crate::attachment::{self, Attachment, Binding, OverlayPort, Sandbox};
 use crate::config::Config;
 use crate::edge;
 use crate::kernel::view::{LinkStep, RepView};
-use crate::management;
 use crate::metrics::OutcomeLabel;
 use crate::ovs::datapath::Unsupported;
 use crate::ovs::plan::{self as ovs_plan, Conflict, OvsStep};
@@ -111,14 +110,14 @@ impl<P: Platform> Reconciler<P> {
         let dead: Vec<_> = self
             .ledger
             .pods()
-            .filter(|a| admission::is_dead(a, &directory, config.served()))
-            .map(|a| (a.claim.key.clone(), a.claim.pod.clone()))
+            .filter(|(_, sandbox)| admission::is_dead(sandbox, &directory, config.served()))
+            .map(|(_, sandbox)| sandbox.clone())
             .collect();
         let any = !dead.is_empty();
-        for (key, pod) in dead {
+        for Sandbox { key, pod, .. } in dead {
             if let Some(attachment) = self.ledger.detach(&key) {
-                info!(%key, %pod, vf = %attachment.claim.vf, "pod is gone, VF taken back");
-                self.forget(&key, attachment.zone);
+                info!(%key, %pod, vf = %attachment.vf, "pod is gone, VF taken back");
+                self.forget(&attachment);
             }
         }
         if any || self.unsaved {
@@ -166,21 +165,23 @@ impl<P: Platform> Reconciler<P> {
 
     /// What the southbound says of each logical port; identities go into the ledger.
     fn learn_identities(&mut self, config: &Config) -> BTreeMap<String, PortState> {
-        let names: BTreeSet<String> = self.ledger.attachments().map(|a| a.logical_port.clone()).collect();
-        self.southbound.ask_for(&names);
-        let claimed = self.ledger.attachments().map(|a| (a.logical_port.clone(), a.claim.pod.uid.clone()));
-        let answers = self.southbound.ports(&claimed.collect(), &config.chassis.system_id, &config.profile);
+        let ports = self.ledger.attachments().filter_map(|it| Some((it, it.overlay()?)));
+        let claimed: BTreeMap<String, String> =
+            ports.map(|(it, port)| (port.logical_port.clone(), it.owner.uid().to_owned())).collect();
+        self.southbound.ask_for(&claimed.keys().cloned().collect());
+        let answers = self.southbound.ports(&claimed, &config.chassis.system_id, &config.profile);
         let mut learned = false;
         for attachment in self.ledger.attachments_mut() {
-            let asks = attachment.is_management();
-            let said = answers.get(&attachment.logical_port).and_then(|(_, binding)| binding.clone());
+            let asks = attachment.is_host();
+            let Some(port) = attachment.overlay_mut() else { continue };
+            let said = answers.get(&port.logical_port).and_then(|(_, binding)| binding.clone());
             // The server's own port asks OVN for its address, whatever pods do.
             let said = said.map(|it| Binding { dhcp: it.dhcp || asks, ..it });
             if let Some(binding) = said
-                && attachment.binding.as_ref() != Some(&binding)
+                && port.binding.as_ref() != Some(&binding)
             {
-                info!(port = attachment.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity learned");
-                attachment.binding = Some(binding);
+                info!(port = port.logical_port, mac = %binding.mac, ips = ?binding.ips, "identity learned");
+                port.binding = Some(binding);
                 learned = true;
             }
         }
@@ -201,15 +202,17 @@ impl<P: Platform> Reconciler<P> {
             return Err(format!("bridge {bridge} is not there yet"));
         }
         // A zone that had another pod before is emptied before its first flow: the last time, after its quarantine.
-        let has_first = |a: &&Attachment| a.zone_dirty && a.binding.is_some();
-        let dirty: Vec<_> = self.ledger.attachments().filter(has_first).map(|a| a.zone).collect();
+        let has_first = |port: &&OverlayPort| port.zone_dirty && port.binding.is_some();
+        let ports = self.ledger.attachments().filter_map(Attachment::overlay);
+        let dirty: Vec<_> = ports.filter(has_first).map(|port| port.zone).collect();
         for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
                 outcome.failed("conntrack", &e);
                 return Err(e);
             }
-            for attachment in self.ledger.attachments_mut().filter(|a| a.zone == zone) {
-                attachment.zone_dirty = false;
+            let ports = self.ledger.attachments_mut().filter_map(Attachment::overlay_mut);
+            for port in ports.filter(|it| it.zone == zone) {
+                port.zone_dirty = false;
             }
         }
         self.unsaved |= !dirty.is_empty();
@@ -219,9 +222,9 @@ impl<P: Platform> Reconciler<P> {
         self.look_at_connections(config);
         let wanted = self.to_audit(enforced);
         let pods = self.ledger.attachments().filter_map(|attachment| {
-            let policy = enforced.get(&attachment.claim.key)?.policy();
-            let on_link = attachment.binding.as_ref().map(|it| profile::on_link(&config.profile, it));
-            let full = self.is_full(attachment.zone);
+            let policy = enforced.get(&attachment.id())?.policy();
+            let on_link = attachment.binding().map(|it| profile::on_link(&config.profile, it));
+            let full = self.is_full(attachment.port.zone());
             Some(edge::Pod { attachment, policy, on_link: on_link.unwrap_or_default(), full })
         });
         let pods = pods.collect();
@@ -261,13 +264,14 @@ impl<P: Platform> Reconciler<P> {
             spec::chassis(&config.chassis, &self.hostname, self.edge.restore.value());
         let mut wanted = Vec::new();
         for attachment in self.ledger.attachments() {
+            let Some(port) = attachment.overlay() else { continue };
             let plugged = view
-                .interface(&attachment::int_patch(attachment.claim.vf))
-                .is_some_and(|row| row.external_ids.get("iface-id") == Some(&attachment.logical_port));
-            let behind = view.interface(&attachment::edge_patch(attachment.claim.vf)).is_some();
-            let plugging = stage::plugging(ports.get(&attachment.logical_port), plugged, behind);
-            if let Some(name) = self.rep_names.get(&attachment.claim.vf)
-                && attachment.binding.is_some()
+                .interface(&attachment::int_patch(attachment.vf))
+                .is_some_and(|row| row.external_ids.get("iface-id") == Some(&port.logical_port));
+            let behind = view.interface(&attachment::edge_patch(attachment.vf)).is_some();
+            let plugging = stage::plugging(ports.get(&port.logical_port), plugged, behind);
+            if let Some(name) = self.rep_names.get(&attachment.vf)
+                && port.binding.is_some()
             {
                 let of_pod = spec::pod_ports(attachment, name).into_iter();
                 wanted.extend(of_pod.filter(|it| match plugging {
@@ -332,10 +336,13 @@ impl<P: Platform> Reconciler<P> {
         let restoring = self.edge.restore != Restore::Armed;
         let directory = self.directories.borrow().clone();
         let now = self.clock.now();
+        let mut of_host = None;
+        let mut unused = Vec::new();
         for attachment in self.ledger.attachments() {
-            let key = &attachment.claim.key;
-            let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.claim.vf));
-            let port = ports.get(&attachment.logical_port).unwrap_or(&PortState::Asking);
+            let (id, zone) = (attachment.id(), attachment.port.zone());
+            let Some(OverlayPort { logical_port, binding, .. }) = attachment.overlay() else { continue };
+            let representor = self.seen.as_ref().ok().and_then(|it| find(&it.reps, attachment.vf));
+            let port = ports.get(logical_port).unwrap_or(&PortState::Asking);
             let facts = Facts {
                 representor,
                 taken: representor.zip(view.ok()).is_some_and(|(it, ovs)| links::is_taken(it, ovs)),
@@ -343,28 +350,33 @@ impl<P: Platform> Reconciler<P> {
                 port,
                 conflicts,
                 flows: flows.as_ref().copied().map_err(String::as_str),
-                policy: policy_known(enforced.get(key)),
+                policy: policy_known(enforced.get(&id)),
                 restoring,
             };
-            let missing = stage::ready(attachment, &facts).err();
+            let missing = attachment.overlay().and_then(|it| stage::ready(attachment, it, &facts).err());
             let cms = self.cms_word(attachment, config, &directory);
             let missing = missing.or_else(|| cms.as_ref().err().cloned());
             let mut remarks = Vec::new();
-            if let Some(waited) = self.waits.get_mut(key) {
+            let waited = self.records.get_mut(&id).map(|it| &mut it.waited);
+            if let Some(Some(waited)) = waited {
                 waited.until(now, missing.as_ref().map(|m| m.who));
             }
-            let state = match (missing, &attachment.binding) {
+            let state = match (missing, binding) {
                 (None, Some(binding)) => {
-                    if self.tickets.set_ready(key) {
-                        info!(%key, pod = %attachment.claim.pod, port = attachment.logical_port, "attachment ready");
+                    if self.tickets.set_ready(&id) {
+                        info!(key = %id, pod = %attachment.owner, port = logical_port, "attachment ready");
                     }
-                    if let Some(waited) = self.waits.remove(key) {
+                    if let Some(waited) = self.records.get_mut(&id).and_then(|it| it.waited.take()) {
                         waited.count(&self.metrics);
                     }
                     let cms = cms.ok().flatten();
-                    let port = &attachment.logical_port;
-                    let Answer { attached, remarks: unused } =
-                        profile::answer(&config.profile, config.edge.mtu, port, binding, cms.as_ref());
+                    let Answer { attached, remarks: unused } = profile::answer(
+                        &config.profile,
+                        config.edge.mtu,
+                        logical_port,
+                        binding,
+                        cms.as_ref(),
+                    );
                     remarks = unused;
                     State::Ready(Arc::new(attached))
                 }
@@ -372,21 +384,26 @@ impl<P: Platform> Reconciler<P> {
                     State::Waiting(missing.map_or_else(|| "identity not known".to_owned(), |m| m.what))
                 }
             };
-            let token = self.tickets.token(key);
-            let wiring = Wiring {
-                zone: attachment.zone,
-                logical_port: attachment.logical_port.clone(),
-                binding: attachment.binding.clone(),
-                representor: self.rep_names.get(&attachment.claim.vf).cloned(),
+            unused.push((id.clone(), remarks.clone()));
+            let (Some(key), Some(claim)) = (id.sandbox(), attachment.claim()) else {
+                of_host = Some(state);
+                continue;
             };
-            let problem = self.reported.get(key).cloned();
-            let claim = attachment.claim.clone();
+            let wiring = Wiring {
+                zone,
+                logical_port: logical_port.clone(),
+                binding: binding.clone(),
+                representor: self.rep_names.get(&attachment.vf).cloned(),
+            };
+            let problem = self.records.get(&id).and_then(|it| it.reported.clone());
+            let token = self.tickets.token(key);
             let entry = Entry { claim, token, wiring, state, remarks, problem };
             published.attachments.insert(key.clone(), entry);
         }
-        self.tell_unused(&published.attachments);
-        let port = published.attachments.remove(&management::key());
-        published.management = self.management(config, kept, port);
+        for (id, remarks) in unused {
+            self.tell_unused(id, &remarks);
+        }
+        published.management = self.management(config, kept, of_host);
         self.publish.send_replace(Arc::new(published));
     }
 
@@ -458,8 +475,8 @@ fn with_boundary<'a>(
         row.is_some_and(|row| row.ofport == Some(i64::from(number)) && row.error.is_none())
     };
     attachments
-        .filter(|a| a.binding.is_some())
-        .map(|a| a.claim.vf)
+        .filter(|a| a.binding().is_some())
+        .map(|a| a.vf)
         .filter(|vf| {
             attachment::of_ports(*vf).is_some_and(|(rep_port, patch_port)| {
                 find(reps, *vf)

@@ -1,6 +1,6 @@
 //! How far an attachment has come: what the answer to the host-shim, the PodAttachment and the log say is missing.
 
-use crate::attachment::{self, Attachment};
+use crate::attachment::{self, Attachment, OverlayPort};
 use crate::kernel::view::RepView;
 use crate::ovs::plan::Conflict;
 use crate::ovs::view::OvsView;
@@ -66,15 +66,15 @@ fn ovn(what: String) -> Missing {
 }
 
 /// `Err` is the first thing that is missing.
-pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
-    let vf = of.claim.vf;
+pub fn ready(of: &Attachment, port: &OverlayPort, facts: &Facts<'_>) -> Result<(), Missing> {
+    let vf = of.vf;
     let representor = facts.representor.ok_or_else(|| us(format!("{vf} has no representor")))?;
     let ovs = facts.ovs.map_err(|why| us(format!("Open vSwitch not connected: {why}")))?;
-    logical(of, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
+    logical(of, port, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
     facts.conflicts.first().map_or(Ok(()), |conflict| Err(us(conflict.to_string())))?;
     let (edge, int) = (attachment::edge_patch(vf), attachment::int_patch(vf));
     for name in [&representor.name, &edge, &int] {
-        port(ovs, name).map_or(Ok(()), |stage| Err(us(stage)))?;
+        ovs_port(ovs, name).map_or(Ok(()), |stage| Err(us(stage)))?;
     }
     if !facts.taken {
         let name = &representor.name;
@@ -85,7 +85,7 @@ pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
     if facts.restoring {
         return Err(us("Open vSwitch is being restored".to_owned()));
     }
-    installed(of, ovs, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
+    installed(of, port, ovs, facts.port).map_or(Ok(()), |stage| Err(ovn(stage)))?;
     if !representor.up || representor.closed {
         return Err(us(format!("representor {} not open", representor.name)));
     }
@@ -93,7 +93,7 @@ pub fn ready(of: &Attachment, facts: &Facts<'_>) -> Result<(), Missing> {
 }
 
 /// What a port of ours lacks in Open vSwitch.
-fn port(ovs: &OvsView, name: &str) -> Option<String> {
+fn ovs_port(ovs: &OvsView, name: &str) -> Option<String> {
     let Some(row) = ovs.interface(name) else {
         return Some(format!("port {name} not in Open vSwitch"));
     };
@@ -109,12 +109,12 @@ fn port(ovs: &OvsView, name: &str) -> Option<String> {
 }
 
 /// `external_ids:ovn-installed`: ovn-controller has the port's flows in OVS (ovn-controller(8)).
-fn installed(of: &Attachment, ovs: &OvsView, state: &PortState) -> Option<String> {
-    let row = ovs.interface(&attachment::int_patch(of.claim.vf));
+fn installed(of: &Attachment, port: &OverlayPort, ovs: &OvsView, state: &PortState) -> Option<String> {
+    let row = ovs.interface(&attachment::int_patch(of.vf));
     if row.and_then(|row| row.external_ids.get("ovn-installed")).is_some_and(|v| v == "true") {
         return None;
     }
-    let port = &of.logical_port;
+    let port = &port.logical_port;
     Some(match state {
         PortState::Known { chassis: ChassisState::Unbound } => {
             format!("logical port {port} not bound by ovn-controller")
@@ -124,8 +124,8 @@ fn installed(of: &Attachment, ovs: &OvsView, state: &PortState) -> Option<String
 }
 
 /// What OVN lacks. A port whose identity is known from before does not wait for the southbound.
-fn logical(of: &Attachment, state: &PortState) -> Option<String> {
-    let port = &of.logical_port;
+fn logical(of: &Attachment, of_network: &OverlayPort, state: &PortState) -> Option<String> {
+    let OverlayPort { logical_port: port, binding, .. } = of_network;
     match state {
         PortState::Known { chassis: ChassisState::Other { name, requested: false } } => {
             Some(format!("logical port {port} is bound by chassis {name}"))
@@ -140,15 +140,15 @@ fn logical(of: &Attachment, state: &PortState) -> Option<String> {
              CMS name {own:?}"
         )),
         PortState::OtherPod { uid } => {
-            let own = &of.claim.pod.uid;
+            let own = of.owner.uid();
             Some(format!("logical port {port} is that of another pod of this name (uid {uid}, not {own})"))
         }
         PortState::Known { .. } => None,
         // Said by the southbound before.
-        PortState::NoIdentity(_) if of.binding.is_some() => None,
+        PortState::NoIdentity(_) if binding.is_some() => None,
         PortState::NoIdentity(error) => Some(format!("logical port {port} gives no identity: {error}")),
         PortState::Missing => Some(format!("logical port {port} is not in the southbound")),
-        _ if of.binding.is_some() => None,
+        _ if binding.is_some() => None,
         PortState::Disconnected { why } => Some(format!("OVN southbound not connected: {why}")),
         PortState::Asking => Some(format!("logical port {port} not yet answered by the southbound")),
     }

@@ -9,14 +9,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::zones::{self, Wanted};
+use crate::claim::SandboxKey;
 use crate::enforcement;
 
 fn zone(number: u16) -> CtZone {
     CtZone::new(number).unwrap()
 }
 
-fn key(zone: u16) -> SandboxKey {
-    SandboxKey { sandbox: format!("s{zone}"), interface: "eth0".to_owned() }
+fn key(zone: u16) -> AttachmentId {
+    SandboxKey { sandbox: format!("s{zone}"), interface: "eth0".to_owned() }.into()
 }
 
 /// Versions are told apart by rules that deny all, with as many tiers as it takes.

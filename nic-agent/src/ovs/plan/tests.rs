@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::super::spec::pod_ports;
 use super::super::view::PortView;
 use super::*;
-use crate::attachment::{Attachment, Binding};
+use crate::attachment::{Attachment, Binding, OverlayPort, Port};
 use crate::claim::{Claim, PodRef, SandboxKey};
 
 /// The database as ovsdb-server would change it, small enough to be checked by eye.
@@ -60,24 +60,26 @@ fn apply(view: &mut OvsView, step: &OvsStep, edge: &str) {
 }
 
 fn attachment(vf: u16, pod: u16) -> Attachment {
-    Attachment {
-        claim: Claim {
+    Attachment::of_claim(
+        &Claim {
             key: SandboxKey { sandbox: format!("s{pod}"), interface: "eth0".into() },
             pod: PodRef { namespace: "default".into(), name: format!("web-{pod}"), uid: format!("u{pod}") },
             network: "drawbridge".into(),
             pci_address: "0000:03:00.2".into(),
             vf: VfId { pf: 0, vf },
         },
-        zone: CtZone::new(61000 + vf).unwrap(),
-        zone_dirty: true,
-        logical_port: format!("default_web-{pod}"),
-        binding: pod.is_multiple_of(2).then(|| Binding {
-            mac: "0a:00:00:00:00:01".parse().unwrap(),
-            ips: Vec::new(),
-            dhcp: true,
-            dhcp_servers: Vec::new(),
+        Port::Overlay(OverlayPort {
+            zone: CtZone::new(61000 + vf).unwrap(),
+            zone_dirty: true,
+            logical_port: format!("default_web-{pod}"),
+            binding: pod.is_multiple_of(2).then(|| Binding {
+                mac: "0a:00:00:00:00:01".parse().unwrap(),
+                ips: Vec::new(),
+                dhcp: true,
+                dhcp_servers: Vec::new(),
+            }),
         }),
-    }
+    )
 }
 
 fn spec(pods: &[(u16, u16)]) -> OvsSpec {

@@ -3,6 +3,7 @@ use std::path::Path;
 use offload::ids::{CtZone, VfId};
 
 use super::*;
+use crate::attachment::{OverlayPort, Port};
 use crate::claim::PodRef;
 use crate::config::ZoneRange;
 use crate::durable::SystemDisk;
@@ -20,22 +21,24 @@ fn claim(sandbox: &str, pod: u16) -> Claim {
 
 /// Believes all; a pod's new sandbox supersedes its old one.
 fn admit(claim: &Claim, ledger: &Ledger) -> Result<Admission, Refusal> {
-    if ledger.get(&claim.key).is_some() {
+    if ledger.of_sandbox(&claim.key).is_some() {
         return Ok(Admission::Known);
     }
     let zone = |it: u16| CtZone::new(it).unwrap();
     let zone = ledger
         .free_zone(ZoneRange::new(zone(61000), zone(61009)).unwrap())
         .ok_or(Refusal::NoZone { size: 10 })?;
-    let attachment = Attachment {
-        claim: claim.clone(),
-        zone,
-        zone_dirty: true,
-        logical_port: claim.pod.to_string(),
-        binding: None,
-    };
-    let of_pod = ledger.attachments().filter(|it| it.claim.pod == claim.pod);
-    let supersedes = of_pod.map(|it| it.claim.key.clone()).collect();
+    let attachment = Attachment::of_claim(
+        claim,
+        Port::Overlay(OverlayPort {
+            zone,
+            zone_dirty: true,
+            logical_port: claim.pod.to_string(),
+            binding: None,
+        }),
+    );
+    let of_pod = ledger.pods().filter(|(_, it)| it.pod == claim.pod);
+    let supersedes = of_pod.map(|(_, it)| it.key.clone()).collect();
     Ok(Admission::New { attachment: Box::new(attachment), supersedes })
 }
 
@@ -77,12 +80,12 @@ impl Bench {
     fn put(&mut self, claim: &Claim) -> std::sync::Arc<Hold> {
         let (command, mut answer) = attach(claim.clone());
         self.settle(vec![command], false);
-        self.tickets.set_ready(&claim.key);
+        self.tickets.set_ready(&claim.key.clone().into());
         answer.try_recv().unwrap().unwrap().hold
     }
 
     fn sandboxes(&self) -> Vec<&str> {
-        self.ledger.attachments().map(|it| it.claim.key.sandbox.as_str()).collect()
+        self.ledger.pods().map(|(_, it)| it.key.sandbox.as_str()).collect()
     }
 }
 
@@ -123,7 +126,7 @@ fn nobody_is_answered_before_the_ledger_is_on_the_disk() {
     let mut bench = Bench::new();
     let (command, mut answer) = attach(claim("s1", 1));
     let save = |ledger: &mut Ledger| {
-        assert!(ledger.get(&claim("s1", 1).key).is_some());
+        assert!(ledger.of_sandbox(&claim("s1", 1).key).is_some());
         assert!(answer.try_recv().is_err(), "not yet");
         Ok(())
     };
@@ -180,7 +183,8 @@ fn a_full_disk_believes_nobody_and_still_lets_go() {
     let mut settled = bench.settle(vec![first, new, newer, own, last, again], true);
     assert!(settled.unsaved.is_some() && settled.believed.is_empty());
     assert_eq!(bench.sandboxes(), ["s3"]);
-    let left: Vec<_> = settled.left.iter().map(|(it, _)| it.claim.key.sandbox.as_str()).collect();
+    let left: Vec<_> =
+        settled.left.iter().map(|(it, _)| it.owner.sandbox().unwrap().key.sandbox.as_str()).collect();
     assert_eq!(left, ["s5", "s1", "s2"]);
     for (reply, existed) in settled.detached.drain(..) {
         reply.send(Ok(existed)).unwrap();

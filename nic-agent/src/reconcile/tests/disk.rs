@@ -5,10 +5,11 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use offload::ids::VfId;
+use offload::ids::{CtZone, MacAddr, VfId};
+use serde::de::DeserializeOwned;
 
 use super::world::{Effect, World};
-use crate::attachment::Attachment;
+use crate::claim::Claim;
 use crate::durable::Disk;
 use crate::ledger::Ledger;
 use crate::platform::Clock;
@@ -34,11 +35,29 @@ impl Disk for World {
     }
 }
 
+/// An attachment, as the disk has it.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    pub claim: Claim,
+    pub zone: CtZone,
+    pub zone_dirty: bool,
+    pub mac: Option<MacAddr>,
+}
+
 /// Read as plain JSON, not by the ledger's own code.
-fn holders(file: &[u8]) -> BTreeMap<VfId, Attachment> {
+fn holders(file: &[u8]) -> BTreeMap<VfId, Holder> {
+    fn read<T: DeserializeOwned>(value: &serde_json::Value) -> T {
+        serde_json::from_value(value.clone()).expect("a ledger")
+    }
     let file: serde_json::Value = serde_json::from_slice(file).expect("a ledger");
-    let all: Vec<Attachment> = serde_json::from_value(file["attachments"].clone()).expect("attachments");
-    all.into_iter().map(|it| (it.claim.vf, it)).collect()
+    let of = |it: &serde_json::Value| Holder {
+        claim: read(&it["claim"]),
+        zone: read(&it["zone"]),
+        zone_dirty: read(&it["zone_dirty"]),
+        mac: it["binding"].get("mac").map(read),
+    };
+    let all = file["attachments"].as_array().expect("attachments").iter().map(of);
+    all.map(|it| (it.claim.vf, it)).collect()
 }
 
 impl Clock for World {

@@ -266,15 +266,15 @@ impl Story {
         let ledger = self.bench.world.ledger();
         let bench = &mut self.bench;
         for key in bench.attached.keys() {
-            prop_assert!(ledger.get(key).is_some(), "{key} was attached, and is not");
+            prop_assert!(ledger.of_sandbox(key).is_some(), "{key} was attached, and is not");
         }
         for key in &bench.detached {
-            prop_assert!(ledger.get(key).is_none(), "{key} was detached, and is there");
+            prop_assert!(ledger.of_sandbox(key).is_none(), "{key} was detached, and is there");
             prop_assert!(ledger.is_detached(key), "{key} was detached, and may come back");
         }
         prop_assert!(bench.attaching.is_empty(), "nobody answered");
         for attachment in ledger.attachments() {
-            let of = &attachment.claim;
+            let of = &attachment.claim().unwrap();
             prop_assert!(bench.lives_in_api(of), "{} is gone, and attached", of.pod);
             prop_assert_eq!(bench.stage(&of.key), None);
             prop_assert_eq!(bench.world.lock().is_ruled(of.vf), bench.denies(of), "{}'s policy", of.pod);

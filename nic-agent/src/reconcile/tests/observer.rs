@@ -39,9 +39,9 @@ impl State {
         }
         if !self.ledger_behind {
             let holder = self.holders.get(&vf).ok_or("nobody holds it, for all that is on the disk")?;
-            let binding = holder.binding.as_ref().ok_or("nothing on the disk says who its holder is")?;
-            if !ways.contains(&(binding.mac, holder.zone)) {
-                return Err(format!("its flows are {ways:?}, not {:?}", (binding.mac, holder.zone)));
+            let mac = holder.mac.ok_or("nothing on the disk says who its holder is")?;
+            if !ways.contains(&(mac, holder.zone)) {
+                return Err(format!("its flows are {ways:?}, not {:?}", (mac, holder.zone)));
             }
         }
         let numbers = attachment::of_ports(vf).ok_or("no ports")?;
@@ -72,9 +72,9 @@ impl State {
                     wrong
                         .push(format!("flows of {vf} ({mac}) name {zone}, which has connections of {other}"));
                 }
-                let is_known = holders.get(&vf).is_some_and(|it| {
-                    (it.zone, it.binding.as_ref().map(|it| it.mac)) == (zone, Some(mac)) && !it.zone_dirty
-                });
+                let is_known = holders
+                    .get(&vf)
+                    .is_some_and(|it| (it.zone, it.mac) == (zone, Some(mac)) && !it.zone_dirty);
                 if !is_known && !self.ledger_behind {
                     wrong.push(format!("the disk does not know {zone} with {mac} to be {vf}'s"));
                 }
@@ -173,7 +173,7 @@ impl World {
         }
         for (zone, of) in &state.connections {
             let holder = holders.values().find(|it| it.zone == *zone);
-            let own = holder.and_then(|it| it.binding.as_ref()).map(|it| it.mac);
+            let own = holder.and_then(|it| it.mac);
             if let Some(stranger) = of.iter().find(|mac| Some(**mac) != own)
                 && stranger.0[4] != 0xff
                 && !state.ledger_lost

@@ -101,6 +101,7 @@ fn a_representor_closes_before_its_flows_and_ports_go() {
         bench.detach(key(1));
         bench.turn().await;
         let log = [
+            write("ledger-more.json"),
             write("ledger.json"),
             Effect::Close(rep(1)),
             write("policy.json"),

@@ -59,10 +59,10 @@ fn a_pods_new_sandbox_closes_its_old_vf() {
 fn a_pods_new_sandbox_has_a_zone_of_its_own() {
     run(async {
         let mut bench = ready().await;
-        let zone = bench.world.ledger().get(&key(1)).unwrap().zone;
+        let zone = bench.world.ledger().of_sandbox(&key(1)).unwrap().port.zone();
         bench.attach(claim(2, 1, 1));
         assert!(bench.rest().await);
-        assert_ne!(bench.world.ledger().get(&key(2)).unwrap().zone, zone);
+        assert_ne!(bench.world.ledger().of_sandbox(&key(2)).unwrap().port.zone(), zone);
         assert!(bench.attached.contains_key(&key(2)));
         bench.is_fine();
     });

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use offload::ids::{CtZone, IfIndex, MacAddr, VfId};
 use offload::openflow::{Flow, FlowKey, Meter};
 
+use super::disk::Holder;
 use super::southbound::LogicalPort;
-use crate::attachment::Attachment;
+use crate::ledger::MORE;
 use crate::ovs::view::{BridgeView, OvsView};
 use crate::reconcile::LEDGER;
 
@@ -111,7 +112,7 @@ pub struct State {
     pub asked: BTreeSet<String>,
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// Of the ledger on the disk.
-    pub holders: BTreeMap<VfId, Attachment>,
+    pub holders: BTreeMap<VfId, Holder>,
     pub elapsed: Duration,
     pub log: Vec<Effect>,
     /// Of the parts that fail now, all attempts.
@@ -207,7 +208,7 @@ impl State {
             self.crash_in = Some(left - 1);
         }
         let part = effect.part();
-        if effect == Effect::Write(LEDGER.to_owned()) {
+        if matches!(&effect, Effect::Write(file) if [LEDGER, MORE].contains(&file.as_str())) {
             self.ledger_behind = self.failing.contains(&part);
         }
         if self.failing.contains(&part) {

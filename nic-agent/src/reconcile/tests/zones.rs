@@ -73,7 +73,7 @@ fn a_quarantine_outlives_the_process() {
         bench.pod(2);
         bench.attach(claim(2, 2, 2));
         bench.turn().await;
-        assert_eq!(bench.world.ledger().get(&key(2)).unwrap().zone, zone(61001));
+        assert_eq!(bench.world.ledger().of_sandbox(&key(2)).unwrap().port.zone(), zone(61001));
         assert!(bench.rest().await);
         bench.is_fine();
     });

@@ -14,6 +14,7 @@ use nic_agent::directory::{Directory, PodRecord};
 use nic_agent::durable::SystemDisk;
 use nic_agent::ledger::Ledger;
 use nic_agent::metrics::Metrics;
+use nic_agent::network::Networks;
 use nic_agent::published::{Entry, Published, State, Wiring};
 use nic_agent::reconcile::batch;
 use nic_agent::reconcile::handle::Handle;
@@ -59,6 +60,7 @@ impl Loop {
                     directory: &pods,
                     ledger,
                     served: SERVED,
+                    networks: &Networks,
                     zones: ZoneRange::new(CtZone::new(61000).unwrap(), CtZone::new(61254).unwrap()).unwrap(),
                     budget: None,
                     management_port: None,
@@ -84,21 +86,21 @@ impl Loop {
     fn publish(&mut self, passes: u64) {
         let mut published = Published { passes, ..Published::default() };
         for attachment in self.ledger.attachments() {
-            let key = &attachment.claim.key;
-            let state = if attachment.claim.vf.vf == 0 {
-                self.tickets.set_ready(key);
+            let (claim, port) = (attachment.claim().unwrap(), attachment.overlay().unwrap());
+            let key = &claim.key.clone();
+            let state = if claim.vf.vf == 0 {
+                self.tickets.set_ready(&attachment.id());
                 State::Ready(Arc::new(attached()))
             } else {
                 State::Waiting("its port".to_owned())
             };
             let wiring = Wiring {
-                zone: attachment.zone,
-                logical_port: attachment.logical_port.clone(),
+                zone: port.zone,
+                logical_port: port.logical_port.clone(),
                 binding: None,
                 representor: None,
             };
             let token = self.tickets.token(key);
-            let claim = attachment.claim.clone();
             let entry = Entry { claim, token, wiring, state, remarks: Vec::new(), problem: None };
             published.attachments.insert(key.clone(), entry);
         }
