@@ -7,6 +7,7 @@ use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::config::Served;
 use crate::config::ZoneRange;
 use crate::directory::Directory;
+use crate::kernel::NoRepresentor;
 use crate::ledger::Ledger;
 use crate::network::{Network, Networks};
 
@@ -23,7 +24,7 @@ pub struct Grounds<'a> {
     /// The server's own VF.
     pub management_port: Option<VfId>,
     /// Why this VF has no representor here, or that it has one.
-    pub representor: &'a dyn Fn(VfId) -> Result<(), String>,
+    pub representor: &'a dyn Fn(VfId) -> Result<(), NoRepresentor>,
     pub logical_port: &'a dyn Fn(&Claim) -> String,
 }
 
@@ -48,7 +49,7 @@ pub fn admit(claim: &Claim, on: &Grounds<'_>) -> Result<Admission, Refusal> {
     if attachment::of_ports(claim.vf).is_none() {
         return Err(no_vf("PFs 0 to 15 with VFs 0 to 1023 at most".to_owned()));
     }
-    (on.representor)(claim.vf).map_err(no_vf)?;
+    (on.representor)(claim.vf).map_err(|why| no_vf(why.to_string()))?;
     if on.management_port == Some(claim.vf) {
         return Err(Refusal::ManagementPort { vf: claim.vf });
     }
@@ -163,7 +164,13 @@ mod tests {
             zones: ZoneRange::new(zone(61000), zone(61003)).unwrap(),
             budget: None,
             management_port: Some(VfId { pf: 0, vf: 6 }),
-            representor: &|vf| if vf.vf < 8 { Ok(()) } else { Err("pf0vf0-7".to_owned()) },
+            representor: &|vf| {
+                if vf.vf < 8 {
+                    Ok(())
+                } else {
+                    Err(NoRepresentor::Others { candidates: "pf0vf0-7".to_owned() })
+                }
+            },
             logical_port: &|claim| format!("{}_{}", claim.pod.namespace, claim.pod.name),
         };
         admit(claim, &grounds)

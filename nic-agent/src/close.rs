@@ -21,7 +21,8 @@ use offload::netlink::socket::{NetlinkSocket, Protocol};
 use offload::netlink::{Errno, Error};
 use offload::representor::{Representor, RepresentorTable, Selector};
 
-use crate::{alone, kernel};
+use crate::alone;
+use crate::kernel::{self, MarkTooLong};
 use report::{Report, Row};
 
 /// `EX_TEMPFAIL` of sysexits.h: an agent runs.
@@ -44,8 +45,8 @@ pub struct Arguments {
 enum Failure {
     #[error(transparent)]
     Netlink(#[from] Error),
-    #[error("{0}")]
-    Mark(String),
+    #[error(transparent)]
+    Mark(#[from] MarkTooLong),
     #[error("whether nic-agent runs cannot be told: {0}")]
     Alone(#[from] std::io::Error),
 }
@@ -78,7 +79,7 @@ fn guard(arguments: &Arguments) -> Result<bool, Failure> {
 
 fn all() -> Result<ExitCode, Failure> {
     let mut sight = Sight::open()?;
-    let mark = kernel::mark().map_err(Failure::Mark)?;
+    let mark = kernel::mark()?;
     let mut report = Report { eswitches: sight.eswitches()?, ..Report::default() };
     let mut rows: BTreeMap<IfIndex, Row> = BTreeMap::new();
     for round in 1..=ROUNDS {
@@ -129,7 +130,7 @@ fn one(ifindex: IfIndex) -> Result<ExitCode, Failure> {
     let ports = sight.ports_for(&link)?;
     let table = RepresentorTable::new(&ports, std::slice::from_ref(&link), Selector::default());
     if table.to_be_closed().iter().any(|it| it.external && it.ifindex == ifindex) {
-        kernel::close(&mut sight.route, ifindex, &kernel::mark().map_err(Failure::Mark)?)?;
+        kernel::close(&mut sight.route, ifindex, &kernel::mark()?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

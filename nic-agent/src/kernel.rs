@@ -21,6 +21,7 @@ use offload::netlink::socket::{NetlinkSocket, Protocol};
 use offload::netlink::tc::{self, Cookie, Filter, Skip};
 use offload::representor::{FindError, Representor, RepresentorTable, Selector};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -49,22 +50,54 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// `Err` lists what there is instead.
-    pub fn representor(&self, vf: VfId) -> Result<(), String> {
+    /// `Err`: what there is instead.
+    pub fn representor(&self, vf: VfId) -> Result<(), NoRepresentor> {
         match self.table.find(None, vf) {
             Ok(_) => Ok(()),
-            Err(FindError::NotFound { candidates, .. }) => Err(candidates),
-            Err(other) => Err(other.to_string()),
+            Err(FindError::NotFound { candidates, .. }) => Err(NoRepresentor::Others { candidates }),
+            Err(other) => Err(NoRepresentor::NotOne(other)),
         }
     }
 }
 
+/// Why representors are not to be seen, or not to be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("the kernel has not been asked yet")]
+    NotAsked,
+    /// Of links, or of the TC rules on them.
+    #[error(transparent)]
+    Route(#[from] Error),
+    #[error(transparent)]
+    Devlink(Error),
+    #[error("netlink task: {0}")]
+    Task(#[from] JoinError),
+    #[error(transparent)]
+    Mark(#[from] MarkTooLong),
+}
+
+/// See [`Cookie::MAX`].
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the ownership mark is too long")]
+pub struct MarkTooLong;
+
+/// What there is instead of a VF's representor; its text follows on "it has:".
+#[derive(Debug, thiserror::Error)]
+pub enum NoRepresentor {
+    #[error("{candidates}")]
+    Others { candidates: String },
+    #[error(transparent)]
+    NotOne(FindError),
+    #[error("none that can be read ({0})")]
+    Unseen(Arc<KernelError>),
+}
+
 /// Representors, and the TC rules on them.
 pub trait Links: Send + Sync + 'static {
-    fn observe(&self) -> impl Future<Output = Result<Seen, String>> + Send;
+    fn observe(&self) -> impl Future<Output = Result<Seen, KernelError>> + Send;
 
     /// In their order, each of them whatever became of the others. Returns what failed.
-    fn apply(&self, steps: Vec<LinkStep>) -> impl Future<Output = Vec<String>> + Send;
+    fn apply(&self, steps: Vec<LinkStep>) -> impl Future<Output = Vec<KernelError>> + Send;
 
     /// Open vSwitch makes all its flows again: what is known of the old ones says nothing of them.
     fn forget_flows(&self);
@@ -101,7 +134,7 @@ impl Kernel {
 }
 
 impl Links for Kernel {
-    async fn observe(&self) -> Result<Seen, String> {
+    async fn observe(&self) -> Result<Seen, KernelError> {
         let (selector, memory) = (self.selector.clone(), self.memory.clone());
         let seen = blocking(move || observe(selector, &memory)).await??;
         let closed = seen.reps.iter().filter(|rep| rep.closed || !rep.up).map(|rep| rep.ifindex).collect();
@@ -113,34 +146,33 @@ impl Links for Kernel {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory::default();
     }
 
-    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
+    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<KernelError> {
         match blocking(move || apply(&steps)).await {
             Ok(failures) => failures,
-            Err(error) => vec![error],
+            Err(error) => vec![error.into()],
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| format!("netlink task: {e}"))
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
 }
 
-pub(crate) fn mark() -> Result<Cookie, String> {
-    Cookie::new(MARK).ok_or_else(|| "the ownership mark is too long".to_owned())
+pub(crate) fn mark() -> Result<Cookie, MarkTooLong> {
+    Cookie::new(MARK).ok_or(MarkTooLong)
 }
 
 /// A representor, its link, the function behind it with its MAC, and the filters on it.
 type Rep<'a> = (Representor, &'a Link, Option<(PortHandle, MacAddr)>, Vec<Filter>);
 
-fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
-    let words = |e: Error| e.to_string();
-    let mut route = NetlinkSocket::open(Protocol::Route).map_err(words)?;
-    let all = link::links(&mut route).map_err(words)?;
+fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, KernelError> {
+    let mut route = NetlinkSocket::open(Protocol::Route)?;
+    let all = link::links(&mut route)?;
     let ports = match Devlink::open() {
-        Ok(mut devlink) => devlink.ports().map_err(words)?,
+        Ok(mut devlink) => devlink.ports().map_err(KernelError::Devlink)?,
         // A kernel without devlink still names ports by phys_port_name.
         Err(Error::NoFamily { .. }) => Vec::new(),
-        Err(error) => return Err(words(error)),
+        Err(error) => return Err(KernelError::Devlink(error)),
     };
     let table = RepresentorTable::new(&ports, &all, selector);
     let mark = mark()?;
@@ -150,12 +182,12 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
         let Some(link) = all.iter().find(|link| link.ifindex == rep.ifindex) else { continue };
         let port = ports.iter().find(|port| rep.port.as_ref() == Some(&port.handle));
         let function = port.and_then(|port| Some((port.handle.clone(), port.function_mac?)));
-        let filters = tc::filters(&mut route, rep.ifindex).map_err(words)?;
+        let filters = tc::filters(&mut route, rep.ifindex)?;
         reps.push((rep, link, function, filters));
     }
     let mut shared = Vec::new();
     for link in shared_ports(&all, |link| reps.iter().any(|(rep, ..)| rep.ifindex == link.ifindex)) {
-        shared.push((link, tc::filters(&mut route, link.ifindex).map_err(words)?));
+        shared.push((link, tc::filters(&mut route, link.ifindex)?));
     }
     let filters = || reps.iter().map(|(.., it)| it).chain(shared.iter().map(|(_, it)| it));
     let hardware = Hardware::new(Eswitches::new(&all), filters().flatten());
@@ -176,7 +208,7 @@ fn observe(selector: Selector, memory: &Mutex<Memory>) -> Result<Seen, String> {
     let asked = {
         let (mut memory, now) = (memory.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         flows.lost = memory.losses.look(counts, now);
-        let asked = memory.room.look(&mut route, beside, filters().flatten(), &flows, now).map_err(words)?;
+        let asked = memory.room.look(&mut route, beside, filters().flatten(), &flows, now)?;
         flows.room = memory.room.is_there();
         asked
     };
@@ -217,14 +249,14 @@ fn shared_ports(all: &[Link], is_of_function: impl Fn(&Link) -> bool) -> Vec<&Li
         .collect()
 }
 
-fn apply(steps: &[LinkStep]) -> Vec<String> {
+fn apply(steps: &[LinkStep]) -> Vec<KernelError> {
     let mut failures = Vec::new();
-    let mut attempt = || -> Result<(), String> {
-        let mut route = NetlinkSocket::open(Protocol::Route).map_err(|e| e.to_string())?;
+    let mut attempt = || -> Result<(), KernelError> {
+        let mut route = NetlinkSocket::open(Protocol::Route)?;
         let mark = mark()?;
         for step in steps {
             if let Err(error) = one(&mut route, step, &mark) {
-                failures.push(error.to_string());
+                failures.push(error);
             }
         }
         Ok(())
@@ -235,18 +267,21 @@ fn apply(steps: &[LinkStep]) -> Vec<String> {
     failures
 }
 
-fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), Error> {
+fn one(route: &mut NetlinkSocket, step: &LinkStep, mark: &Cookie) -> Result<(), KernelError> {
     match step {
-        LinkStep::Close { ifindex, .. } => close(route, *ifindex, mark),
+        LinkStep::Close { ifindex, .. } => close(route, *ifindex, mark)?,
         LinkStep::Open { ifindex, .. } => {
             // Taken by OVS, it has no use for addresses of the NIC's own.
             link::silence(route, *ifindex)?;
             tc::open(route, *ifindex, mark)?;
-            link::set_up(route, *ifindex)
+            link::set_up(route, *ifindex)?;
         }
-        LinkStep::SetMtu { ifindex, mtu, .. } => link::set_mtu(route, *ifindex, *mtu),
-        LinkStep::SetMac { port, mac, .. } => Devlink::open()?.set_function_mac(port, *mac),
+        LinkStep::SetMtu { ifindex, mtu, .. } => link::set_mtu(route, *ifindex, *mtu)?,
+        LinkStep::SetMac { port, mac, .. } => Devlink::open()
+            .and_then(|mut devlink| devlink.set_function_mac(port, *mac))
+            .map_err(KernelError::Devlink)?,
     }
+    Ok(())
 }
 
 /// Down first: that is what no hardware can refuse. Each half is tried whatever became of the others; the first failure

@@ -54,7 +54,7 @@ use crate::durable::Disk;
 use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
 use crate::enforcement::kept::{self, Kept};
-use crate::kernel::Seen;
+use crate::kernel::{KernelError, NoRepresentor, Seen};
 use crate::ledger::Ledger;
 use crate::log::Throttle;
 use crate::management::Access;
@@ -120,7 +120,7 @@ pub struct Reconciler<P: Platform> {
     /// Names of representors as last seen: one that vanished keeps its port's name.
     rep_names: BTreeMap<VfId, String>,
     /// What the kernel last showed.
-    seen: Result<Seen, String>,
+    seen: Result<Seen, Arc<KernelError>>,
     reoffer: Reoffer,
     connections: ConnectionLimits,
     /// Errors of the last pass, each logged once while it lasts.
@@ -200,7 +200,7 @@ impl<P: Platform> Reconciler<P> {
             heartbeat: parts.heartbeat,
             records: BTreeMap::new(),
             rep_names: BTreeMap::new(),
-            seen: Err("the kernel has not been asked yet".to_owned()),
+            seen: Err(Arc::new(KernelError::NotAsked)),
             reoffer: Reoffer::default(),
             connections: ConnectionLimits::default(),
             errors: BTreeSet::new(),
@@ -262,7 +262,7 @@ impl<P: Platform> Reconciler<P> {
                 management_port: config.edge.management_port,
                 representor: &|vf| match seen {
                     Ok(seen) => seen.representor(vf),
-                    Err(why) => Err(format!("none that can be read ({why})")),
+                    Err(why) => Err(NoRepresentor::Unseen(why.clone())),
                 },
                 logical_port: &|claim| profile::logical_port(&config.profile, claim),
             };

@@ -1,6 +1,7 @@
 //! What a pass closes: first of all what nobody holds, and whatever else is open when its port goes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use offload::ids::VfId;
 use tracing::warn;
@@ -10,11 +11,20 @@ use super::links;
 use super::outcome::Outcome;
 use crate::attachment::Attachment;
 use crate::config::Config;
-use crate::kernel::Seen;
+use crate::kernel::{KernelError, Seen};
 use crate::ovs::datapath::{self, Unsupported};
 use crate::ovs::plan::OvsStep;
 use crate::ovs::view::OvsView;
 use crate::platform::{Ovs as _, Platform};
+
+/// Why a port does not go.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StaysOpen {
+    #[error("no port goes while representors cannot be seen: {0}")]
+    Unseen(Arc<KernelError>),
+    #[error("no port goes while its representor is open")]
+    Open,
+}
 
 impl<P: Platform> Reconciler<P> {
     /// What a start does before it can fail for any other reason.
@@ -50,7 +60,7 @@ impl<P: Platform> Reconciler<P> {
         steps: &[OvsStep],
         view: &OvsView,
         outcome: &mut Outcome,
-    ) -> Result<(), String> {
+    ) -> Result<(), StaysOpen> {
         let is_patch = |port: &str| view.interface(port).is_some_and(|row| row.kind == "patch");
         let ports: BTreeSet<&str> = (steps.iter())
             .filter_map(|step| match step {
@@ -62,9 +72,9 @@ impl<P: Platform> Reconciler<P> {
         if ports.is_empty() {
             return Ok(());
         }
-        let open = |seen: &Result<Seen, String>| match seen {
+        let open = |seen: &Result<Seen, Arc<KernelError>>| match seen {
             Ok(seen) => Ok(links::going(&seen.reps, &ports)),
-            Err(why) => Err(format!("no port goes while representors cannot be seen: {why}")),
+            Err(why) => Err(StaysOpen::Unseen(why.clone())),
         };
         // Mostly this pass has closed it already.
         self.observe_kernel(outcome).await;
@@ -74,11 +84,7 @@ impl<P: Platform> Reconciler<P> {
         }
         self.apply_links(steps, outcome).await;
         self.observe_kernel(outcome).await;
-        if open(&self.seen)?.is_empty() {
-            Ok(())
-        } else {
-            Err("no port goes while its representor is open".to_owned())
-        }
+        if open(&self.seen)?.is_empty() { Ok(()) } else { Err(StaysOpen::Open) }
     }
 }
 

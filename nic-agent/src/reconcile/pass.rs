@@ -126,7 +126,7 @@ impl<P: Platform> Reconciler<P> {
     }
 
     pub(super) async fn observe_kernel(&mut self, outcome: &mut Outcome) {
-        self.seen = self.kernel.observe().await;
+        self.seen = self.kernel.observe().await.map_err(Arc::new);
         match &self.seen {
             Ok(seen) => {
                 if let Some(taken) = seen.asked {
@@ -299,7 +299,7 @@ impl<P: Platform> Reconciler<P> {
         }
         let written = match self.close_what_goes(&plan.steps, view, outcome).await {
             Ok(()) => self.ovs.apply(&plan.steps, bump).await.map_err(|e| e.to_string()),
-            Err(why) => Err(why),
+            Err(why) => Err(why.to_string()),
         };
         match written {
             Ok(()) => outcome.moved.extend(plan.steps.iter().filter_map(OvsStep::moved).map(str::to_owned)),

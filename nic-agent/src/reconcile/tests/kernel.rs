@@ -1,12 +1,13 @@
 //! Representors and their TC rules.
 
 use offload::ids::VfId;
+use offload::netlink;
 use offload::netlink::link::{Link, SwitchId};
 use offload::representor::{RepresentorTable, Selector};
 
 use super::world::{Effect, Part, State, World, rep_name};
-use crate::kernel::Seen;
 use crate::kernel::view::{Flows, LinkStep, Offload, RepView};
+use crate::kernel::{KernelError, Seen};
 use crate::platform::Links;
 
 #[derive(Debug)]
@@ -31,11 +32,15 @@ fn link(vf: Option<VfId>, ifindex: offload::ids::IfIndex) -> Link {
     }
 }
 
+fn failure(found: String) -> KernelError {
+    netlink::Error::Foreign { operation: "netlink".to_owned(), found }.into()
+}
+
 impl Links for Kernel {
-    async fn observe(&self) -> Result<Seen, String> {
+    async fn observe(&self) -> Result<Seen, KernelError> {
         let state = self.0.lock();
         if state.failing.contains(&Part::Sight) {
-            return Err("netlink is made to fail".to_owned());
+            return Err(failure("made to fail".to_owned()));
         }
         let links: Vec<Link> = state.reps.iter().map(|(vf, rep)| link(*vf, rep.ifindex)).collect();
         let reps = state.reps.iter().map(|(vf, rep)| RepView {
@@ -54,9 +59,9 @@ impl Links for Kernel {
         Ok(Seen { reps, shared: [].into(), flows: Flows::default(), asked: None, table })
     }
 
-    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<String> {
+    async fn apply(&self, steps: Vec<LinkStep>) -> Vec<KernelError> {
         let mut state = self.0.lock();
-        steps.into_iter().filter_map(|step| state.step(step).err()).collect()
+        steps.into_iter().filter_map(|step| state.step(step).err().map(failure)).collect()
     }
 
     fn forget_flows(&self) {}
