@@ -34,6 +34,15 @@ pub struct Synced {
     pub too_large: Vec<String>,
 }
 
+/// Why the bridge is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    #[error("no session")]
+    NoSession,
+    #[error(transparent)]
+    OpenFlow(#[from] openflow::Error),
+}
+
 /// What this session wrote last.
 struct Written {
     flows: Vec<Flow>,
@@ -96,14 +105,14 @@ impl<S: Switch> Edge<S> {
         self.metrics.set_connected("openflow", false);
     }
 
-    async fn session(&mut self) -> Result<&S::Session, String> {
+    async fn session(&mut self) -> Result<&S::Session, EdgeError> {
         if self.session.is_none() {
-            let session = self.switch.connect().await.map_err(|e| e.to_string())?;
+            let session = self.switch.connect().await?;
             info!(bridge = self.bridge, "OpenFlow session up");
             self.metrics.set_connected("openflow", true);
             self.session = Some(session);
         }
-        self.session.as_ref().ok_or_else(|| "no session".to_owned())
+        self.session.as_ref().ok_or(EdgeError::NoSession)
     }
 
     /// The rule sets, egress and ingress, of a policy that was in the last sync.
@@ -118,7 +127,7 @@ impl<S: Switch> Edge<S> {
         pods: Vec<Pod<'_>>,
         marks: &Marks,
         rate: NonZeroU32,
-    ) -> Result<Synced, String> {
+    ) -> Result<Synced, EdgeError> {
         let wanted = self.tables.content(&pods, marks, Some(rate).filter(|_| self.unmetered.is_none()));
         match self.try_sync(wanted).await {
             Ok(synced) => Ok(synced),
@@ -130,9 +139,9 @@ impl<S: Switch> Edge<S> {
         }
     }
 
-    async fn try_sync(&mut self, wanted: Content) -> Result<Synced, String> {
+    async fn try_sync(&mut self, wanted: Content) -> Result<Synced, EdgeError> {
         self.session().await?;
-        let Some(session) = &self.session else { return Err("no session".to_owned()) };
+        let Some(session) = &self.session else { return Err(EdgeError::NoSession) };
         let Content { flows, meters, too_large } = wanted;
         let written = self.written.as_ref();
         let now = self.clock.now();
@@ -146,12 +155,12 @@ impl<S: Switch> Edge<S> {
         };
         let installed = match written.filter(|_| !is_look) {
             Some(it) => it.flows.iter().cloned().map(InstalledFlow::fresh).collect(),
-            None => session.dump_flows().await.map_err(|e| e.to_string())?,
+            None => session.dump_flows().await?,
         };
         let of_ours = |meter: &Meter| InstalledMeter { id: meter.id, meter: Some(*meter) };
         let installed_meters = match written {
             Some(it) => it.meters.iter().map(of_ours).collect(),
-            None => session.meters().await.map_err(|e| e.to_string())?,
+            None => session.meters().await?,
         };
         let (before, mut after) = meter::diff(&meters, &installed_meters);
         if let Err(e) = session.change_meters(&before).await {
@@ -159,23 +168,23 @@ impl<S: Switch> Edge<S> {
             if written.is_none() && matches!(e, openflow::Error::Refused { .. }) {
                 self.unmetered = Some(e.to_string());
             }
-            return Err(e.to_string());
+            return Err(e.into());
         }
         let changes = diff(&flows, &installed);
         if !changes.is_empty() {
             debug!(changes = changes.len(), installed = installed.len(), "changing flows");
-            session.apply(&changes).await.map_err(|e| e.to_string())?;
+            session.apply(&changes).await?;
             info!(changes = changes.len(), flows = flows.len(), "flows changed");
         }
         if is_look {
             // What somebody else did to the meters is set right when the flows, which must not wait for it, are.
-            let seen = session.meters().await.map_err(|e| e.to_string())?;
+            let seen = session.meters().await?;
             let (other, gone) = meter::diff(&meters, &seen);
             after = other.into_iter().chain(gone).collect();
         }
-        session.change_meters(&after).await.map_err(|e| e.to_string())?;
+        session.change_meters(&after).await?;
         if is_look {
-            self.counted = session.meter_stats().await.map_err(|e| e.to_string())?;
+            self.counted = session.meter_stats().await?;
         }
         self.written = Some(Written { flows, meters, looked });
         Ok(Synced { changes: changes.len() + before.len() + after.len(), too_large })
@@ -196,8 +205,8 @@ impl<S: Switch> Edge<S> {
     }
 
     /// Forgets the zone's connections, in the kernel and so in the eSwitch.
-    pub async fn flush_zone(&mut self, zone: CtZone) -> Result<(), String> {
-        let outcome = self.session().await?.flush_ct_zone(zone).await.map_err(|e| e.to_string());
+    pub async fn flush_zone(&mut self, zone: CtZone) -> Result<(), EdgeError> {
+        let outcome = self.session().await?.flush_ct_zone(zone).await.map_err(EdgeError::from);
         if outcome.is_err() {
             self.drop_session();
         }

@@ -309,23 +309,22 @@ impl<P: Platform> Reconciler<P> {
         }
         self.detached.extend(settled.detached);
         for (key, problem) in settled.reported {
-            self.report(key, problem);
+            self.report(&key, problem);
         }
     }
 
     /// The server is believed against its own pods, and for nothing else.
-    fn report(&mut self, key: SandboxKey, problem: Option<String>) {
-        let Some(attachment) = self.ledger.of_sandbox(&key) else { return };
+    fn report(&mut self, key: &SandboxKey, problem: Option<String>) {
+        let Some(attachment) = self.ledger.of_sandbox(key) else { return };
         let pod = &attachment.owner;
         let reported = &mut self.records.entry(attachment.id()).or_default().reported;
         if *reported == problem {
             return;
         }
-        match &problem {
-            Some(problem) => {
-                warn!(%key, %pod, error = problem, "the server could not give the pod its interface");
-            }
-            None => info!(%key, %pod, "the pod has its interface again"),
+        if let Some(problem) = &problem {
+            warn!(%key, %pod, error = problem, "the server could not give the pod its interface");
+        } else {
+            info!(%key, %pod, "the pod has its interface again");
         }
         *reported = problem;
     }

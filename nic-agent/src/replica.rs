@@ -1,9 +1,26 @@
 //! An OVSDB session with one monitor: what the agent's two databases have in common.
 
+use std::sync::Arc;
+
 use ovsdb_session::{Monitor, MonitorTable, Options, Session, Snapshot, State};
 use tokio::sync::watch;
 
 use crate::news;
+
+/// Why rows are not up to date.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Outage {
+    /// The server takes the connection, and not the monitor.
+    #[error("{0}")]
+    Refused(Arc<str>),
+    /// Or not found yet.
+    #[error("{0}")]
+    Lost(String),
+    #[error("connecting")]
+    Connecting,
+    #[error("its contents have not come yet")]
+    Empty,
+}
 
 pub struct Replica {
     pub session: Session,
@@ -31,18 +48,18 @@ impl Replica {
     }
 
     /// Why the rows are not up to date, if they are not.
-    pub fn outage(&self) -> Option<String> {
+    pub fn outage(&self) -> Option<Outage> {
         let snapshot = self.snapshots.borrow();
         if let Some(error) = &snapshot.error {
-            return Some(error.to_string());
+            return Some(Outage::Refused(error.clone()));
         }
         if snapshot.connected && snapshot.synced {
             return None;
         }
         Some(match &*self.state.borrow() {
-            State::Connecting { error: Some(error) } => error.clone(),
-            State::Connecting { error: None } => "connecting".to_owned(),
-            State::Connected { .. } => "its contents have not come yet".to_owned(),
+            State::Connecting { error: Some(error) } => Outage::Lost(error.clone()),
+            State::Connecting { error: None } => Outage::Connecting,
+            State::Connected { .. } => Outage::Empty,
         })
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ovsdb_session::rows::vswitch::{Bridge, Interface, OpenVSwitch, Port};
-use ovsdb_session::{MonitorTable, Options, Remote, Snapshot, Table, Uuid};
+use ovsdb_session::{MonitorTable, Options, Remote, RowError, Snapshot, Table, Uuid};
 
 use super::control;
 use super::ops::{self, Uuids};
 use super::plan::OvsStep;
 use super::unixctl::ControlError;
 use super::view::{BridgeView, InterfaceView, OvsView, PortView};
-use crate::replica::Replica;
+use crate::replica::{Outage, Replica};
 
 const DATABASE: &str = "Open_vSwitch";
 
@@ -24,10 +24,20 @@ pub enum OvsError {
     Session(#[from] ovsdb_session::Error),
 }
 
+/// Why the database is not to be seen now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unseen {
+    #[error(transparent)]
+    Outage(#[from] Outage),
+    /// One row that is none of its table's.
+    #[error(transparent)]
+    Row(#[from] RowError),
+}
+
 /// The Open_vSwitch database, and ovs-vswitchd's control socket.
 pub trait Ovs: Send + Sync + 'static {
     /// The database, or why it is not to be seen now.
-    fn view(&mut self) -> Result<OvsView, String>;
+    fn view(&mut self) -> Result<OvsView, Unseen>;
 
     /// Resolves when the view may be another.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
@@ -56,11 +66,11 @@ impl OvsLink {
     }
 
     /// The database, or why it is not to be seen now.
-    pub fn view(&mut self) -> Result<OvsView, String> {
+    pub fn view(&mut self) -> Result<OvsView, Unseen> {
         let snapshot = self.replica.last();
         match self.replica.outage() {
-            Some(why) => Err(why),
-            None => view(&snapshot).map_err(|e| e.to_string()),
+            Some(why) => Err(why.into()),
+            None => Ok(view(&snapshot)?),
         }
     }
 
@@ -71,7 +81,7 @@ impl OvsLink {
 }
 
 impl Ovs for OvsLink {
-    fn view(&mut self) -> Result<OvsView, String> {
+    fn view(&mut self) -> Result<OvsView, Unseen> {
         Self::view(self)
     }
 
@@ -103,7 +113,7 @@ impl Ovs for OvsLink {
     }
 }
 
-fn view(snapshot: &Snapshot) -> Result<OvsView, ovsdb_session::RowError> {
+fn view(snapshot: &Snapshot) -> Result<OvsView, RowError> {
     let mut view = OvsView::default();
     let mut ports: BTreeMap<Uuid, Port> = BTreeMap::new();
     for port in snapshot.rows::<Port>() {

@@ -31,7 +31,7 @@ impl<P: Platform> Reconciler<P> {
     }
 
     /// Once for each change.
-    pub(super) fn tell_unused(&mut self, of: AttachmentId, unused: &[String]) {
+    pub(super) fn tell_unused(&mut self, of: &AttachmentId, unused: &[String]) {
         let record = self.records.entry(of.clone()).or_default();
         if !unused.is_empty() && record.remarks != unused {
             warn!(key = %of, ?unused, "what the CMS has written on the pod is not all used");

@@ -1,19 +1,32 @@
 //! The reconcile loop's part in the server's management port: it is wanted, or it goes.
 
+use offload::ids::VfId;
 use tracing::{info, warn};
 
 use super::Reconciler;
 use super::links;
 use super::outcome::Outcome;
-use crate::attachment::{Attachment, AttachmentId};
+use crate::attachment::{Attachment, AttachmentId, Owner};
+use crate::claim::PodRef;
 use crate::config::Config;
 use crate::management::{self, Access};
 use crate::platform::Platform;
 use crate::published::{ManagementPort, State};
 
+/// Why the ledger does not have the management port.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ManagementError {
+    #[error("{vf} is held by pod {holder}")]
+    VfHeld { vf: VfId, holder: Box<Owner> },
+    #[error("logical port {logical_port} is that of pod {pod}")]
+    LogicalPortHeld { logical_port: String, pod: PodRef },
+    #[error("no free conntrack zone: all {size} are in use, or were a moment ago")]
+    NoZone { size: u32 },
+}
+
 impl<P: Platform> Reconciler<P> {
-    /// The ledger has the management port that the configuration names, or none. `Err` says why it has not.
-    pub(super) fn keep_management(&mut self, config: &Config) -> Result<(), String> {
+    /// The ledger has the management port that the configuration names, or none. `Err`: why it has not.
+    pub(super) fn keep_management(&mut self, config: &Config) -> Result<(), ManagementError> {
         let wanted = config
             .edge
             .management_port
@@ -36,15 +49,14 @@ impl<P: Platform> Reconciler<P> {
         }
         let Some((vf, logical_port)) = wanted else { return Ok(()) };
         if let Some(holder) = self.ledger.holder(vf) {
-            return Err(format!("{vf} is held by pod {}", holder.owner));
+            return Err(ManagementError::VfHeld { vf, holder: Box::new(holder.owner.clone()) });
         }
         let has_it = |it: &Attachment| it.overlay().is_some_and(|it| it.logical_port == logical_port);
         if let Some((_, holder)) = self.ledger.pods().find(|(it, _)| has_it(it)) {
-            return Err(format!("logical port {logical_port} is that of pod {}", holder.pod));
+            return Err(ManagementError::LogicalPortHeld { logical_port, pod: holder.pod.clone() });
         }
         let Some(zone) = self.ledger.free_zone(config.edge.ct_zones) else {
-            let size = config.edge.ct_zones.size();
-            return Err(format!("no free conntrack zone: all {size} are in use, or were a moment ago"));
+            return Err(ManagementError::NoZone { size: config.edge.ct_zones.size() });
         };
         info!(%vf, port = logical_port, "management port wanted");
         self.ledger.insert(management::attachment(vf, zone, logical_port));
@@ -83,14 +95,14 @@ impl<P: Platform> Reconciler<P> {
     pub(super) fn management(
         &self,
         config: &Config,
-        kept: &Result<(), String>,
+        kept: &Result<(), ManagementError>,
         state: Option<State>,
     ) -> Option<ManagementPort> {
         let vf = config.edge.management_port?;
         let state = match (state, kept) {
             (Some(State::Ready(_)), _) => Ok(()),
             (Some(State::Waiting(why)), _) => Err(why),
-            (None, Err(why)) => Err(why.clone()),
+            (None, Err(why)) => Err(why.to_string()),
             (None, Ok(())) => Err("not looked at yet".to_owned()),
         };
         let binding = self.ledger.get(&AttachmentId::Host).and_then(Attachment::binding).cloned();

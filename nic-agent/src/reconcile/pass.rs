@@ -13,12 +13,13 @@ use tracing::{debug, info, warn};
 use super::closing::refused;
 use super::enforce::{Enforcement, policy_known};
 use super::links;
+use super::management::ManagementError;
 use super::outcome::Outcome;
 use super::stage::{self, Facts, Plugging};
 use super::{Reconciler, admission};
 use crate::attachment::{self, Attachment, Binding, OverlayPort, Sandbox};
 use crate::config::Config;
-use crate::edge;
+use crate::edge::{self, EdgeError};
 use crate::kernel::view::{LinkStep, RepView};
 use crate::metrics::OutcomeLabel;
 use crate::ovs::datapath::Unsupported;
@@ -39,10 +40,21 @@ struct Found<'a> {
     /// A datapath that is none of ours: all is closed.
     refused: Option<&'a Unsupported>,
     /// Whether the flows are in.
-    flows: &'a Result<(), String>,
+    flows: Result<(), &'a str>,
     enforced: &'a Enforcement,
     /// Whether the management port is in the ledger, if it should be.
-    management: &'a Result<(), String>,
+    management: &'a Result<(), ManagementError>,
+}
+
+/// Why boundaries are not in place.
+#[derive(Debug, thiserror::Error)]
+enum FlowsError {
+    #[error("bridge {0} is not there yet")]
+    NoBridge(String),
+    #[error(transparent)]
+    Datapath(Unsupported),
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
 }
 
 impl<P: Platform> Reconciler<P> {
@@ -65,7 +77,7 @@ impl<P: Platform> Reconciler<P> {
         let refused = view.as_ref().ok().and_then(|view| refused(&config, view));
         let flows = match &refused {
             None => self.sync_flows(&config, view.as_ref().ok(), &enforced, &mut outcome).await,
-            Some(why) => Err(why.to_string()),
+            Some(why) => Err(FlowsError::Datapath(why.clone())),
         };
         let conflicts = match (&view, &refused) {
             // Whoever uses it has what he wrote there; of us he hears nothing that would work by half.
@@ -90,13 +102,14 @@ impl<P: Platform> Reconciler<P> {
                 self.observe_kernel(&mut outcome).await;
             }
         }
-        let view = view.as_ref().map_err(String::as_str);
+        // From here on it is texts: what is said of an attachment, and of the whole.
+        let (view, flows) = (view.map_err(|why| why.to_string()), flows.map_err(|why| why.to_string()));
         let found = Found {
-            view,
+            view: view.as_ref().map_err(String::as_str),
             ports: &ports,
             conflicts: &conflicts,
             refused: refused.as_ref(),
-            flows: &flows,
+            flows: flows.as_ref().copied().map_err(String::as_str),
             enforced: &enforced,
             management: &management,
         };
@@ -189,17 +202,17 @@ impl<P: Platform> Reconciler<P> {
         answers.into_iter().map(|(name, (state, _))| (name, state)).collect()
     }
 
-    /// Boundaries on `br-edge`. `Err` says why they are not in place.
+    /// Boundaries on `br-edge`. `Err`: why they are not in place.
     async fn sync_flows(
         &mut self,
         config: &Config,
         view: Option<&OvsView>,
         enforced: &Enforcement,
         outcome: &mut Outcome,
-    ) -> Result<(), String> {
+    ) -> Result<(), FlowsError> {
         let bridge = self.edge.bridge().to_owned();
         if !view.is_some_and(|v| v.bridges.get(&bridge).is_some_and(|b| spec::is_ours(&b.external_ids))) {
-            return Err(format!("bridge {bridge} is not there yet"));
+            return Err(FlowsError::NoBridge(bridge));
         }
         // A zone that had another pod before is emptied before its first flow: the last time, after its quarantine.
         let has_first = |port: &&OverlayPort| port.zone_dirty && port.binding.is_some();
@@ -208,7 +221,7 @@ impl<P: Platform> Reconciler<P> {
         for zone in dirty.iter().copied() {
             if let Err(e) = self.edge.flush_zone(zone).await {
                 outcome.failed("conntrack", &e);
-                return Err(e);
+                return Err(e.into());
             }
             let ports = self.ledger.attachments_mut().filter_map(Attachment::overlay_mut);
             for port in ports.filter(|it| it.zone == zone) {
@@ -241,7 +254,7 @@ impl<P: Platform> Reconciler<P> {
             }
             Err(e) => {
                 outcome.failed("flows", &e);
-                Err(e)
+                Err(e.into())
             }
         }
     }
@@ -349,7 +362,7 @@ impl<P: Platform> Reconciler<P> {
                 ovs: view,
                 port,
                 conflicts,
-                flows: flows.as_ref().copied().map_err(String::as_str),
+                flows,
                 policy: policy_known(enforced.get(&id)),
                 restoring,
             };
@@ -401,7 +414,7 @@ impl<P: Platform> Reconciler<P> {
             published.attachments.insert(key.clone(), entry);
         }
         for (id, remarks) in unused {
-            self.tell_unused(id, &remarks);
+            self.tell_unused(&id, &remarks);
         }
         published.management = self.management(config, kept, of_host);
         self.publish.send_replace(Arc::new(published));
@@ -411,10 +424,10 @@ impl<P: Platform> Reconciler<P> {
         &self,
         view: Result<&OvsView, &str>,
         refused: Option<&Unsupported>,
-        flows: &Result<(), String>,
+        flows: Result<(), &str>,
     ) -> Health {
         let down = |why| format!("Open vSwitch not connected: {why}");
-        let flows = || flows.as_ref().err().map(|why| format!("flows: {why}"));
+        let flows = || flows.err().map(|why| format!("flows: {why}"));
         let (reps, representors) = match &self.seen {
             Ok(seen) => (seen.reps.as_slice(), None),
             Err(why) => (Default::default(), Some(format!("representors: {why}"))),

@@ -91,7 +91,7 @@ impl Southbound for SouthboundLink {
             .map(|row| (row.logical_port.clone(), row))
             .collect();
         let absent = match self.replica.outage() {
-            Some(why) => PortState::Disconnected { why },
+            Some(why) => PortState::Disconnected { why: why.to_string() },
             None if !snapshot.covers(self.generation) => PortState::Asking,
             None => PortState::Missing,
         };

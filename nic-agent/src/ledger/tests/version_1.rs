@@ -12,7 +12,7 @@ mod then {
     use std::net::IpAddr;
     use std::path::Path;
 
-    use offload::ids::{CtZone, MacAddr, VfId};
+    use offload::ids::{CtZone, MacAddr};
     use serde::{Deserialize, Serialize};
 
     use crate::claim::{Claim, SandboxKey};

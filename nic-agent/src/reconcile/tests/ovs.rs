@@ -3,22 +3,27 @@
 use std::path::Path;
 
 use super::world::{EDGE, Effect, INTEGRATION, State, World};
-use crate::ovs::link::OvsError;
+use crate::ovs::link::{OvsError, Unseen};
 use crate::ovs::plan::OvsStep;
 use crate::ovs::restore::Restore;
 use crate::ovs::spec::{BridgeSpec, PortSpec};
 use crate::ovs::unixctl::ControlError;
 use crate::ovs::view::{BridgeView, InterfaceView, OvsView, PortView, StringMap};
 use crate::platform;
+use crate::replica::Outage;
 use crate::southbound::state::ChassisState;
 
 #[derive(Debug)]
 pub struct Ovs(pub World);
 
 impl platform::Ovs for Ovs {
-    fn view(&mut self) -> Result<OvsView, String> {
+    fn view(&mut self) -> Result<OvsView, Unseen> {
         let state = self.0.lock();
-        if state.ovsdb_up { Ok(state.ovs.clone()) } else { Err("made to fail".to_owned()) }
+        if state.ovsdb_up {
+            Ok(state.ovs.clone())
+        } else {
+            Err(Outage::Lost("made to fail".to_owned()).into())
+        }
     }
 
     async fn changed(&mut self) {
