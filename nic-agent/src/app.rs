@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::audit::Auditor;
+use crate::backend::overlay;
 use crate::certificates;
 use crate::cluster::client::Accesses;
 use crate::cluster::configuration::{Layers, Report};
@@ -47,7 +48,7 @@ use crate::platform::{System, SystemClock};
 use crate::preflight;
 use crate::published::Published;
 use crate::reconcile::handle::Handle;
-use crate::reconcile::{LEDGER, Parts, Reconciler};
+use crate::reconcile::{Inputs, LEDGER, Parts, Reconciler};
 use crate::server::{Server, Shims};
 use crate::service_manager::{Heartbeat, Hearts, ServiceManager};
 use crate::southbound::link::SouthboundLink;
@@ -113,11 +114,8 @@ impl App {
             .with_context(|| format!("state.dir {}", first.state.dir.display()))?;
         let kernel = Kernel::new(&first.eswitch);
         let (config, configs) = watch::channel(Arc::new(first.clone()));
-        let (mut reconciler, handle) = Reconciler::new(Parts {
-            config: configs,
-            directories: sources.directories,
-            kernel_events: kernel_events(kernel.watched(), cancel.clone()),
-            kernel,
+        let clock = Arc::new(SystemClock);
+        let overlay = overlay::Parts {
             ovs: OvsLink::start(first.ovs.db.clone()),
             southbound: SouthboundLink::start(
                 first.chassis.ovn_remote.clone(),
@@ -126,19 +124,29 @@ impl App {
             edge: Edge::new(
                 first.edge.bridge.clone(),
                 openflow::Socket::of(&first.edge.bridge, &first.ovs.run_dir),
-                Arc::new(SystemClock),
+                clock.clone(),
                 metrics.clone(),
             ),
-            disk: Arc::new(SystemDisk),
-            clock: Arc::new(SystemClock),
-            policies: sources.policies,
-            lookup: sources.lookup,
-            health: sources.health,
             auditor,
-            access,
-            ledger,
+            clock,
             hostname,
             metrics: metrics.clone(),
+        };
+        let inputs = Inputs {
+            config: configs,
+            directories: sources.directories,
+            policies: sources.policies,
+            health: sources.health,
+            kernel_events: kernel_events(kernel.watched(), cancel.clone()),
+        };
+        let (mut reconciler, handle) = Reconciler::new(Parts {
+            inputs,
+            kernel,
+            overlay,
+            disk: Arc::new(SystemDisk),
+            lookup: sources.lookup,
+            access,
+            ledger,
             heartbeat,
         });
         // Nothing that may be wrong with certificates or addresses keeps a VF open.

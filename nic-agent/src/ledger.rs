@@ -4,6 +4,7 @@
 //! ([`file`]). Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is
 //! never overwritten silently: the caller moves it aside.
 
+pub mod book;
 mod file;
 mod quarantine;
 

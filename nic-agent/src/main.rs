@@ -64,7 +64,8 @@ async fn main() -> ExitCode {
             return bad_configuration(&e);
         }
     };
-    match run(source, config).await {
+    // Large: it holds all that the agent is put together from.
+    match Box::pin(run(source, config)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             ServiceManager::from_env().status(&format!("not started: {e:#}"));

@@ -1,33 +1,27 @@
 //! The one task that owns the ledger and brings the NIC to what is wanted.
 //!
 //! ```text
-//!  gRPC server ── Intake ───┐                        ┌─► kernel: links, TC           (close what nobody holds)
-//!  pod directory ── watch ──┤                        ├─► OpenFlow bundle on br-edge  (boundaries)
-//!  OVSDB replica ── watch ──┼─► pass: observe, plan, ┼─► OVSDB transaction           (chassis, ports)
-//!  southbound    ── watch ──┤        apply           ├─► kernel: links, TC           (open what has its boundary)
-//!  kernel events ── mpsc ───┤                        ├─► watch: Published            (Handle answers from it)
-//!  policy        ── watch ──┤                        └─► Auditor: connections that policy denies
-//!  configuration ── watch ──┘
+//!  gRPC server ── Intake ───┐         ┌─ reap      pods that are gone leave the ledger
+//!  pod directory ── watch ──┤         ├─ close     representors of which no backend says that they keep their boundary
+//!  policy        ── watch ──┼─► pass ─┼─ wanted    identities, intents
+//!  configuration ── watch ──┤         ├─ backends  observe, plan, apply: flows, ports; then zones that nobody has are emptied
+//!  kernel events ── mpsc ───┤         ├─ open      what its backend says has its boundary
+//!  backends' news ──────────┘         └─ publish   watch: Published (Handle answers from it)
 //! ```
 //!
 //! Level-triggered: each pass looks at everything and changes what is not as it should be; events only say when. What
 //! cannot be reached is left as it is (fail static), but nothing is opened without its boundary (fail closed), and
 //! closing comes first. Stopping changes nothing.
 
-mod annotations;
 pub mod batch;
-mod closing;
-pub mod connections;
 mod enforce;
 pub mod handle;
 pub mod intake;
-pub mod links;
 mod management;
-mod outcome;
 mod pass;
+mod publish;
 mod record;
 pub mod reoffer;
-pub mod stage;
 #[cfg(test)]
 mod tests;
 mod waited;
@@ -37,37 +31,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offload::ids::VfId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::admission::{self, Grounds};
 use crate::attachment::{Attachment, AttachmentId};
-use crate::audit::Auditor;
+use crate::backend::Backend as _;
+use crate::backend::overlay::{self, Overlay};
 use crate::claim::{Claim, Refusal, SandboxKey};
 use crate::cluster::Health;
 use crate::cluster::lookup::Lookup;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::durable::Disk;
-use crate::edge::Edge;
 use crate::enforcement::PolicyWatch;
 use crate::enforcement::kept::{self, Kept};
-use crate::kernel::{KernelError, NoRepresentor, Seen};
+use crate::kernel::NoRepresentor;
 use crate::ledger::Ledger;
+use crate::ledger::book::Book;
 use crate::log::Throttle;
 use crate::management::Access;
 use crate::marks::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::news;
-use crate::platform::{Clock, Ovs as _, Platform, Southbound as _};
+use crate::platform::{Clock, Platform};
 use crate::profile;
 use crate::published::Published;
+use crate::representors::Representors;
 use crate::service_manager::Heartbeat;
 use batch::Left;
-use connections::ConnectionLimits;
 use handle::Handle;
 use intake::{Intake, Tickets};
 use record::Record;
@@ -82,47 +76,39 @@ const TICK: Duration = Duration::from_secs(10);
 /// After a pass that could not do all.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What the task is told.
+pub struct Inputs {
+    pub config: watch::Receiver<Arc<Config>>,
+    pub directories: Directories,
+    pub policies: PolicyWatch,
+    /// Of the cluster's API, if there is one.
+    pub health: Option<Health>,
+    pub kernel_events: mpsc::Receiver<()>,
+}
+
 /// What the task works with.
 pub struct Reconciler<P: Platform> {
-    config: watch::Receiver<Arc<Config>>,
-    directories: Directories,
-    kernel: P::Links,
-    kernel_events: mpsc::Receiver<()>,
-    ovs: P::Ovs,
-    southbound: P::Southbound,
-    edge: Edge<P::Switch>,
+    inputs: Inputs,
+    intake: Intake,
+    representors: Representors<P::Links>,
+    overlay: Overlay<P>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
-    /// `external_ids:hostname` of the chassis.
-    hostname: String,
-    ledger: Ledger,
-    ledger_path: PathBuf,
-    policies: PolicyWatch,
-    /// Of the cluster's API, if there is one.
-    health: Option<Health>,
+    book: Book,
     kept: Kept,
     kept_path: PathBuf,
     marks: Keeper,
-    auditor: Auditor,
     access: watch::Sender<Access>,
-    /// Which word of the source this pass goes by, and which the tables follow.
+    /// Which word of the policies' source this pass goes by, and which the tables follow.
     resolved_source: Option<String>,
     source_in_tables: Option<String>,
-    intake: Intake,
     publish: watch::Sender<Arc<Published>>,
     metrics: Metrics,
     heartbeat: Heartbeat,
     tickets: Tickets,
-    /// The ledger in memory is newer than the one on the disk.
-    unsaved: bool,
     throttle: Throttle,
     records: BTreeMap<AttachmentId, Record>,
-    /// Names of representors as last seen: one that vanished keeps its port's name.
-    rep_names: BTreeMap<VfId, String>,
-    /// What the kernel last showed.
-    seen: Result<Seen, Arc<KernelError>>,
     reoffer: Reoffer,
-    connections: ConnectionLimits,
     /// Errors of the last pass, each logged once while it lasts.
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
@@ -131,38 +117,29 @@ pub struct Reconciler<P: Platform> {
 
 /// What the task is given.
 pub struct Parts<P: Platform> {
-    pub config: watch::Receiver<Arc<Config>>,
-    pub directories: Directories,
+    pub inputs: Inputs,
     pub kernel: P::Links,
-    pub kernel_events: mpsc::Receiver<()>,
-    pub ovs: P::Ovs,
-    pub southbound: P::Southbound,
-    pub edge: Edge<P::Switch>,
+    pub overlay: overlay::Parts<P>,
     pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
-    pub policies: PolicyWatch,
     /// `None`: files say it.
     pub lookup: Option<Lookup>,
-    pub health: Option<Health>,
-    pub auditor: Auditor,
     /// Whose traffic is the node's own, for who compiles policies.
     pub access: watch::Sender<Access>,
     pub ledger: Ledger,
-    pub hostname: String,
-    pub metrics: Metrics,
     pub heartbeat: Heartbeat,
 }
 
 impl<P: Platform> Reconciler<P> {
     pub fn new(parts: Parts<P>) -> (Self, Handle) {
+        let Parts { inputs, kernel, overlay, disk, lookup, access, ledger, heartbeat } = parts;
+        let (clock, metrics) = (overlay.clock.clone(), overlay.metrics.clone());
         let (state_dir, attach_timeout) = {
-            let config = parts.config.borrow();
+            let config = inputs.config.borrow();
             (config.state.dir.clone(), config.server.attach_timeout)
         };
-        let (ledger_path, kept_path) = (state_dir.join(LEDGER), state_dir.join("policy.json"));
-        let ledger = parts.ledger;
+        let kept_path = state_dir.join("policy.json");
         let pod_of = |key: &SandboxKey| Some(ledger.of_sandbox(key)?.owner.uid().to_owned());
-        let kept = kept::load(&*parts.disk, &kept_path, pod_of).unwrap_or_else(|e| {
+        let kept = kept::load(&*disk, &kept_path, pod_of).unwrap_or_else(|e| {
             error!(error = %e, "policy last enforced not readable: pods pass nothing until it is known anew");
             Kept::new()
         });
@@ -170,43 +147,30 @@ impl<P: Platform> Reconciler<P> {
         let (requests, intake) = intake::channel();
         let (publish, published) = watch::channel(Arc::default());
         let reconciler = Self {
-            config: parts.config,
-            directories: parts.directories,
-            kernel: parts.kernel,
-            kernel_events: parts.kernel_events,
-            ovs: parts.ovs,
-            southbound: parts.southbound,
-            edge: parts.edge,
-            clock: parts.clock,
-            hostname: parts.hostname,
-            ledger,
-            ledger_path,
-            policies: parts.policies,
-            health: parts.health,
-            kept,
-            kept_path,
-            marks: Keeper::load(parts.disk.clone(), &state_dir),
-            disk: parts.disk,
-            auditor: parts.auditor,
-            access: parts.access,
-            resolved_source: None,
-            source_in_tables: None,
+            inputs,
             tickets: intake.tickets(established),
             intake,
+            representors: Representors::new(kernel, metrics.clone()),
+            overlay: Overlay::new(overlay),
+            book: Book::new(ledger, disk.clone(), state_dir.join(LEDGER)),
+            clock,
+            kept,
+            kept_path,
+            marks: Keeper::load(disk.clone(), &state_dir),
+            disk,
+            access,
+            resolved_source: None,
+            source_in_tables: None,
             publish,
-            unsaved: false,
-            throttle: Throttle::new(parts.metrics.lines_withheld.clone()),
-            metrics: parts.metrics,
-            heartbeat: parts.heartbeat,
+            throttle: Throttle::new(metrics.lines_withheld.clone()),
+            metrics,
+            heartbeat,
             records: BTreeMap::new(),
-            rep_names: BTreeMap::new(),
-            seen: Err(Arc::new(KernelError::NotAsked)),
             reoffer: Reoffer::default(),
-            connections: ConnectionLimits::default(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
         };
-        let handle = Handle::new(requests, published, attach_timeout, parts.lookup, &reconciler.metrics);
+        let handle = Handle::new(requests, published, attach_timeout, lookup, &reconciler.metrics);
         (reconciler, handle)
     }
 
@@ -217,19 +181,12 @@ impl<P: Platform> Reconciler<P> {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 is_asked = self.intake.ready() => if !is_asked { return },
-                () = news::changed(&mut self.directories) => {}
-                () = news::changed(&mut self.config) => {}
-                () = news::changed(&mut self.policies) => {}
-                () = health_changed(&mut self.health) => {}
-                () = self.auditor.changed() => {}
-                () = self.ovs.changed() => {}
-                () = self.southbound.changed() => {}
-                () = self.edge.lost() => {}
-                Some(()) = self.kernel_events.recv() => {}
+                () = self.inputs.changed() => {}
+                () = self.overlay.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             self.take_in();
-            while self.kernel_events.try_recv().is_ok() {}
+            while self.inputs.kernel_events.try_recv().is_ok() {}
         }
     }
 
@@ -248,9 +205,9 @@ impl<P: Platform> Reconciler<P> {
     fn take_in(&mut self) {
         let intake::Taken { commands, abandoned } = self.intake.take();
         self.metrics.abandoned.inc_by(abandoned);
-        let config = self.config.borrow().clone();
-        let directory = self.directories.borrow().clone();
-        let seen = &self.seen;
+        let config = self.inputs.config.borrow().clone();
+        let directory = self.inputs.directories.borrow().clone();
+        let seen = self.representors.seen();
         let admit = |claim: &Claim, ledger: &Ledger| {
             let grounds = Grounds {
                 directory: &directory,
@@ -269,13 +226,8 @@ impl<P: Platform> Reconciler<P> {
             admission::admit(claim, &grounds)
         };
         let passes = self.publish.borrow().passes;
-        let (disk, path, unsaved) = (&*self.disk, &self.ledger_path, &mut self.unsaved);
-        let save = |ledger: &mut Ledger| {
-            let saved = ledger.save(disk, path);
-            *unsaved = saved.is_err();
-            saved
-        };
-        let settled = batch::settle(commands, passes, &mut self.ledger, &mut self.tickets, admit, save);
+        let (ledger, save) = self.book.open();
+        let settled = batch::settle(commands, passes, ledger, &mut self.tickets, admit, save);
         self.follow(settled);
     }
 
@@ -302,7 +254,7 @@ impl<P: Platform> Reconciler<P> {
         for claim in settled.believed {
             info!(key = %claim.key, pod = %claim.pod, vf = %claim.vf, "claim believed");
             // It may have been taken back at once.
-            if self.ledger.of_sandbox(&claim.key).is_some() {
+            if self.book.ledger.of_sandbox(&claim.key).is_some() {
                 let waited = Waited::begin(self.clock.now());
                 self.records.entry(claim.key.into()).or_default().waited = Some(waited);
             }
@@ -315,7 +267,7 @@ impl<P: Platform> Reconciler<P> {
 
     /// The server is believed against its own pods, and for nothing else.
     fn report(&mut self, key: &SandboxKey, problem: Option<String>) {
-        let Some(attachment) = self.ledger.of_sandbox(key) else { return };
+        let Some(attachment) = self.book.ledger.of_sandbox(key) else { return };
         let pod = &attachment.owner;
         let reported = &mut self.records.entry(attachment.id()).or_default().reported;
         if *reported == problem {
@@ -338,15 +290,19 @@ impl<P: Platform> Reconciler<P> {
     /// As [`Self::forget`], but for its tickets: its sandbox may have asked anew since.
     fn clear(&mut self, attachment: &Attachment) {
         self.records.remove(&attachment.id());
-        self.auditor.forget(attachment.port.zone());
+        self.overlay.forget(attachment);
     }
+}
 
-    /// What the ledger says in memory holds; one that cannot be written now is written by a later pass.
-    fn save(&mut self) {
-        let saved = self.ledger.save(&*self.disk, &self.ledger_path);
-        self.unsaved = saved.is_err();
-        if let Err(error) = saved {
-            error!(%error, "ledger not written");
+impl Inputs {
+    /// Resolves when there is something new among them.
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = news::changed(&mut self.directories) => {}
+            () = news::changed(&mut self.config) => {}
+            () = news::changed(&mut self.policies) => {}
+            () = health_changed(&mut self.health) => {}
+            Some(()) = self.kernel_events.recv() => {}
         }
     }
 }

@@ -4,14 +4,14 @@ use offload::ids::VfId;
 use tracing::{info, warn};
 
 use super::Reconciler;
-use super::links;
-use super::outcome::Outcome;
 use crate::attachment::{Attachment, AttachmentId, Owner};
 use crate::claim::PodRef;
 use crate::config::Config;
 use crate::management::{self, Access};
+use crate::outcome::Outcome;
 use crate::platform::Platform;
 use crate::published::{ManagementPort, State};
+use crate::representors::plan;
 
 /// Why the ledger does not have the management port.
 #[derive(Debug, thiserror::Error)]
@@ -35,38 +35,38 @@ impl<P: Platform> Reconciler<P> {
             let has = |port: &str| it.overlay().is_some_and(|it| it.logical_port == *port);
             wanted.as_ref().is_some_and(|(vf, port)| it.vf == *vf && has(port))
         };
-        match self.ledger.get(&AttachmentId::Host) {
+        match self.book.ledger.get(&AttachmentId::Host) {
             Some(there) if is_wanted(there) => return Ok(()),
             Some(_) => {
-                if let Some(old) = self.ledger.withdraw(&AttachmentId::Host) {
+                if let Some(old) = self.book.ledger.withdraw(&AttachmentId::Host) {
                     let port = old.overlay().map(|it| it.logical_port.as_str());
                     info!(vf = %old.vf, port, "management port released");
                     self.forget(&old);
-                    self.save();
+                    self.book.save();
                 }
             }
             None => {}
         }
         let Some((vf, logical_port)) = wanted else { return Ok(()) };
-        if let Some(holder) = self.ledger.holder(vf) {
+        if let Some(holder) = self.book.ledger.holder(vf) {
             return Err(ManagementError::VfHeld { vf, holder: Box::new(holder.owner.clone()) });
         }
         let has_it = |it: &Attachment| it.overlay().is_some_and(|it| it.logical_port == logical_port);
-        if let Some((_, holder)) = self.ledger.pods().find(|(it, _)| has_it(it)) {
+        if let Some((_, holder)) = self.book.ledger.pods().find(|(it, _)| has_it(it)) {
             return Err(ManagementError::LogicalPortHeld { logical_port, pod: holder.pod.clone() });
         }
-        let Some(zone) = self.ledger.free_zone(config.edge.ct_zones) else {
+        let Some(zone) = self.book.ledger.free_zone(config.edge.ct_zones) else {
             return Err(ManagementError::NoZone { size: config.edge.ct_zones.size() });
         };
         info!(%vf, port = logical_port, "management port wanted");
-        self.ledger.insert(management::attachment(vf, zone, logical_port));
-        self.save();
+        self.book.ledger.insert(management::attachment(vf, zone, logical_port));
+        self.book.save();
         Ok(())
     }
 
     /// Tells the policies' compiler whose traffic is the node's.
     pub(super) fn tell_access(&self, config: &Config) {
-        let now = Access::of(config, &self.ledger);
+        let now = Access::of(config, &self.book.ledger);
         self.access.send_if_modified(|told| {
             let is_new = *told != now;
             if is_new {
@@ -79,15 +79,12 @@ impl<P: Platform> Reconciler<P> {
 
     /// The function gets the port's MAC address, so that the server need not know it.
     pub(super) async fn address_management(&mut self, outcome: &mut Outcome) {
-        let step = self
-            .seen
-            .as_ref()
-            .ok()
-            .zip(self.ledger.get(&AttachmentId::Host))
-            .and_then(|(seen, port)| links::address(&seen.reps, port.vf, port.binding()?.mac));
+        let port = self.book.ledger.get(&AttachmentId::Host);
+        let wanted = port.and_then(|port| Some((port.vf, port.binding()?.mac)));
+        let step = wanted.and_then(|(vf, mac)| plan::address(self.representors.all(), vf, mac));
         if let Some(step) = step {
-            self.apply_links(vec![step], outcome).await;
-            self.observe_kernel(outcome).await;
+            self.representors.apply(vec![step], outcome).await;
+            self.representors.observe(outcome).await;
         }
     }
 
@@ -105,7 +102,7 @@ impl<P: Platform> Reconciler<P> {
             (None, Err(why)) => Err(why.to_string()),
             (None, Ok(())) => Err("not looked at yet".to_owned()),
         };
-        let binding = self.ledger.get(&AttachmentId::Host).and_then(Attachment::binding).cloned();
+        let binding = self.book.ledger.get(&AttachmentId::Host).and_then(Attachment::binding).cloned();
         let (mac, ips) = binding.map(|it| (Some(it.mac), it.ips)).unwrap_or_default();
         if let Err(why) = &state
             && self.publish.borrow().management.as_ref().is_none_or(|before| before.state != state)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::stage::Who;
+use crate::backend::Who;
 use crate::metrics::{Metrics, StageLabel};
 
 /// A clock for each of the two; one runs at a time.

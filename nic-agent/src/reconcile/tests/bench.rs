@@ -19,6 +19,7 @@ use super::southbound::{LogicalPort, Southbound};
 use super::switch::Switch;
 use super::world::{Crash, EDGE, Rep, World};
 use crate::audit::{Auditor, OtherEnd};
+use crate::backend::overlay;
 use crate::claim::{Attached, Attachments, Claim, PodRef, Refusal, SandboxKey};
 use crate::config::Config;
 use crate::directory::{Directory, PodRecord};
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::published::{Published, State};
 use crate::reconcile::handle::Handle;
-use crate::reconcile::{Parts, Reconciler};
+use crate::reconcile::{Inputs, Parts, Reconciler};
 use crate::service_manager::Heartbeat;
 use crate::southbound::state::ChassisState;
 
@@ -136,24 +137,30 @@ impl Bench {
         let (access, accessed) = watch::channel(Access::of(&self.config.borrow(), &ledger));
         let (send, kernel_events) = mpsc::channel(1);
         let clock = Arc::new(world());
-        let (reconciler, handle) = Reconciler::new(Parts {
-            config: self.config.subscribe(),
-            directories: self.directory.subscribe(),
-            kernel: Kernel(world()),
-            kernel_events,
+        let overlay = overlay::Parts {
             ovs: Ovs(world()),
             southbound: Southbound(world()),
             edge: Edge::new(EDGE.to_owned(), Switch(world()), clock.clone(), self.metrics.clone()),
-            disk: Arc::new(world()),
-            clock,
-            policies: self.policies.subscribe(),
-            lookup: None,
-            health: None,
             auditor,
-            access,
-            ledger,
+            clock,
             hostname: "nic".to_owned(),
             metrics: self.metrics.clone(),
+        };
+        let inputs = Inputs {
+            config: self.config.subscribe(),
+            directories: self.directory.subscribe(),
+            policies: self.policies.subscribe(),
+            health: None,
+            kernel_events,
+        };
+        let (reconciler, handle) = Reconciler::new(Parts {
+            inputs,
+            kernel: Kernel(world()),
+            overlay,
+            disk: Arc::new(world()),
+            lookup: None,
+            access,
+            ledger,
             heartbeat: Heartbeat::new(Duration::from_mins(1)),
         });
         let published = handle.published();
@@ -214,7 +221,7 @@ impl Bench {
         let lived = self
             .lives(async |agent| {
                 // As the loop's `select`: it is told, and does not find out.
-                agent.reconciler.edge.lost().now_or_never();
+                agent.reconciler.overlay.lost().now_or_never();
                 agent.reconciler.take_in();
                 complete = agent.reconciler.turn().await;
             })

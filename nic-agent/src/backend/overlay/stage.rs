@@ -1,6 +1,7 @@
 //! How far an attachment has come: what the answer to the host-shim, the PodAttachment and the log say is missing.
 
 use crate::attachment::{self, Attachment, OverlayPort};
+use crate::backend::{Missing, Who};
 use crate::kernel::view::RepView;
 use crate::ovs::plan::Conflict;
 use crate::ovs::view::OvsView;
@@ -26,8 +27,8 @@ pub fn plugging(port: Option<&PortState>, plugged: bool, behind: bool) -> Pluggi
     }
 }
 
-/// All that an attachment's readiness depends on.
-pub struct Facts<'a> {
+/// All that an attachment's readiness depends on, but for its CMS.
+pub struct Sight<'a> {
     pub representor: Option<&'a RepView>,
     /// Open vSwitch has this very device.
     pub taken: bool,
@@ -43,20 +44,6 @@ pub struct Facts<'a> {
     pub restoring: bool,
 }
 
-/// Whom an attachment waits for: the agent and Open vSwitch, or OVN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    Us,
-    Ovn,
-}
-
-/// What is missing, in words, and from whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    pub who: Who,
-    pub what: String,
-}
-
 fn us(what: String) -> Missing {
     Missing { who: Who::Us, what }
 }
@@ -66,7 +53,7 @@ fn ovn(what: String) -> Missing {
 }
 
 /// `Err` is the first thing that is missing.
-pub fn ready(of: &Attachment, port: &OverlayPort, facts: &Facts<'_>) -> Result<(), Missing> {
+pub fn ready(of: &Attachment, port: &OverlayPort, facts: &Sight<'_>) -> Result<(), Missing> {
     let vf = of.vf;
     let representor = facts.representor.ok_or_else(|| us(format!("{vf} has no representor")))?;
     let ovs = facts.ovs.map_err(|why| us(format!("Open vSwitch not connected: {why}")))?;

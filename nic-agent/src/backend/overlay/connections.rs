@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use offload::ids::CtZone;
 use tracing::info;
 
-use super::Reconciler;
+use super::Overlay;
 use crate::attachment;
 use crate::audit::Load;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::platform::Platform;
 use crate::published::Connections;
 
@@ -19,7 +20,7 @@ const REMEMBERED: Duration = Duration::from_mins(5);
 
 /// Attachments that had as many as they may.
 #[derive(Debug, Default)]
-pub struct ConnectionLimits(BTreeMap<CtZone, Instant>);
+pub(super) struct ConnectionLimits(BTreeMap<CtZone, Instant>);
 
 impl ConnectionLimits {
     /// These zones have no room. Returns those that had some.
@@ -38,16 +39,16 @@ impl ConnectionLimits {
     }
 }
 
-impl<P: Platform> Reconciler<P> {
+impl<P: Platform> Overlay<P> {
     pub(super) fn is_full(&self, zone: CtZone) -> bool {
         self.auditor.load(zone).is_some_and(|load| load.full)
     }
 
     /// What pods may have, and who has it.
-    pub(super) fn look_at_connections(&mut self, config: &Config) {
+    pub(super) fn look_at_connections(&mut self, config: &Config, ledger: &Ledger) {
         self.auditor.limit(config.edge.pod_connections);
         let zones: BTreeMap<CtZone, String> =
-            self.ledger.attachments().map(|it| (it.port.zone(), it.owner.to_string())).collect();
+            ledger.attachments().map(|it| (it.port.zone(), it.owner.to_string())).collect();
         let full: Vec<CtZone> = zones.keys().copied().filter(|zone| self.is_full(*zone)).collect();
         let now = self.clock.now();
         for zone in self.connections.look(full.into_iter(), |zone| zones.contains_key(zone), now) {
@@ -59,11 +60,11 @@ impl<P: Platform> Reconciler<P> {
         self.metrics.limited_pods.set(i64::try_from(self.connections.0.len()).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn connections_of(&self, of: &attachment::Attachment) -> Option<Connections> {
+    pub(super) fn connections_of(&self, of: &attachment::Attachment, config: &Config) -> Option<Connections> {
         let Load { connections: used, .. } = self.auditor.load(of.port.zone())?;
         let ports = attachment::of_ports(of.vf);
         Some(Connections {
-            limit: self.config.borrow().edge.pod_connections,
+            limit: config.edge.pod_connections,
             used,
             limited: self.connections.are(of.port.zone()),
             refused_by_rate: ports.map_or(0, |(rep, patch)| self.edge.refused([rep, patch])),
