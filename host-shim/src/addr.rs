@@ -5,81 +5,20 @@ use std::{
     str::FromStr,
 };
 
+pub use mac_addr::MacAddr;
+use mac_addr::ParseMacError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Text that is no address.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AddrError {
-    #[error("{0:?} is not a MAC address such as 0a:58:0a:f4:00:0a")]
-    Mac(String),
+    #[error(transparent)]
+    Mac(#[from] ParseMacError),
     #[error("{0:?} is not a prefix such as 10.244.0.10/24 or fd00::a/64")]
     Prefix(String),
     #[error("{0:?} is not an IP address")]
     Ip(String),
-}
-
-/// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// Can an interface have it: neither a group's nor all zeroes?
-    pub fn is_unicast(self) -> bool {
-        let [first, ..] = self.0;
-        first & 1 == 0 && self.0 != [0; 6]
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
-impl FromStr for Mac {
-    type Err = AddrError;
-    fn from_str(text: &str) -> Result<Self, AddrError> {
-        let error = || AddrError::Mac(text.to_owned());
-        let mut bytes = [0; 6];
-        let mut parts = text.split(':');
-        for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
-            if !part.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(error());
-            }
-            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
-        }
-        if parts.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, byte) in self.0.iter().enumerate() {
-            let colon = if position == 0 { "" } else { ":" };
-            write!(f, "{colon}{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl TryFrom<String> for Mac {
-    type Error = AddrError;
-    fn try_from(text: String) -> Result<Self, AddrError> {
-        text.parse()
-    }
-}
-
-impl From<Mac> for String {
-    fn from(it: Mac) -> Self {
-        it.to_string()
-    }
-}
-
-impl fmt::Debug for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// An address with the length of its prefix; host bits are kept.

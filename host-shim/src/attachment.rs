@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    addr::{AddrError, Mac, Prefix, Route, parse_optional_ip},
+    addr::{AddrError, MacAddr, Prefix, Route, parse_optional_ip},
     config::{MTU_MAX, MTU_MIN},
 };
 
@@ -23,7 +23,7 @@ pub enum AttachmentError {
     #[error(transparent)]
     Addr(#[from] AddrError),
     #[error("MAC {0} is a group's or empty")]
-    Mac(Mac),
+    Mac(MacAddr),
     #[error("MTU {0} is not within 68 and 65535")]
     Mtu(u32),
     #[error("MTU {0} is too small for IPv6, which it gives addresses of")]
@@ -42,7 +42,7 @@ pub struct Address {
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    pub mac: Mac,
+    pub mac: MacAddr,
     /// None: as it is.
     pub mtu: Option<u32>,
     pub addresses: Vec<Address>,
@@ -74,7 +74,7 @@ impl Attachment {
 impl TryFrom<v1::AttachResponse> for Attachment {
     type Error = AttachmentError;
     fn try_from(response: v1::AttachResponse) -> Result<Self, AttachmentError> {
-        let mac: Mac = response.mac.parse()?;
+        let mac: MacAddr = response.mac.parse().map_err(AddrError::from)?;
         if !mac.is_unicast() {
             return Err(AttachmentError::Mac(mac));
         }

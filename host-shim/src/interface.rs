@@ -9,7 +9,7 @@ use std::{fmt::Display, fs, io};
 use nix::Error as Errno;
 
 use crate::{
-    addr::{Mac, Prefix, Route},
+    addr::{MacAddr, Prefix, Route},
     attachment::Attachment,
     link::{GiveWay, Link, LinkError, Links},
     netns::{Netns, NetnsError},
@@ -20,7 +20,7 @@ use crate::{
 /// An interface as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddr>,
     pub mtu: u32,
     pub up: bool,
     pub addresses: Vec<Prefix>,
@@ -30,7 +30,7 @@ pub struct Observed {
 /// An interface as it should be. What is None or absent is not compared: the pod may add to what it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddr>,
     pub mtu: Option<u32>,
     pub addresses: Vec<Prefix>,
     pub routes: Vec<PrevRoute>,

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::{runtime::Handle as Runtime, task::JoinHandle};
 
 use crate::{
-    addr::{Mac, Prefix, Route},
+    addr::{MacAddr, Prefix, Route},
     netns::{Netns, NetnsError},
 };
 
@@ -68,7 +68,7 @@ pub struct Link {
     pub altnames: Vec<Vec<u8>>,
     /// IFLA_IFALIAS: any text, and empty where there is none.
     pub alias: Vec<u8>,
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddr>,
     pub mtu: u32,
     pub up: bool,
     /// IFLA_PARENT_DEV_NAME (Linux 5.14): the PCI address of the device below, also where sysfs does not show it.
@@ -155,7 +155,7 @@ impl<'a> Links<'a> {
         self.set(unspec(link).name(name).build(), format!("rename {} to {name}", link.name)).await
     }
 
-    pub async fn set_mac(&self, link: &Link, mac: Mac) -> Result<(), LinkError> {
+    pub async fn set_mac(&self, link: &Link, mac: MacAddr) -> Result<(), LinkError> {
         self.set(unspec(link).address(mac.0.to_vec()).build(), format!("give {} the MAC {mac}", link.name))
             .await
     }

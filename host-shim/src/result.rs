@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::{
-    addr::{Mac, Prefix, Route},
+    addr::{MacAddr, Prefix, Route},
     attachment::Address,
     device::PciAddress,
     version::CniVersion,
@@ -24,7 +24,7 @@ pub struct PrevResultError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddResult {
     pub interface: String,
-    pub mac: Mac,
+    pub mac: MacAddr,
     pub mtu: u32,
     /// Path of the network namespace, as the runtime gave it.
     pub sandbox: String,
@@ -96,7 +96,7 @@ fn take_list(result: &mut Map<String, Value>, key: &str) -> Vec<Value> {
 /// The interface of a `prevResult` that has our name and is inside a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrevInterface {
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddr>,
     pub mtu: Option<u32>,
     pub pci: Option<PciAddress>,
     pub addresses: Vec<Prefix>,

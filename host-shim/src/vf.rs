@@ -17,7 +17,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    addr::Mac,
+    addr::MacAddr,
     device::{PciAddress, Sysfs},
     link::{GiveWay, Link, LinkError, Links},
     netns::{Netns, NetnsError},
@@ -57,7 +57,7 @@ pub struct Marks {
     /// Names that only this VF has in the namespace looked at.
     pub names: Vec<String>,
     /// A name that it had with this MAC.
-    pub named: Option<(String, Mac)>,
+    pub named: Option<(String, MacAddr)>,
     /// The index that it has there: then no name counts.
     pub index: Option<u32>,
     /// The kernel says which device is below it: then nothing else counts.
@@ -243,7 +243,7 @@ pub async fn bring_home(found: &Found, home: &VfRecord) -> Result<Link, VfError>
     let is_known = |name: &[u8]| home.altnames.iter().any(|known| known.as_bytes() == name);
     let foreign = link.altnames.iter().map(Vec::as_slice).filter(|name| !is_known(name));
     say(links.drop_altnames(&link, foreign).await);
-    let mac = home.mac.as_deref().and_then(|mac| mac.parse::<Mac>().ok());
+    let mac = home.mac.as_deref().and_then(|mac| mac.parse::<MacAddr>().ok());
     if let Some(mac) = mac.filter(|mac| Some(*mac) != link.mac) {
         say(links.set_mac(&link, mac).await);
     }

@@ -23,8 +23,8 @@ pub enum IdentityError {
     Unknown(String),
     #[error("its addresses {text:?} hold {part:?}, which is no {what}")]
     Malformed { text: String, part: String, what: &'static str },
-    #[error("its MAC {0} is a multicast address")]
-    Multicast(offload::ids::MacAddr),
+    #[error("its MAC {0} is not an interface's: all zeroes, or multicast")]
+    NotUnicast(offload::ids::MacAddr),
     #[error(
         "its external_ids:{DHCP_SERVERS} hold {0:?}, which is no IP address: write addresses, comma between them"
     )]
@@ -56,7 +56,7 @@ pub fn identity<'a>(
     let first = parts.next().unwrap_or_default();
     let mac: offload::ids::MacAddr = first.parse().map_err(|_| malformed(first, "MAC address"))?;
     if !mac.is_unicast() {
-        return Err(IdentityError::Multicast(mac));
+        return Err(IdentityError::NotUnicast(mac));
     }
     let mut ips = Vec::new();
     for part in parts {

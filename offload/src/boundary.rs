@@ -133,7 +133,7 @@ pub struct Boundary {
 impl Boundary {
     /// This pod's flows. They need [`common_flows`] beside them.
     pub fn flows(&self) -> Vec<Flow> {
-        if !self.mac.is_unicast() || self.mac == MacAddr::ZERO || self.rep == self.patch {
+        if !self.mac.is_unicast() || self.rep == self.patch {
             return Vec::new();
         }
         let mut flows = from_pod::flows(self);

@@ -168,7 +168,7 @@ impl<'a> Vlan<'a> {
 impl<'a> Station<'a> {
     fn new(member: &Member<'a>) -> Result<Self, Error> {
         let foreign = |what: String| Err(Error::NotOwn(member.rep, what));
-        if !member.mac.is_unicast() || member.mac == MacAddr::ZERO {
+        if !member.mac.is_unicast() {
             return foreign(member.mac.to_string());
         }
         let ipv4: BTreeSet<Ipv4Addr> = member.ipv4.iter().copied().collect();

@@ -27,10 +27,13 @@ fn a_good_answer_is_taken() {
 
 #[test]
 fn nonsense_is_named() {
-    assert_eq!(error(|r| r.mac = String::new()), AttachmentError::Addr(AddrError::Mac(String::new())));
+    assert_eq!(
+        error(|r| r.mac = String::new()),
+        AttachmentError::Addr(AddrError::Mac("".parse::<MacAddr>().unwrap_err()))
+    );
     assert_eq!(
         error(|r| r.mac = "01:00:5e:00:00:01".into()),
-        AttachmentError::Mac(Mac([1, 0, 0x5e, 0, 0, 1]))
+        AttachmentError::Mac(MacAddr([1, 0, 0x5e, 0, 0, 1]))
     );
     assert_eq!(error(|r| r.mtu = 67), AttachmentError::Mtu(67));
     assert_eq!(error(|r| r.mtu = 65536), AttachmentError::Mtu(65536));

@@ -9,7 +9,7 @@ fn route(destination: &str, gateway: Option<&str>) -> Route {
 
 fn observed() -> Observed {
     Observed {
-        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
         mtu: 1400,
         up: true,
         addresses: vec!["10.0.0.2/24".parse().unwrap(), "fe80::1/64".parse().unwrap()],
@@ -30,7 +30,7 @@ fn each_difference_is_said() {
         gateway: gateway.map(|gateway| gateway.parse().unwrap()),
     };
     let expected = Expected {
-        mac: Some(Mac([2, 0, 0, 0, 0, 2])),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 2])),
         mtu: Some(1500),
         addresses: vec!["10.0.0.2/25".parse().unwrap()],
         routes: vec![

@@ -8,7 +8,7 @@ use std::io;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::Link;
-use crate::addr::Mac;
+use crate::addr::MacAddr;
 
 // include/uapi/linux/{netlink,rtnetlink,if_link}.h
 const NLMSG_ERROR: u16 = 2;
@@ -96,7 +96,7 @@ fn read_link(message: &[u8]) -> Option<Link> {
     for (kind, value) in attributes(message.get(IFINFOMSG..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
-            IFLA_ADDRESS => link.mac = Mac::from_bytes(value),
+            IFLA_ADDRESS => link.mac = MacAddr::from_bytes(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_IFALIAS => link.alias = without_end(value).to_vec(),
             IFLA_PARENT_DEV_NAME => link.parent = Some(text(value)),

@@ -6,7 +6,7 @@ fn link(name: &str, mac: u8, parent: Option<&str>) -> Link {
         name: name.into(),
         altnames: Vec::new(),
         alias: Vec::new(),
-        mac: Some(Mac([2, 0, 0, 0, 0, mac])),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, mac])),
         mtu: 1500,
         up: false,
         parent: parent.map(str::to_owned),
@@ -17,7 +17,7 @@ fn marks() -> Marks {
     Marks {
         pci: "0000:03:00.2".parse().unwrap(),
         names: vec!["ens1v0".into()],
-        named: Some(("eth0".into(), Mac([2, 0, 0, 0, 0, 7]))),
+        named: Some(("eth0".into(), MacAddr([2, 0, 0, 0, 0, 7]))),
         index: None,
         by_device_only: false,
     }

@@ -76,7 +76,6 @@ impl Op {
             conditions: Vec::new(),
             columns: Vec::new(),
             rows: Vec::new(),
-            equal: true,
             timeout: Duration::ZERO,
         }
     }
@@ -311,7 +310,6 @@ pub struct Wait {
     conditions: Vec<Condition>,
     columns: Vec<String>,
     rows: Vec<Value>,
-    equal: bool,
     timeout: Duration,
 }
 
@@ -332,13 +330,6 @@ impl Wait {
         self
     }
 
-    /// Until the rows are *not* those.
-    #[must_use]
-    pub fn until_not_equal(mut self) -> Self {
-        self.equal = false;
-        self
-    }
-
     /// How long the server may wait; zero, the default, compares once.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -354,7 +345,7 @@ impl From<Wait> for Op {
             .with("table", wait.table)
             .with("where", where_json(&wait.conditions))
             .with("columns", wait.columns)
-            .with("until", if wait.equal { "==" } else { "!=" })
+            .with("until", "==")
             .with("rows", wait.rows)
     }
 }

@@ -72,8 +72,6 @@ fn southbound_rows_fit_the_schema() {
     check::<southbound::PortBinding>(&shapes);
     check::<southbound::Chassis>(&shapes);
     check::<southbound::Encap>(&shapes);
-    check::<southbound::SbGlobal>(&shapes);
-    check::<southbound::DatapathBinding>(&shapes);
 }
 
 #[test]

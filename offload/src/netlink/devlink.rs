@@ -12,7 +12,7 @@ use super::generic;
 use super::request::Request;
 use super::socket::NetlinkSocket;
 use super::wire::{Attributes, Malformed, Writer};
-use crate::ids::{IfIndex, MacAddr, ParseIdError};
+use crate::ids::{IfIndex, MacAddr};
 
 const CMD_GET: u8 = 1;
 const CMD_PORT_GET: u8 = 5;
@@ -44,15 +44,21 @@ impl fmt::Display for DeviceHandle {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a devlink device such as pci/0000:03:00.0")]
+pub struct ParseDeviceError {
+    pub text: String,
+}
+
 impl FromStr for DeviceHandle {
-    type Err = ParseIdError;
+    type Err = ParseDeviceError;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         match text.split_once('/') {
             Some((bus, device)) if !bus.is_empty() && !device.is_empty() && !device.contains('/') => {
                 Ok(Self { bus: bus.to_owned(), device: device.to_owned() })
             }
-            _ => Err(ParseIdError { what: "devlink device (pci/0000:03:00.0)", text: text.to_owned() }),
+            _ => Err(ParseDeviceError { text: text.to_owned() }),
         }
     }
 }

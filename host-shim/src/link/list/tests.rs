@@ -42,7 +42,7 @@ fn a_link_is_read_whatever_its_names_are() {
     let [link] = links.as_slice() else { panic!("{links:?}") };
     assert_eq!((link.index, link.up, link.mtu, link.name.as_str()), (7, true, 1400, "a\u{fffd}"));
     assert_eq!(link.altnames, [b"b\xff".to_vec(), b"eth0".to_vec()]);
-    assert_eq!((link.mac, link.parent.as_deref()), (Some(Mac([2, 0, 0, 0, 0, 1])), Some("0000:03:00.2")));
+    assert_eq!((link.mac, link.parent.as_deref()), (Some(MacAddr([2, 0, 0, 0, 0, 1])), Some("0000:03:00.2")));
 }
 
 #[test]

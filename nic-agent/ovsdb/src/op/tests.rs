@@ -18,7 +18,6 @@ fn each_operation_as_the_rfc_writes_it() {
             .when(Condition::equal("name", "br"))
             .columns(["fail_mode"])
             .row([("fail_mode", "secure")])
-            .until_not_equal()
             .timeout(Duration::from_millis(1500))
             .into(),
         Op::comment("why"),
@@ -41,7 +40,7 @@ fn each_operation_as_the_rfc_writes_it() {
                 ["external_ids", "insert", ["map", [["a", "1"], ["b", "2"]]]]]},
             {"op": "delete", "table": "Port", "where": [false]},
             {"op": "wait", "timeout": 1500, "table": "Bridge", "where": [["name", "==", "br"]],
-             "columns": ["fail_mode"], "until": "!=", "rows": [{"fail_mode": "secure"}]},
+             "columns": ["fail_mode"], "until": "==", "rows": [{"fail_mode": "secure"}]},
             {"op": "comment", "comment": "why"},
             {"op": "assert", "lock": "l"},
             {"op": "abort"},

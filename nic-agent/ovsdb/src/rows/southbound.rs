@@ -70,25 +70,3 @@ table! {
         options: BTreeMap<String, String> = "options",
     }
 }
-
-table! {
-    /// The one row of settings.
-    pub struct SbGlobal: "SB_Global" {
-        /// What the northbound has last asked to be confirmed.
-        nb_cfg: i64 = "nb_cfg",
-        /// Settings.
-        options: BTreeMap<String, String> = "options",
-        /// Other programs' settings.
-        external_ids: BTreeMap<String, String> = "external_ids",
-    }
-}
-
-table! {
-    /// A logical switch or router.
-    pub struct DatapathBinding: "Datapath_Binding" {
-        /// Its number on the wire.
-        tunnel_key: i64 = "tunnel_key",
-        /// `name`, `logical-switch` and others.
-        external_ids: BTreeMap<String, String> = "external_ids",
-    }
-}

@@ -80,7 +80,7 @@ impl World {
         let wire = (UPLINK, Some(own.vlan));
         let peers = || self.on(own.vlan).filter(|pod| pod.rep != port);
         let link = || -> Deliveries {
-            if !frame.eth_dst.is_unicast() {
+            if frame.eth_dst.is_group() {
                 return peers().map(|pod| (pod.rep, None)).chain([wire]).collect();
             }
             [peers().find(|pod| pod.mac == frame.eth_dst).map_or(wire, |pod| (pod.rep, None))].into()
@@ -113,7 +113,7 @@ impl World {
         let is_here = |mac: MacAddr| self.on(own.vlan).any(|pod| pod.mac == mac);
         match receiver {
             Some(pod) if pod.mac == frame.eth_dst => [(pod.rep, None)].into(),
-            _ if is_here(frame.eth_dst) || !frame.eth_dst.is_unicast() => Deliveries::new(),
+            _ if is_here(frame.eth_dst) || frame.eth_dst.is_group() => Deliveries::new(),
             _ => [wire].into(),
         }
     }
@@ -121,7 +121,7 @@ impl World {
     fn sent_by_wire(&self, known: &mut Known, frame: &Frame) -> Deliveries {
         let Some(vlan) = frame.vlan else { return Deliveries::new() };
         let link = || -> Deliveries {
-            let gets = |pod: &&Pod| !frame.eth_dst.is_unicast() || pod.mac == frame.eth_dst;
+            let gets = |pod: &&Pod| frame.eth_dst.is_group() || pod.mac == frame.eth_dst;
             self.on(vlan).filter(gets).map(|pod| (pod.rep, None)).collect()
         };
         let Some((src, dst, l4)) = ip(frame) else {
