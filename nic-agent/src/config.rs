@@ -89,6 +89,8 @@ pub struct Ovs {
     pub db: Remote,
     /// Holds `<bridge>.mgmt`, the OpenFlow sockets, and ovs-vswitchd's control socket.
     pub run_dir: PathBuf,
+    /// The chassis' name as `ovs-ctl` writes it into the database at each start.
+    pub system_id_file: PathBuf,
 }
 
 /// Where this NIC's `ovn-controller` is. What it is told stands in [`Chassis`].

@@ -120,7 +120,6 @@ pub struct Parts<P: Platform> {
     pub inputs: Inputs,
     pub kernel: P::Links,
     pub overlay: overlay::Parts<P>,
-    pub disk: Arc<dyn Disk>,
     /// `None`: files say it.
     pub lookup: Option<Lookup>,
     /// Whose traffic is the node's own, for who compiles policies.
@@ -131,8 +130,8 @@ pub struct Parts<P: Platform> {
 
 impl<P: Platform> Reconciler<P> {
     pub fn new(parts: Parts<P>) -> (Self, Handle) {
-        let Parts { inputs, kernel, overlay, disk, lookup, access, ledger, heartbeat } = parts;
-        let (clock, metrics) = (overlay.clock.clone(), overlay.metrics.clone());
+        let Parts { inputs, kernel, overlay, lookup, access, ledger, heartbeat } = parts;
+        let (disk, clock, metrics) = (overlay.disk.clone(), overlay.clock.clone(), overlay.metrics.clone());
         let (state_dir, attach_timeout) = {
             let config = inputs.config.borrow();
             (config.state.dir.clone(), config.server.attach_timeout)

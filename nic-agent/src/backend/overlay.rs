@@ -16,6 +16,7 @@ mod flows;
 mod identities;
 mod ports;
 mod stage;
+mod system_id;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -28,6 +29,7 @@ use super::{Backend, Brought, Facts, InForce, Missing, Pass, Who};
 use crate::attachment::{Attachment, AttachmentId};
 use crate::audit::Auditor;
 use crate::config::Config;
+use crate::durable::Disk;
 use crate::edge::{Edge, EdgeError};
 use crate::intent::Intents;
 use crate::kernel::view::RepView;
@@ -53,6 +55,7 @@ pub struct Parts<P: Platform> {
     pub southbound: P::Southbound,
     pub edge: Edge<P::Switch>,
     pub auditor: Auditor,
+    pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     /// `external_ids:hostname` of the chassis.
     pub hostname: String,
@@ -64,6 +67,9 @@ pub struct Overlay<P: Platform> {
     southbound: P::Southbound,
     edge: Edge<P::Switch>,
     auditor: Auditor,
+    disk: Arc<dyn Disk>,
+    /// Open vSwitch starts with the name that the chassis shall have.
+    has_system_id: bool,
     clock: Arc<dyn Clock>,
     hostname: String,
     metrics: Metrics,
@@ -96,12 +102,14 @@ impl Default for Last {
 
 impl<P: Platform> Overlay<P> {
     pub fn new(parts: Parts<P>) -> Self {
-        let Parts { ovs, southbound, edge, auditor, clock, hostname, metrics } = parts;
+        let Parts { ovs, southbound, edge, auditor, disk, clock, hostname, metrics } = parts;
         Self {
             ovs,
             southbound,
             edge,
             auditor,
+            disk,
+            has_system_id: false,
             clock,
             hostname,
             throttle: Throttle::new(metrics.lines_withheld.clone()),
@@ -125,6 +133,14 @@ impl<P: Platform> Overlay<P> {
         self.metrics.set_connected("southbound", self.southbound.unready().is_none());
         let refused = view.as_ref().ok().and_then(|view| ports::refused(config, view));
         (view, refused)
+    }
+
+    fn keep_system_id(&mut self, Pass { config, outcome, .. }: &mut Pass<'_, P::Links>) {
+        if !self.has_system_id {
+            let Config { ovs, chassis, .. } = config;
+            self.has_system_id =
+                system_id::keep(&*self.disk, &ovs.system_id_file, &chassis.system_id, outcome);
+        }
     }
 
     async fn flush_zone(&mut self, zone: CtZone, outcome: &mut Outcome) -> Result<(), EdgeError> {
@@ -167,7 +183,10 @@ impl<P: Platform> Backend<P::Links> for Overlay<P> {
                 pass.outcome.failed("Open vSwitch", why);
                 (vec![Conflict::from(why.clone())], BTreeSet::new())
             }
-            (Ok(view), None) => self.sync_ovs(view, flows.is_ok(), &mut pass).await,
+            (Ok(view), None) => {
+                self.keep_system_id(&mut pass);
+                self.sync_ovs(view, flows.is_ok(), &mut pass).await
+            }
             (Err(why), _) => {
                 pass.outcome.failed("Open vSwitch", why);
                 Default::default()

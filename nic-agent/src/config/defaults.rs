@@ -8,6 +8,7 @@ pub(super) const ATTACH_TIMEOUT_SECONDS: u32 = 60;
 pub(super) const MAX_CONNECTIONS: u32 = 64;
 pub(crate) const OVS_DB: &str = "unix:/run/openvswitch/db.sock";
 pub(crate) const OVS_RUN_DIR: &str = "/run/openvswitch";
+pub(super) const OVS_SYSTEM_ID_FILE: &str = "/etc/openvswitch/system-id.conf";
 pub(crate) const OVN_RUN_DIR: &str = "/run/ovn";
 pub(super) const ENCAP_TYPE: &str = "geneve";
 pub(crate) const OVN_BRIDGE: &str = "br-int";

@@ -109,7 +109,8 @@ fn ovs(s: &mut Section<'_>) -> Option<Ovs> {
         remote => Ok(remote),
     });
     let run_dir = s.value("run-dir", defaults::OVS_RUN_DIR, path);
-    Some(Ovs { db: db?, run_dir: run_dir? })
+    let system_id_file = s.value("system-id-file", defaults::OVS_SYSTEM_ID_FILE, path);
+    Some(Ovs { db: db?, run_dir: run_dir?, system_id_file: system_id_file? })
 }
 
 fn ovn(s: &mut Section<'_>) -> Option<Ovn> {

@@ -15,6 +15,7 @@ pub(super) fn keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.max-connections", old.server.max_connections != new.server.max_connections),
         ("ovs.db", old.ovs.db != new.ovs.db),
         ("ovs.run-dir", old.ovs.run_dir != new.ovs.run_dir),
+        ("ovs.system-id-file", old.ovs.system_id_file != new.ovs.system_id_file),
         ("ovn.run-dir", old.ovn.run_dir != new.ovn.run_dir),
         // A chassis under a new name is a new chassis: OVN would have two, and every port would move.
         ("chassis.system-id", old_chassis.system_id != new_chassis.system_id),

@@ -103,9 +103,10 @@ new_pod() {
 }
 pod() { jq -r ".$2" "$pods/$1.json"; }
 
-# The directory that the agent reads in place of the Kubernetes API: all pods, renamed into place.
+# The directory that the agent reads in place of the Kubernetes API: all pods, if there are any, renamed into place.
 write_directory() {
-  jq -s '{version: 1, pods: map({uid, namespace: "default", name, node: "server1", hostNetwork: false, phase: "Running"})}' "$pods"/*.json >/etc/nic-agent/.pods.json
+  find "$pods" -name '*.json' -exec cat {} + |
+    jq -s '{version: 1, pods: map({uid, namespace: "default", name, node: "server1", hostNetwork: false, phase: "Running"})}' >/etc/nic-agent/.pods.json
   mv /etc/nic-agent/.pods.json /etc/nic-agent/pods.json
 }
 # Logical ports of pods NAME..., in one transaction.
