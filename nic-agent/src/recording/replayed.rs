@@ -99,7 +99,7 @@ impl Ovs for Tape {
     }
 
     async fn changed(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn apply(&mut self, steps: &[OvsStep], bump: bool) -> Result<(), OvsError> {
@@ -127,7 +127,7 @@ impl Ovs for Tape {
 
 impl Southbound for Tape {
     async fn changed(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn ask_for(&mut self, ports: &BTreeSet<String>) {
