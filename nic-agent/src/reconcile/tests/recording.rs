@@ -95,7 +95,7 @@ fn an_answer_that_is_changed_shows_where_the_loop_does_something_else() {
         // The pod's representor is open before it is seen to be taken: closed again.
         let lines: Vec<&str> = text.lines().collect();
         let opened = lines.iter().position(|it| it.contains(r#""Open""#)).unwrap();
-        let seen = (opened..).find(|at| lines[*at].contains(r#""of":"observe""#)).unwrap();
+        let seen = (opened..lines.len()).find(|at| lines[*at].contains(r#""of":"observe""#)).unwrap();
         let changed = lines[seen].replacen(r#""in_datapath":true"#, r#""in_datapath":false"#, 1);
         assert_ne!(changed, lines[seen]);
         let before = lines[..seen].join("\n");
@@ -121,7 +121,7 @@ fn what_is_cut_off_is_replayed_as_far_as_it_goes() {
             assert!(told.contains(&format!("line {last} is cut off")), "{told}");
         }
         // Between two lines: that is how it looks when the agent ended there.
-        let whole: String = text.lines().take(lines / 2).map(|it| format!("{it}\n")).collect();
+        let whole = text.lines().take(lines / 2).collect::<Vec<_>>().join("\n") + "\n";
         assert!(matches!(replayed(whole).await.0, End::Over));
     });
 }
