@@ -10,6 +10,7 @@
 
 mod following;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,9 @@ use crate::platform::{System, SystemClock};
 use crate::preflight;
 use crate::published::Published;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::trace::Trace;
 use crate::reconcile::{Inputs, LEDGER, Parts, Reconciler};
+use crate::recording::{Header, Recorded, Recorder, With};
 use crate::server::{Server, Shims};
 use crate::service_manager::{Heartbeat, Hearts, ServiceManager};
 use crate::southbound::link::SouthboundLink;
@@ -67,7 +70,7 @@ pub struct App {
     layers: Layers,
     own: watch::Receiver<Own>,
     report: watch::Sender<Report>,
-    reconciler: Reconciler<System>,
+    reconciler: Reconciler<Recorded<System>>,
     handle: Handle,
     server: Server<Telling<Handle>>,
     shims: watch::Sender<Shims>,
@@ -80,8 +83,13 @@ pub struct App {
 }
 
 impl App {
-    /// `source` and `file` are the configuration file and what it held.
-    pub async fn build(source: Source, file: Config, logging: Logging) -> anyhow::Result<Self> {
+    /// `source` and `file` are the configuration file and what it held; `record` is made, and takes a recording.
+    pub async fn build(
+        source: Source,
+        file: Config,
+        logging: Logging,
+        record: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let (layers, first) = Layers::begin(file.clone(), file.cluster.is_some());
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -92,8 +100,22 @@ impl App {
         let hearts = Hearts::default()
             .with("reconcile loop", heartbeat.clone())
             .with("policy compiler", compiling.clone());
+        let hostname = match &first.chassis.hostname {
+            Some(hostname) => hostname.clone(),
+            None => system_hostname().context("the system's hostname (or set chassis.hostname)")?,
+        };
+        let recorder = match record {
+            Some(path) => {
+                let header = Header::new(hostname.clone(), first.clone());
+                let recorder = Recorder::create(path, &header).context("--record")?;
+                info!(file = %path.display(), "recording what the reconcile loop hears and does");
+                recorder
+            }
+            None => Recorder::default(),
+        };
+        let disk = Arc::new(With::new(SystemDisk, &recorder));
         // A ledger that cannot be read stops the start: an empty one would cut every pod off.
-        let ledger = Ledger::load(&SystemDisk, &first.state.dir.join(LEDGER)).context(
+        let ledger = Ledger::load(&*disk, &first.state.dir.join(LEDGER)).context(
             "ledger: restore it from a copy, or delete it to begin anew (pods must then be started again)",
         )?;
         let ledger = ledger.unwrap_or_default();
@@ -104,50 +126,51 @@ impl App {
         let inputs = cluster::Inputs { access: accessed, held, heartbeat: compiling };
         let sources = sources(&first, inputs, &metrics, &tasks, &cancel).await;
         let switch = Switch { run_dir: first.ovs.run_dir.clone(), bridge: first.edge.bridge.clone() };
-        let (auditor, work) = Auditor::start(switch, first.edge.ct_zones, metrics.clone(), cancel.clone());
+        let (mut auditor, work) =
+            Auditor::start(switch, first.edge.ct_zones, metrics.clone(), cancel.clone());
         tasks.spawn(work);
-        let hostname = match &first.chassis.hostname {
-            Some(hostname) => hostname.clone(),
-            None => system_hostname().context("the system's hostname (or set chassis.hostname)")?,
-        };
         std::fs::create_dir_all(&first.state.dir)
             .with_context(|| format!("state.dir {}", first.state.dir.display()))?;
         let kernel = Kernel::new(&first.eswitch);
         let (config, configs) = watch::channel(Arc::new(first.clone()));
-        let clock = Arc::new(SystemClock);
-        let overlay = overlay::Parts {
-            ovs: OvsLink::start(first.ovs.db.clone()),
-            southbound: SouthboundLink::start(
-                first.chassis.ovn_remote.clone(),
-                first.southbound.tls.as_ref().map(tls_files),
-            ),
-            edge: Edge::new(
-                first.edge.bridge.clone(),
-                openflow::Socket::of(&first.edge.bridge, &first.ovs.run_dir),
-                clock.clone(),
-                metrics.clone(),
-            ),
-            auditor,
-            disk: Arc::new(SystemDisk),
-            clock,
-            hostname,
-            metrics: metrics.clone(),
-        };
-        let inputs = Inputs {
+        let clock = Arc::new(With::new(SystemClock, &recorder));
+        let mut inputs = Inputs {
             config: configs,
             directories: sources.directories,
             policies: sources.policies,
             health: sources.health,
             kernel_events: kernel_events(kernel.watched(), cancel.clone()),
         };
+        let trace = Trace::of(recorder.clone(), &mut inputs, &mut auditor);
+        let southbound = SouthboundLink::start(
+            first.chassis.ovn_remote.clone(),
+            first.southbound.tls.as_ref().map(tls_files),
+        );
+        let switch = openflow::Socket::of(&first.edge.bridge, &first.ovs.run_dir);
+        let overlay = overlay::Parts {
+            ovs: With::new(OvsLink::start(first.ovs.db.clone()), &recorder),
+            southbound: With::new(southbound, &recorder),
+            edge: Edge::new(
+                first.edge.bridge.clone(),
+                With::new(switch, &recorder),
+                clock.clone(),
+                metrics.clone(),
+            ),
+            auditor,
+            disk,
+            clock,
+            hostname,
+            metrics: metrics.clone(),
+        };
         let (mut reconciler, handle) = Reconciler::new(Parts {
             inputs,
-            kernel,
+            kernel: With::new(kernel, &recorder),
             overlay,
             lookup: sources.lookup,
             access,
             ledger,
             heartbeat,
+            trace,
         });
         // Nothing that may be wrong with certificates or addresses keeps a VF open.
         reconciler.close_first().await;

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use offload::ids::{CtZone, MacAddr, OfPort, VfId};
+use serde::{Deserialize, Serialize};
 
 use crate::claim::{Claim, PodRef, SandboxKey};
 
@@ -42,7 +43,7 @@ pub struct Sandbox {
 }
 
 /// What tells attachments apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AttachmentId {
     Host,
     Sandbox(SandboxKey),
@@ -182,7 +183,7 @@ impl Attachment {
 }
 
 /// A logical port's identity, from the southbound's `Port_Binding.mac`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     pub mac: MacAddr,
     pub ips: Vec<IpAddr>,

@@ -56,10 +56,10 @@ pub struct Auditor {
     version: u64,
     publish: watch::Sender<Arc<Zones>>,
     names: watch::Sender<Marks>,
-    progress: watch::Receiver<Arc<Progress>>,
+    pub(crate) progress: watch::Receiver<Arc<Progress>>,
     /// How many connections a pod may have.
     limit: watch::Sender<u32>,
-    loads: watch::Receiver<Loads>,
+    pub(crate) loads: watch::Receiver<Loads>,
 }
 
 /// The worker's: what it is told, and where it says what it has come to.

@@ -29,6 +29,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use offload::ids::{CtZone, VfId};
 use offload::netlink::devlink::DeviceHandle;
+use serde::{Deserialize, Serialize};
 
 use crate::key_pin::KeyPin;
 use crate::policy::Budget;
@@ -39,10 +40,11 @@ pub use source::Source;
 pub use template::{Fields, Template};
 
 /// A configuration file that was read in full and found to be in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     pub node: Node,
     /// Keys that the host-shim's certificate may have; none: any. The NicNode says so, the file does not.
+    #[serde(skip)]
     pub shim_keys: BTreeSet<KeyPin>,
     pub server: Server,
     pub ovs: Ovs,
@@ -62,7 +64,7 @@ pub struct Config {
 }
 
 /// Whom this NIC serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// The Kubernetes node's name.
     pub name: String,
@@ -71,7 +73,7 @@ pub struct Node {
 }
 
 /// The gRPC server that the host-shim talks to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// At least one. Port 0 lets the kernel choose.
     pub listen: Vec<SocketAddr>,
@@ -83,7 +85,7 @@ pub struct Server {
 }
 
 /// Where this NIC's Open vSwitch is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ovs {
     /// Never `Remote::Ssl`.
     pub db: Remote,
@@ -94,14 +96,14 @@ pub struct Ovs {
 }
 
 /// Where this NIC's `ovn-controller` is. What it is told stands in [`Chassis`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ovn {
     /// Holds its control socket.
     pub run_dir: PathBuf,
 }
 
 /// What `ovn-controller` reads from the Open_vSwitch table, and OVS's own settings there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chassis {
     pub system_id: String,
     /// `None`: the system's.
@@ -121,13 +123,13 @@ pub struct Chassis {
 }
 
 /// How to reach OVN's southbound database, whose addresses are [`Chassis::ovn_remote`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Southbound {
     /// Always there when a remote is `ssl:`.
     pub tls: Option<SouthboundTls>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SouthboundTls {
     pub private_key: PathBuf,
     pub certificate: PathBuf,
@@ -135,7 +137,7 @@ pub struct SouthboundTls {
 }
 
 /// The boundary bridge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     pub bridge: String,
     /// At most [`Edge::MAX_ZONES`], none of them OVN's.
@@ -165,7 +167,7 @@ impl Edge {
 }
 
 /// Which of the NIC's devices is the eSwitch; what is not given is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eswitch {
     pub device: Option<DeviceHandle>,
     /// devlink's number of the server that this NIC serves.
@@ -173,7 +175,7 @@ pub struct Eswitch {
 }
 
 /// Where a pod's logical port is found, and what the pod is told that the port does not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub kind: ProfileKind,
     /// The pods ask OVN's DHCP for their addresses.
@@ -185,14 +187,14 @@ pub struct Profile {
     pub routes: Vec<Route>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProfileKind {
     Plain { template: Template },
     OvnKubernetes,
     KubeOvn,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Family<A> {
     pub prefix_length: u8,
     /// The pods' default gateway, if they get one.
@@ -200,7 +202,7 @@ pub struct Family<A> {
 }
 
 /// A route beyond the default ones. Destination and gateway are of one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     pub destination: IpNet,
     /// `None`: on the link.
@@ -208,19 +210,19 @@ pub struct Route {
 }
 
 /// How to reach the Kubernetes API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     pub kubeconfig: PathBuf,
 }
 
 /// Which pods exist, without [`Cluster`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     pub file: PathBuf,
 }
 
 /// What the pods may start and what may reach them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// NetworkPolicies and what they refer to, without [`Cluster`]. `None`: pods have no policy, and nothing is held back.
     pub file: Option<PathBuf>,
@@ -228,28 +230,29 @@ pub struct Policy {
     /// those that the Node has.
     pub node_addresses: Vec<IpAddr>,
     /// How much of it one object, one namespace and one pod may have.
+    #[serde(skip)]
     pub budget: Budget,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub dir: PathBuf,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metrics {
     /// `None`: off.
     pub listen: Option<SocketAddr>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
 }
 
 /// Levels as `tracing_subscriber::filter::Targets` takes them: `info`, or `info,nic_agent::server=debug`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLevel(pub(crate) String);
 
 impl fmt::Display for LogLevel {
@@ -258,7 +261,7 @@ impl fmt::Display for LogLevel {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     /// The journal when we are a service of systemd's, else text.
     Auto,
@@ -267,7 +270,7 @@ pub enum LogFormat {
     Journal,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EncapType {
     Geneve,
     Vxlan,
@@ -283,7 +286,7 @@ impl EncapType {
 }
 
 /// Where OVS puts the flows that it offloads (`other_config:tc-policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TcPolicy {
     None,
     SkipSw,
@@ -301,7 +304,7 @@ impl TcPolicy {
 }
 
 /// `physical network:bridge`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BridgeMapping {
     pub network: String,
     pub bridge: String,
@@ -314,7 +317,7 @@ impl fmt::Display for BridgeMapping {
 }
 
 /// Conntrack zones from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneRange {
     first: CtZone,
     last: CtZone,

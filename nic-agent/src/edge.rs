@@ -165,7 +165,7 @@ impl<S: Switch> Edge<S> {
         let (before, mut after) = meter::diff(&meters, &installed_meters);
         if let Err(e) = session.change_meters(&before).await {
             // A datapath without meters keeps no pod from its network. One that somebody else deleted is no such.
-            if written.is_none() && matches!(e, openflow::Error::Refused { .. }) {
+            if written.is_none() && e.is_refusal() {
                 self.unmetered = Some(e.to_string());
             }
             return Err(e.into());

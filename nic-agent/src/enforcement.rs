@@ -13,13 +13,15 @@ pub mod feed;
 pub mod kept;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use offload::policy::{Action, Origin, PodPolicy, Rules, Tier};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::policy::Origins;
+use crate::policy::{OriginKey, Origins};
 
 /// What the policy source says.
 #[derive(Debug, Clone)]
@@ -47,6 +49,30 @@ pub struct Known {
     pub disbelieved: Arc<[Disbelieved]>,
     /// Whose rule it is that bears this mark in a cookie.
     pub origins: Origins,
+    /// The same as a recording tells it, of which no `origins` are made again.
+    pub told: Arc<BTreeMap<Origin, RuleName>>,
+}
+
+/// What a rule is known by, whatever becomes of the policy's other rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// The policy's.
+    pub uid: String,
+    /// All that the rule says.
+    pub wording: String,
+}
+
+impl Known {
+    pub fn rule(&self, origin: Origin) -> Option<RuleName> {
+        let of = |key: &OriginKey| RuleName { uid: key.uid().to_owned(), wording: key.wording() };
+        self.origins.key(origin).map(of).or_else(|| self.told.get(&origin).cloned())
+    }
+
+    pub fn rules(&self) -> BTreeMap<Origin, RuleName> {
+        let of = |key: &OriginKey| RuleName { uid: key.uid().to_owned(), wording: key.wording() };
+        let made = self.origins.iter().map(|(origin, key)| (origin, of(key)));
+        made.chain(self.told.iter().map(|(origin, name)| (*origin, name.clone()))).collect()
+    }
 }
 
 /// Something that a node says of its pods and that counts for nothing.

@@ -20,6 +20,7 @@ use offload::netlink::monitor::{Event, Monitor};
 use offload::netlink::socket::{NetlinkSocket, Protocol};
 use offload::netlink::tc::{self, Cookie, Filter, Skip};
 use offload::representor::{FindError, Representor, RepresentorTable, Selector};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ const MARK: &[u8] = b"drawbridge:c";
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Representors of servers' functions, on all eSwitches, as of one look.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
     pub reps: Vec<RepView>,
     /// Devices through which other nodes' pods come in, by name: the other ports of OVS's datapath.
@@ -74,6 +75,9 @@ pub enum KernelError {
     Task(#[from] JoinError),
     #[error(transparent)]
     Mark(#[from] MarkTooLong),
+    /// As a recording tells it.
+    #[error("{0}")]
+    Recorded(String),
 }
 
 /// See [`Cookie::MAX`].

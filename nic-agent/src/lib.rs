@@ -41,6 +41,8 @@ pub mod preflight;
 pub mod profile;
 pub mod published;
 pub mod reconcile;
+pub mod recording;
+pub mod replay;
 pub mod replica;
 pub mod representors;
 pub mod server;

@@ -5,17 +5,18 @@
 #[path = "../../packaging/completions/current.rs"]
 mod completions;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use nic_agent::app::App;
 use nic_agent::config::{Config, Source};
 use nic_agent::log::Logging;
 use nic_agent::preflight::command::Preflight;
 use nic_agent::service_manager::ServiceManager;
-use nic_agent::{alone, close};
+use nic_agent::{alone, close, replay};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// `EX_CONFIG` of sysexits.h.
@@ -31,6 +32,9 @@ struct Arguments {
     /// Check the configuration file and exit.
     #[arg(long)]
     check: bool,
+    /// Write what the reconcile loop hears and does to FILE, which must not be there yet: for nic-agent replay.
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    record: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -41,14 +45,20 @@ enum Command {
     /// Close all representors of the server's functions, and exit: before anything else of a boot.
     Close(close::Arguments),
     Preflight(Preflight),
+    Replay(replay::Arguments),
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.command.is_some() && arguments.record.is_some() {
+        let why = "--record is the daemon's: no command goes with it";
+        Arguments::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     match &arguments.command {
         Some(Command::Close(arguments)) => return close::run(arguments),
         Some(Command::Preflight(preflight)) => return preflight.run(&arguments.config).await,
+        Some(Command::Replay(arguments)) => return Box::pin(replay::run(arguments)).await,
         None => {}
     }
     if arguments.check {
@@ -65,7 +75,7 @@ async fn main() -> ExitCode {
         }
     };
     // Large: it holds all that the agent is put together from.
-    match Box::pin(run(source, config)).await {
+    match Box::pin(run(source, config, arguments.record.as_deref())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             ServiceManager::from_env().status(&format!("not started: {e:#}"));
@@ -80,13 +90,13 @@ fn bad_configuration(error: &nic_agent::config::ConfigError) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-async fn run(source: Source, config: Config) -> anyhow::Result<()> {
+async fn run(source: Source, config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     let logging = Logging::install(&config.log)?;
     // Two would close each other's pods.
     let _alone = alone::claim()
         .context("whether another nic-agent runs cannot be told")?
         .context("another nic-agent runs in this network namespace: stop it first")?;
-    let app = App::build(source, config, logging).await?;
+    let app = App::build(source, config, logging, record).await?;
     let cancel = app.canceller();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {

@@ -60,6 +60,16 @@ pub enum Error {
     Unwritable { change: Box<FlowMod>, source: EncodeError },
     #[error("nothing was changed, because the switch refused: {change}: {reason}")]
     FlowRefused { change: Box<FlowMod>, reason: SwitchError },
+    /// As a recording tells it.
+    #[error("{text}")]
+    Recorded { text: String, refused: bool },
+}
+
+impl Error {
+    /// The switch understood what it was asked, and does not do it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Recorded { refused: true, .. })
+    }
 }
 
 /// A session with one bridge. Dropping it ends it.

@@ -24,6 +24,7 @@ mod record;
 pub mod reoffer;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod waited;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,7 @@ use handle::Handle;
 use intake::{Intake, Tickets};
 use record::Record;
 use reoffer::Reoffer;
+use trace::Trace;
 use waited::Waited;
 
 /// The ledger's name in the state directory.
@@ -113,6 +115,7 @@ pub struct Reconciler<P: Platform> {
     errors: BTreeSet<String>,
     /// Answers that wait for the pass that makes them true.
     detached: Vec<(oneshot::Sender<Result<bool, Refusal>>, bool)>,
+    trace: Trace,
 }
 
 /// What the task is given.
@@ -126,11 +129,12 @@ pub struct Parts<P: Platform> {
     pub access: watch::Sender<Access>,
     pub ledger: Ledger,
     pub heartbeat: Heartbeat,
+    pub trace: Trace,
 }
 
 impl<P: Platform> Reconciler<P> {
     pub fn new(parts: Parts<P>) -> (Self, Handle) {
-        let Parts { inputs, kernel, overlay, lookup, access, ledger, heartbeat } = parts;
+        let Parts { inputs, kernel, overlay, lookup, access, ledger, heartbeat, trace } = parts;
         let (disk, clock, metrics) = (overlay.disk.clone(), overlay.clock.clone(), overlay.metrics.clone());
         let (state_dir, attach_timeout) = {
             let config = inputs.config.borrow();
@@ -168,6 +172,7 @@ impl<P: Platform> Reconciler<P> {
             reoffer: Reoffer::default(),
             errors: BTreeSet::new(),
             detached: Vec::new(),
+            trace,
         };
         let handle = Handle::new(requests, published, attach_timeout, lookup, &reconciler.metrics);
         (reconciler, handle)
@@ -182,6 +187,7 @@ impl<P: Platform> Reconciler<P> {
                 is_asked = self.intake.ready() => if !is_asked { return },
                 () = self.inputs.changed() => {}
                 () = self.overlay.changed() => {}
+                () = self.trace.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             self.take_in();
@@ -202,8 +208,10 @@ impl<P: Platform> Reconciler<P> {
 
     /// So much of what the server asks as one pass is kept from its other work by.
     fn take_in(&mut self) {
+        self.trace.open();
         let intake::Taken { commands, abandoned } = self.intake.take();
         self.metrics.abandoned.inc_by(abandoned);
+        let is_traced = self.trace.takes(&commands, &mut self.tickets);
         let config = self.inputs.config.borrow().clone();
         let directory = self.inputs.directories.borrow().clone();
         let seen = self.representors.seen();
@@ -227,6 +235,10 @@ impl<P: Platform> Reconciler<P> {
         let passes = self.publish.borrow().passes;
         let (ledger, save) = self.book.open();
         let settled = batch::settle(commands, passes, ledger, &mut self.tickets, admit, save);
+        self.tickets.looked();
+        if is_traced {
+            self.trace.settled(&settled);
+        }
         self.follow(settled);
     }
 

@@ -4,7 +4,10 @@ pub mod link;
 mod port;
 pub mod state;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::attachment::Binding;
 
@@ -15,14 +18,14 @@ pub const DHCP: &str = "drawbridge.dev/dhcp";
 pub const DHCP_SERVERS: &str = "drawbridge.dev/dhcp-servers";
 
 /// Why a `Port_Binding` gives no identity.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum IdentityError {
     #[error("it has no address: set the logical switch port's addresses")]
     Empty,
     #[error("its addresses are {0:?}: a boundary needs a MAC of its own")]
     Unknown(String),
     #[error("its addresses {text:?} hold {part:?}, which is no {what}")]
-    Malformed { text: String, part: String, what: &'static str },
+    Malformed { text: String, part: String, what: Cow<'static, str> },
     #[error("its MAC {0} is not an interface's: all zeroes, or multicast")]
     NotUnicast(offload::ids::MacAddr),
     #[error(
@@ -51,8 +54,11 @@ pub fn identity<'a>(
     entries.sort_unstable();
     let text = *entries.first().ok_or(unknown.map_or(IdentityError::Empty, IdentityError::Unknown))?;
     let mut parts = text.split_whitespace();
-    let malformed =
-        |part: &str, what| IdentityError::Malformed { text: text.to_owned(), part: part.to_owned(), what };
+    let malformed = |part: &str, what: &'static str| IdentityError::Malformed {
+        text: text.to_owned(),
+        part: part.to_owned(),
+        what: Cow::Borrowed(what),
+    };
     let first = parts.next().unwrap_or_default();
     let mac: offload::ids::MacAddr = first.parse().map_err(|_| malformed(first, "MAC address"))?;
     if !mac.is_unicast() {

@@ -17,13 +17,15 @@ pub(crate) mod overlap;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
+use serde::{Deserialize, Serialize};
+
 pub use action::{Actions, Cookie, CtAction, End, Step, VlanTag};
 pub use chain::{Chain, ChainBuilder, ChainError};
 pub use installed::{Change, Filters, Handle, Installed, Place, PortFilters};
 pub use key::{CtKey, Icmp, IpKey, Key, L4, Payload, Ports, VlanKey};
 
 /// The number of a chain. Every packet starts in chain 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChainIndex(pub u32);
 
 impl fmt::Display for ChainIndex {

@@ -19,13 +19,15 @@ mod selection;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{IfIndex, VfId};
 use crate::netlink::devlink::{DeviceHandle, Flavour, Port, PortHandle, PortType};
 use crate::netlink::link::{Link, SwitchId};
 use port_name::parse_port_name;
 
 /// Whose functions pods may have, on machines with more than one NIC or server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {
     /// The devlink device of the eSwitch. A NIC has one for each of its PFs.
     pub device: Option<DeviceHandle>,
@@ -34,7 +36,7 @@ pub struct Selector {
 }
 
 /// The function that a port stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Function {
     Uplink { number: Option<u32> },
     Pf { controller: u32, pf: u16, external: bool },
@@ -90,7 +92,7 @@ impl From<Flavour> for Option<Function> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FoundBy {
     Devlink,
     PhysPortName,
@@ -158,13 +160,13 @@ pub enum FindError {
 }
 
 /// Where a port's device is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Netdev {
     Here { ifindex: IfIndex, name: String },
     Missing(Missing),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Missing {
     /// Since the ports were dumped.
     Gone {
@@ -188,7 +190,7 @@ impl fmt::Display for Missing {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     function: Function,
     external: bool,
@@ -220,7 +222,7 @@ impl Entry {
 }
 
 /// All functions of the machine's eSwitches, as they were when the dumps were taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RepresentorTable {
     entries: Vec<Entry>,
     selector: Selector,

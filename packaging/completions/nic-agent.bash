@@ -25,6 +25,9 @@ _nic__agent() {
             nic__agent,preflight)
                 cmd="nic__agent__subcmd__preflight"
                 ;;
+            nic__agent,replay)
+                cmd="nic__agent__subcmd__replay"
+                ;;
             nic__agent__subcmd__help,close)
                 cmd="nic__agent__subcmd__help__subcmd__close"
                 ;;
@@ -34,6 +37,9 @@ _nic__agent() {
             nic__agent__subcmd__help,preflight)
                 cmd="nic__agent__subcmd__help__subcmd__preflight"
                 ;;
+            nic__agent__subcmd__help,replay)
+                cmd="nic__agent__subcmd__help__subcmd__replay"
+                ;;
             *)
                 ;;
         esac
@@ -41,13 +47,17 @@ _nic__agent() {
 
     case "${cmd}" in
         nic__agent)
-            opts="-h -V --config --check --help --version close preflight help"
+            opts="-h -V --config --check --record --help --version close preflight replay help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -81,7 +91,7 @@ _nic__agent() {
             return 0
             ;;
         nic__subcmd__agent__subcmd__help)
-            opts="close preflight help"
+            opts="close preflight replay help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -136,6 +146,20 @@ _nic__agent() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nic__subcmd__agent__subcmd__help__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nic__subcmd__agent__subcmd__preflight)
             opts="-o -h --output --json --write --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -155,6 +179,24 @@ _nic__agent() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nic__subcmd__agent__subcmd__replay)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use offload::ids::CtZone;
 
 /// Of the limit, in eighths, that a full zone must come below: who hovers at its limit does not have the tables written
@@ -17,7 +19,7 @@ use offload::ids::CtZone;
 const ROOM: u32 = 7;
 
 /// Of a zone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     /// At the last look.
     pub connections: u32,
@@ -36,7 +38,7 @@ impl Load {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loads(BTreeMap<CtZone, Load>);
 
 impl Loads {

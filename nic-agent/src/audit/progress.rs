@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use offload::ids::CtZone;
 use offload::netlink::conntrack::SWEEP;
 use offload::tuple::Tuple;
+use serde::{Deserialize, Serialize};
 
 use super::loads::Loads;
 use super::look::{Answers, Cut, Look, Scope};
@@ -54,7 +55,7 @@ const MOST_REMEMBERED: usize = 1 << 16;
 /// For the hardware to let go: three sweeps are enough, and as many again for a machine that is busy.
 pub const PATIENCE: Duration = SWEEP.saturating_mul(6);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
     Unproven,
     Unaudited,

@@ -121,8 +121,7 @@ impl<P: Platform> Overlay<P> {
         }
     }
 
-    /// As the loop's `select`: whether the session is lost it is told, and does not find out.
-    #[cfg(test)]
+    /// Resolves when the OpenFlow session is lost.
     pub async fn lost(&mut self) {
         self.edge.lost().await;
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use offload::flower::ChainIndex;
 use offload::ids::{IfIndex, MacAddr, VfId};
 use offload::netlink::devlink::PortHandle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A representor of a function of the server: of a VF, or with `vf: None` of a PF, which nobody may hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepView {
     pub ifindex: IfIndex,
     pub name: String,
@@ -25,20 +25,20 @@ pub struct RepView {
 }
 
 /// Which of a port's TC filters the eSwitch runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offload {
     pub hardware: usize,
     pub software: Vec<InSoftware>,
 }
 
 /// In words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InSoftware {
     pub filter: String,
     pub why: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum LinkStep {
     Close { ifindex: IfIndex, name: String },
     Open { ifindex: IfIndex, name: String },
@@ -47,7 +47,7 @@ pub enum LinkStep {
 }
 
 /// A TC filter's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FilterId {
     pub ifindex: IfIndex,
     pub chain: ChainIndex,
@@ -56,7 +56,7 @@ pub struct FilterId {
 }
 
 /// Those of OVS's flows that say something of the hardware.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
     pub accepted: BTreeSet<FilterId>,
     /// Although this hardware could have taken them.

@@ -130,8 +130,8 @@ impl Keeper {
         if !self.is_told(&policies, said.as_ref()) {
             let origins: BTreeSet<Origin> = policies.iter().flat_map(|it| admitting(it)).collect();
             let named = origins.into_iter().map(|origin| {
-                let key = said.as_ref().and_then(|known| known.origins.key(origin));
-                (origin, key.map(|key| Name::new(key.uid(), &key.wording())))
+                let rule = said.as_ref().and_then(|known| known.rule(origin));
+                (origin, rule.map(|rule| Name::new(&rule.uid, &rule.wording)))
             });
             if self.register.put_in_force(named) {
                 self.is_saved = false;

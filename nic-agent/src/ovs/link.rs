@@ -22,6 +22,9 @@ pub enum OvsError {
     Empty,
     #[error(transparent)]
     Session(#[from] ovsdb_session::Error),
+    /// As a recording tells it.
+    #[error("{0}")]
+    Recorded(String),
 }
 
 /// Why the database is not to be seen now.
@@ -32,6 +35,9 @@ pub enum Unseen {
     /// One row that is none of its table's.
     #[error(transparent)]
     Row(#[from] RowError),
+    /// As a recording tells it.
+    #[error("{0}")]
+    Recorded(String),
 }
 
 /// The Open_vSwitch database, and ovs-vswitchd's control socket.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::datapath::Unsupported;
 use super::spec::{Bridge, BridgeSpec, OvsSpec, PortSpec, is_ours};
 use super::view::{BridgeView, InterfaceView, OvsView, StringMap};
 
 /// One change. Maps are changed by key: what others keep there stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum OvsStep {
     SetRoot { external_ids: MapChange, other_config: MapChange },
     AddBridge(BridgeSpec),
@@ -30,7 +32,7 @@ impl OvsStep {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MapChange {
     pub set: StringMap,
     pub remove: BTreeSet<String>,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use offload::ids::{OfPort, VfId};
+use serde::Serialize;
 
 use super::restore::Restore;
 use super::view::StringMap;
@@ -32,7 +33,7 @@ pub struct OvsSpec {
     pub ports: Vec<PortSpec>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BridgeSpec {
     pub name: String,
 }
@@ -65,7 +66,7 @@ impl BridgeSpec {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PortSpec {
     pub bridge: Bridge,
     pub name: String,
@@ -76,7 +77,7 @@ pub struct PortSpec {
     pub external_ids: StringMap,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Bridge {
     Edge,
     Integration,

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 pub type StringMap = BTreeMap<String, String>;
 
 /// The database as observed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OvsView {
     pub external_ids: StringMap,
     pub other_config: StringMap,
@@ -15,7 +17,7 @@ pub struct OvsView {
     pub bridges: BTreeMap<String, BridgeView>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeView {
     pub fail_mode: Option<String>,
     pub datapath_type: String,
@@ -26,12 +28,12 @@ pub struct BridgeView {
 }
 
 /// A port and its one interface. A bond (a port of several interfaces) has `interface: None`: none of ours is one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortView {
     pub interface: Option<InterfaceView>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceView {
     pub kind: String,
     pub options: StringMap,

@@ -39,6 +39,11 @@ impl Handle {
         Self { requests, published, attach_timeout, lookup, throttle }
     }
 
+    /// Those who ask.
+    pub(crate) fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
     pub fn published(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
     }

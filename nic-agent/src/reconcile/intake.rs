@@ -138,7 +138,8 @@ impl Intake {
     }
 
     pub fn tickets(&self, ready: BTreeSet<AttachmentId>) -> Tickets {
-        Tickets { newest: BTreeMap::new(), last: 0, ready, given_up: self.given_up.clone() }
+        let given_up = self.given_up.clone();
+        Tickets { newest: BTreeMap::new(), last: 0, ready, given_up, looked: None }
     }
 }
 
@@ -151,6 +152,8 @@ pub struct Tickets {
     /// Those that were ready once: a later Attach that gives up does not take them back.
     ready: BTreeSet<AttachmentId>,
     given_up: Arc<Notify>,
+    /// Who had given up at a look that counts until it is over.
+    looked: Option<Vec<SandboxKey>>,
 }
 
 impl Tickets {
@@ -185,10 +188,23 @@ impl Tickets {
 
     /// Sandboxes that nobody waits for any more, and that were never ready.
     pub fn given_up(&self) -> Vec<SandboxKey> {
+        if let Some(looked) = &self.looked {
+            return looked.clone();
+        }
         let is_gone = |(key, (_, hold)): &(&SandboxKey, &(u64, Weak<Hold>))| {
             hold.strong_count() == 0 && !self.ready.contains(&AttachmentId::from((*key).clone()))
         };
         self.newest.iter().filter(is_gone).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Who has given up now; who does so until [`Self::looked`] has not yet.
+    pub fn look(&mut self) -> &[SandboxKey] {
+        let now = self.given_up();
+        self.looked.insert(now)
+    }
+
+    pub fn looked(&mut self) {
+        self.looked = None;
     }
 }
 

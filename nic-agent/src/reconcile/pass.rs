@@ -16,11 +16,12 @@ use crate::config::Config;
 use crate::metrics::OutcomeLabel;
 use crate::outcome::Outcome;
 use crate::platform::Platform;
+use crate::recording::Kind;
 use crate::representors::plan;
 
 impl<P: Platform> Reconciler<P> {
     /// True when nothing failed and nothing is left to do.
-    pub(super) async fn pass(&mut self) -> bool {
+    pub(super) async fn look_and_change(&mut self) -> bool {
         let started = self.clock.now();
         let config = self.inputs.config.borrow_and_update().clone();
         let mut outcome = Outcome::default();
@@ -80,6 +81,7 @@ impl<P: Platform> Reconciler<P> {
 
     /// What a start does before it can fail for any other reason.
     pub async fn close_first(&mut self) {
+        self.trace.begins(Kind::CloseFirst);
         let mut outcome = Outcome::default();
         self.close_unheld(&mut outcome).await;
         for error in outcome.errors {

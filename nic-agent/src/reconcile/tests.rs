@@ -16,6 +16,7 @@ mod names;
 mod observer;
 mod order;
 mod ovs;
+mod recording;
 mod restart;
 mod southbound;
 mod stages;

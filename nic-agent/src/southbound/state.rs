@@ -1,9 +1,11 @@
 //! How far OVN has come with a logical port.
 
+use serde::{Deserialize, Serialize};
+
 use super::IdentityError;
 
 /// What is known of a logical port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortState {
     /// The southbound cannot be asked.
     Disconnected {
@@ -22,7 +24,7 @@ pub enum PortState {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChassisState {
     Unbound,
     Ours,

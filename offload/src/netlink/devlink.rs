@@ -7,6 +7,8 @@ mod decode;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{Error, Result};
 use super::generic;
 use super::request::Request;
@@ -32,7 +34,7 @@ const VERSION: u8 = 1;
 pub const CONFIG_GROUP: &str = "config";
 
 /// A devlink device, in text `pci/0000:03:00.0`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceHandle {
     pub bus: String,
     pub device: String,
@@ -64,7 +66,7 @@ impl FromStr for DeviceHandle {
 }
 
 /// A port of a devlink device, in text `pci/0000:03:00.0/3`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortHandle {
     pub device: DeviceHandle,
     pub index: u32,

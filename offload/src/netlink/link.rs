@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::devlink::PortHandle;
 use super::error::{Errno, Error, Result};
 use super::request::Request;
@@ -47,7 +49,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 
 /// Which eSwitch a port belongs to (`IFLA_PHYS_SWITCH_ID`); in text as sysfs writes it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SwitchId(pub Vec<u8>);
 
 impl fmt::Display for SwitchId {

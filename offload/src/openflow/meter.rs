@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// One band, which drops, in packets per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Meter {
     pub id: u32,
     /// Packets per second.
@@ -15,14 +17,14 @@ pub struct Meter {
 }
 
 /// A meter that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstalledMeter {
     pub id: u32,
     /// `None`: of another kind than ours.
     pub meter: Option<Meter>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum MeterMod {
     Add(Meter),
     Modify(Meter),
@@ -31,7 +33,7 @@ pub enum MeterMod {
 }
 
 /// What a meter has seen since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterStats {
     pub id: u32,
     pub packets: u64,

@@ -15,6 +15,7 @@ use super::disk::STATE;
 use super::kernel::Kernel;
 use super::names::{ZONES, logical, mac, pod_ref, zone};
 use super::ovs::Ovs;
+use super::recording::Buffer;
 use super::southbound::{LogicalPort, Southbound};
 use super::switch::Switch;
 use super::world::{Crash, EDGE, Rep, World};
@@ -25,19 +26,25 @@ use crate::config::Config;
 use crate::directory::{Directory, PodRecord};
 use crate::edge::Edge;
 use crate::enforcement::{self, Known, Policies};
+use crate::ledger::Ledger;
 use crate::management::Access;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::published::{Published, State};
 use crate::reconcile::handle::Handle;
-use crate::reconcile::{Inputs, Parts, Reconciler};
+use crate::reconcile::trace::Trace;
+use crate::reconcile::{Inputs, LEDGER, Parts, Reconciler};
+use crate::recording::{Header, Recorded, Recorder, With};
 use crate::service_manager::Heartbeat;
 use crate::southbound::state::ChassisState;
 
 #[derive(Debug)]
-pub enum Fakes {}
+pub enum Plain {}
 
-impl Platform for Fakes {
+/// As the agent's own platform, with a recorder, which mostly writes nothing.
+pub type Fakes = Recorded<Plain>;
+
+impl Platform for Plain {
     type Links = Kernel;
     type Ovs = Ovs;
     type Southbound = Southbound;
@@ -88,6 +95,9 @@ pub struct Bench {
     /// Of those that there were, as the disk has it.
     pub detached: BTreeSet<SandboxKey>,
     pub refused: Vec<(SandboxKey, Refusal)>,
+    /// Where the processes are recorded, each on one of its own.
+    tape: Option<fn() -> Buffer>,
+    pub tapes: Vec<Buffer>,
 }
 
 /// As an executor that is never tired: what is ready is ready, however often it was asked.
@@ -99,6 +109,10 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 
 impl Bench {
     pub async fn new(vfs: u16) -> Self {
+        Self::with(vfs, None).await
+    }
+
+    pub async fn with(vfs: u16, tape: Option<fn() -> Buffer>) -> Self {
         let world = World::new(vfs, ZONES.map(zone));
         let mut bench = Self {
             world,
@@ -114,6 +128,8 @@ impl Bench {
             attached: BTreeMap::new(),
             detached: BTreeSet::new(),
             refused: Vec::new(),
+            tape,
+            tapes: Vec::new(),
         };
         bench.start().await;
         bench
@@ -131,37 +147,55 @@ impl Bench {
     pub async fn start(&mut self) {
         self.world.lock().seen_ports = None;
         self.world.lock().asked.clear();
-        let (auditor, audit) = Auditor::new();
-        let ledger = self.world.ledger();
+        let recorder = match self.tape {
+            Some(tape) => {
+                let tape = tape();
+                self.tapes.push(tape.clone());
+                let header = Header::new("nic".to_owned(), Config::clone(&self.config.borrow()));
+                Recorder::start(tape, self.world.began, &header).unwrap()
+            }
+            None => Recorder::default(),
+        };
+        let (mut auditor, audit) = Auditor::new();
         let world = || self.world.clone();
+        let disk = Arc::new(With::new(world(), &recorder));
+        let path = std::path::Path::new(STATE).join(LEDGER);
+        let ledger = Ledger::load(&*disk, &path).expect("a ledger that can be read").unwrap_or_default();
         let (access, accessed) = watch::channel(Access::of(&self.config.borrow(), &ledger));
         let (send, kernel_events) = mpsc::channel(1);
-        let clock = Arc::new(world());
-        let overlay = overlay::Parts {
-            ovs: Ovs(world()),
-            southbound: Southbound(world()),
-            edge: Edge::new(EDGE.to_owned(), Switch(world()), clock.clone(), self.metrics.clone()),
-            auditor,
-            disk: Arc::new(world()),
-            clock,
-            hostname: "nic".to_owned(),
-            metrics: self.metrics.clone(),
-        };
-        let inputs = Inputs {
+        let clock = disk.clone();
+        let mut inputs = Inputs {
             config: self.config.subscribe(),
             directories: self.directory.subscribe(),
             policies: self.policies.subscribe(),
             health: None,
             kernel_events,
         };
+        let trace = Trace::of(recorder.clone(), &mut inputs, &mut auditor);
+        let overlay = overlay::Parts {
+            ovs: With::new(Ovs(world()), &recorder),
+            southbound: With::new(Southbound(world()), &recorder),
+            edge: Edge::new(
+                EDGE.to_owned(),
+                With::new(Switch(world()), &recorder),
+                clock.clone(),
+                self.metrics.clone(),
+            ),
+            auditor,
+            disk,
+            clock,
+            hostname: "nic".to_owned(),
+            metrics: self.metrics.clone(),
+        };
         let (reconciler, handle) = Reconciler::new(Parts {
             inputs,
-            kernel: Kernel(world()),
+            kernel: With::new(Kernel(world()), &recorder),
             overlay,
             lookup: None,
             access,
             ledger,
             heartbeat: Heartbeat::new(Duration::from_mins(1)),
+            trace,
         });
         let published = handle.published();
         let agent =

@@ -11,14 +11,18 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::bench::{Bench, run};
 use super::names::{claim, key, logical, vf};
+use super::recording::{Buffer, replayed};
 use super::world::Part;
 use crate::claim::Claim;
 use crate::directory::Directory;
 use crate::enforcement::Policies;
+use crate::recording::End;
 use crate::southbound::state::ChassisState;
 
 /// In a run of all tests.
 const FEW: u32 = 300;
+/// Those that are recorded and replayed.
+const RECORDED: u32 = 40;
 /// Pods at a time, and VFs.
 const SLOTS: u16 = 3;
 
@@ -122,8 +126,8 @@ struct Story {
 }
 
 impl Story {
-    async fn new() -> Self {
-        let mut bench = Bench::new(SLOTS).await;
+    async fn new(tape: Option<fn() -> Buffer>) -> Self {
+        let mut bench = Bench::with(SLOTS, tape).await;
         for pod in 0..SLOTS {
             bench.pod(pod);
         }
@@ -283,22 +287,28 @@ impl Story {
     }
 }
 
-async fn tell(history: &[(Event, Then)]) -> Result<(), TestCaseError> {
-    let mut story = Story::new().await;
+async fn tell(history: &[(Event, Then)], tape: Option<fn() -> Buffer>) -> Result<(), TestCaseError> {
+    let mut story = Story::new(tape).await;
     for (step, (event, then)) in history.iter().enumerate() {
         story.happens(event).await;
         story.then(*then).await;
         let violations = story.bench.violations();
         prop_assert!(violations.is_empty(), "step {step}, {event:?}: {violations:?}");
     }
-    story.ends().await
+    story.ends().await?;
+    story.bench.stop();
+    for tape in &story.bench.tapes {
+        let (end, told) = replayed(tape.text()).await;
+        prop_assert!(matches!(end, End::Over), "{end}\n{told}");
+    }
+    Ok(())
 }
 
 /// So many, on one thread.
-fn tell_some(cases: u32) {
+fn tell_some(cases: u32, tape: Option<fn() -> Buffer>) {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let histories = proptest::collection::vec((event(), then()), 1..30);
-    let outcome = TestRunner::new(config).run(&histories, |history| run(tell(&history)));
+    let outcome = TestRunner::new(config).run(&histories, |history| run(tell(&history, tape)));
     if let Err(error) = outcome {
         panic!("{error}");
     }
@@ -310,7 +320,13 @@ fn nothing_is_open_without_its_boundary_and_nothing_is_missing_or_stray_at_rest(
     let threads = std::thread::available_parallelism().map_or(1, |it| u32::try_from(it.get()).unwrap());
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(move || tell_some(cases.div_ceil(threads)));
+            scope.spawn(move || tell_some(cases.div_ceil(threads), None));
         }
     });
+}
+
+/// Each process by its own recording, also where it ended in the midst of something.
+#[test]
+fn a_replay_of_whatever_happened_does_the_same() {
+    tell_some(RECORDED, Some(Buffer::default));
 }
