@@ -10,7 +10,7 @@
 //! What is particular to a kind is in its file in `kinds`; nothing here knows one, but that the directory is made of pods.
 //!
 //! Reading never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
-//! what is kept of it is the policy compiler's (`policy/compiler/pods.rs`).
+//! what is kept of it is the policy compiler's (`policy/index/pods.rs`).
 //!
 //! Failure: whatever happens to the API, what was last known holds; it is said once, and counted. Before the first
 //! complete list nothing is known: claims are refused with `directory-unavailable`, and attachments of before keep the
