@@ -7,8 +7,10 @@
 //!                          └─► Lookup: one pod, asked for ────────────────────┘        └─► watch<health>
 //! ```
 //!
+//! What is particular to a kind is in its file in `kinds`; nothing here knows one, but that the directory is made of pods.
+//!
 //! Reading never writes to the API, and never tells the data path anything by itself. A foreign pod is trimmed as it comes in;
-//! what is kept of it is the policy compiler's (`policy/compiler/pods.rs`).
+//! what is kept of it is the policy compiler's (`policy/index/pods.rs`).
 //!
 //! Failure: whatever happens to the API, what was last known holds; it is said once, and counted. Before the first
 //! complete list nothing is known: claims are refused with `directory-unavailable`, and attachments of before keep the
@@ -19,11 +21,15 @@ pub mod client;
 pub mod configuration;
 pub mod events;
 pub mod held;
+mod kinds;
 pub mod lookup;
 pub mod machine;
 pub mod nic_node;
+mod node_traffic;
 mod object;
 pub mod own_node;
+mod own_pods;
+mod receivers;
 pub mod report;
 mod state;
 pub mod status;
@@ -53,13 +59,9 @@ use crate::policy::{Held, Settings};
 use crate::service_manager::Heartbeat;
 use client::Accesses;
 use lookup::Lookup;
-use object::{
-    EndpointSlices, Kind, Namespaces, NetworkPolicies, NicNodes, NodeRanges, Nodes, OwnNode, PodAttachments,
-    Pods, Services,
-};
 use state::{News, PolicyNews, State};
 use turns::Turns;
-use watch::{Said, follow};
+use watch::{Said, Watching};
 
 /// What comes within this time of a first event is compiled with it.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -101,36 +103,12 @@ pub fn start(
 ) -> Cluster {
     let node = &config.node.name;
     let (say, said) = mpsc::channel::<Said>(WAITING);
-    let mut kinds = vec![
-        Kind::EndpointSlices,
-        Kind::Namespaces,
-        Kind::NetworkPolicies,
-        Kind::NicNodes,
-        Kind::NodeRanges,
-        Kind::Nodes,
-        Kind::PodAttachments,
-        Kind::Pods,
-        Kind::Services,
-    ];
-    let run = |watch| tasks.spawn(until(cancel.clone(), watch));
-    run(Box::pin(follow::<EndpointSlices>(None, accesses.clone(), say.clone())) as Watching);
-    run(Box::pin(follow::<Namespaces>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<NetworkPolicies>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<NicNodes>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<NodeRanges>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<Nodes>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<PodAttachments>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<Pods>(None, accesses.clone(), say.clone())));
-    run(Box::pin(follow::<Services>(None, accesses.clone(), say.clone())));
-    let given = &config.policy.node_addresses;
-    if given.is_empty() {
-        kinds.push(Kind::OwnNode);
-        run(Box::pin(follow::<OwnNode>(Some(format!("metadata.name={node}")), accesses.clone(), say)));
-    }
+    let run = |watching| drop(tasks.spawn(until(cancel.clone(), watching)));
+    let kinds = watch::start(config, accesses, say, run);
     let settings = Settings {
         node: node.as_str().into(),
         zone: "".into(),
-        node_addresses: given.iter().copied().collect(),
+        node_addresses: config.policy.node_addresses.iter().copied().collect(),
         budget: config.policy.budget,
     };
     let mut state = State::new(&kinds, settings, inputs.access.borrow().clone(), metrics);
@@ -148,8 +126,6 @@ pub fn start(
     tasks.spawn(until(cancel.clone(), Box::pin(gather(state, said, asked, inputs, publish))));
     Cluster { directories, policies, lookup, health }
 }
-
-type Watching = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn until(cancel: CancellationToken, work: Watching) {
     tokio::select! {

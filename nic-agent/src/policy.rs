@@ -1,9 +1,12 @@
-//! Kubernetes' NetworkPolicy, compiled into the representation that [`offload::policy`] makes programs from.
+//! Kubernetes' policies, compiled into the representation that [`offload::policy`] makes programs from.
 //!
 //! ```text
 //!  pods, namespaces, policies, services, slices ──Change──►  Compiler  ──►  Arc<PodPolicy> of each pod of this node
 //!   (a file; a cluster by way of Trust)                         ├──►  Report   what a user should know
 //!                                                               └──►  Origins  which rule was it
+//!
+//!  Compiler:  Change ─┬─► index: addresses, pods, Services ──┬──► tiers of each pod ──► PodPolicy
+//!                     └─► layers, one for a kind of policy ──┘
 //! ```
 //!
 //! Pure: no I/O but [`Snapshot::from_file`], no clock, no task. The same objects give the same output, byte for byte, in
@@ -15,6 +18,8 @@
 
 mod budget;
 mod compiler;
+mod index;
+mod layers;
 mod model;
 mod origins;
 mod report;

@@ -10,6 +10,14 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// The files of a directory, one after the other; its tests are in one of their own.
+fn read_all(path: &str) -> String {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    let entries = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
+    names.filter(|it| it != "tests.rs").map(|it| read(&format!("{path}/{it}"))).collect()
+}
+
 /// Fields as they are called outside, with the text of their types.
 type Structs = BTreeMap<String, Vec<(String, String)>>;
 
@@ -173,7 +181,9 @@ fn all_that_is_read() -> BTreeSet<String> {
     let requests = ["AttachRequest", "DetachRequest", "CheckRequest", "ListRequest", "StatusRequest"];
     walk(&shim, &requests.map(|it| (it, it)));
     let agent = read("nic-agent/src/cluster/object.rs");
+    let kinds = read_all("nic-agent/src/cluster/kinds");
     for source in [
+        &kinds,
         &controller,
         &agent,
         &services,

@@ -12,7 +12,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::Accesses;
-use super::object::{Content, Pods, Seen};
+use super::kinds::Pods;
+use super::object::Seen;
 use crate::claim::{PodRef, Refusal};
 use crate::config::Served;
 use crate::directory::{Directories, Directory, PodRecord};
@@ -86,9 +87,8 @@ impl Lookup {
         let request = Request::new(path).get(&pod.name, &kube::api::GetParams::default());
         let request = request.map_err(|e| kube_watch::chain(&e))?;
         match client.request::<Seen<Pods>>(request).await {
-            Ok(seen) => match seen.unread.read() {
-                Ok(Content::Pod(found)) => Ok(Some(found.1)),
-                Ok(_) => Ok(None),
+            Ok(seen) => match seen.read() {
+                Ok((_, record)) => Ok(Some(record)),
                 Err(e) => Err(format!("pod {pod} cannot be read: {e}")),
             },
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),

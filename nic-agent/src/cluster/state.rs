@@ -3,18 +3,16 @@
 //! Nothing is said of policy before every kind has been listed once: of a half-known cluster nobody knows what it allows.
 //! From then on each change counts at once, and a new list, after 410 or another credential, only by its difference.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use kube_watch::Trouble;
-use offload::policy::PrefixSet;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::object::{Content, Kind};
+use super::kinds::Kind;
+use super::node_traffic::NodeTraffic;
+use super::own_pods::OwnPods;
+use super::receivers::Receivers;
 use super::turns::{Next, What};
 use super::watch::Named;
 use crate::directory::{Directory, PodRecord};
@@ -22,10 +20,7 @@ use crate::enforcement::Policies;
 use crate::enforcement::feed::Feed;
 use crate::management::Access;
 use crate::metrics::{CauseLabel, KindLabel, Metrics};
-use crate::policy::{Change, Held, ObjectKind, ObjectName, Settings, Word, WordKind};
-
-/// A pod that we asked for by name, and that the watch has not shown for so long, is not there.
-const AHEAD: Duration = Duration::from_mins(1);
+use crate::policy::{Held, ObjectName, Settings};
 
 #[derive(Debug, Default)]
 struct OfKind {
@@ -53,24 +48,12 @@ pub struct PolicyNews {
 }
 
 pub struct State {
-    node: Arc<str>,
     kinds: BTreeMap<Kind, OfKind>,
-    feed: Feed,
-    /// From the file: these are the node's, whatever else is.
-    given: PrefixSet,
-    /// In the Node's status.
-    of_node: Vec<IpAddr>,
-    access: Access,
-    /// This node's pods, by uid.
-    records: BTreeMap<String, PodRecord>,
-    uids: BTreeMap<ObjectName, String>,
-    /// Those that we asked for, until the watch has shown them.
-    ahead: BTreeMap<String, (PodRecord, Instant)>,
+    receivers: Receivers,
     /// Troubles that are in the log.
     told: BTreeSet<String>,
     health: Option<Result<(), String>>,
     unreadable: BTreeSet<(Kind, ObjectName)>,
-    directory_changed: bool,
     policies_told: bool,
     metrics: Metrics,
 }
@@ -78,62 +61,48 @@ pub struct State {
 impl State {
     /// `kinds` are those that are watched.
     pub fn new(kinds: &[Kind], settings: Settings, access: Access, metrics: Metrics) -> Self {
-        let mut state = Self {
-            node: settings.node.clone(),
+        let own_pods = OwnPods::new(settings.node.clone());
+        let node_traffic = NodeTraffic::new(settings.node_addresses.clone(), access);
+        let mut policy = Feed::of_cluster(settings, metrics.clone());
+        node_traffic.publish(&mut policy);
+        Self {
             kinds: kinds.iter().map(|kind| (*kind, OfKind::default())).collect(),
-            given: settings.node_addresses.clone(),
-            of_node: Vec::new(),
-            access,
-            feed: Feed::of_cluster(settings, metrics.clone()),
-            records: BTreeMap::new(),
-            uids: BTreeMap::new(),
-            ahead: BTreeMap::new(),
+            receivers: Receivers { policy, own_pods, node_traffic },
             told: BTreeSet::new(),
             health: None,
             unreadable: BTreeSet::new(),
-            directory_changed: true,
             policies_told: false,
             metrics,
-        };
-        state.tell_node();
-        state
+        }
     }
 
     /// Whose traffic is the node's own.
     pub fn set_access(&mut self, access: Access) {
-        self.access = access;
-        self.tell_node();
+        self.receivers.node_traffic.set_access(access, &mut self.receivers.policy);
     }
 
     /// What this NIC itself holds; nobody else's word on its node's pods counts.
     pub fn hold(&mut self, held: Held) {
-        self.feed.hold(held);
-    }
-
-    fn tell_node(&mut self) {
-        let ips = match &self.access {
-            Access::Port(ips) => ips,
-            Access::NodeAddresses => &self.of_node,
-        };
-        let ips: PrefixSet = ips.iter().copied().collect();
-        self.feed.put(Change::NodeAddresses(self.given.union(&ips)));
+        self.receivers.policy.hold(held);
     }
 
     pub fn take(&mut self, Next { kind, what }: Next) {
         let Some(of) = self.kinds.get_mut(&kind) else { return };
         match what {
-            What::Object(Named { name, unread, .. }) => {
+            What::Object(object) => {
                 self.count(kind, "object", 1);
-                self.put(kind, name, unread.read());
+                self.put(kind, object);
             }
             What::Gone(name, uid) => {
                 self.count(kind, "gone", 1);
-                self.gone(kind, name, &uid);
+                self.unreadable.remove(&(kind, name.clone()));
+                kind.remove(name, &uid, &mut self.receivers);
             }
-            What::Listed(named) => {
+            What::Listed(listed) => {
                 of.listed = true;
                 self.count(kind, "list", 1);
-                self.only(kind, &named);
+                self.unreadable.retain(|(of, name)| *of != kind || listed.contains(name));
+                kind.retain(&listed, &mut self.receivers);
             }
             What::Heard(version) => of.heard = of.heard.max(version),
             What::Superseded(objects) => self.count(kind, "superseded", objects),
@@ -147,141 +116,37 @@ impl State {
     }
 
     fn count(&self, kind: Kind, what: &'static str, times: u64) {
-        self.metrics.watch_events.get_or_create(&KindLabel { kind: kind.plural(), what }).inc_by(times);
+        self.metrics.watch_events.get_or_create(&KindLabel { kind: kind.label(), what }).inc_by(times);
     }
 
-    fn put(&mut self, kind: Kind, name: ObjectName, content: Result<Content, String>) {
-        let content = match content {
-            Ok(content) => content,
+    fn put(&mut self, kind: Kind, Named { name, unread, .. }: Named) {
+        match unread.give_to(name.clone(), &mut self.receivers) {
+            Ok(()) => drop(self.unreadable.remove(&(kind, name))),
             Err(error) => {
                 if self.unreadable.insert((kind, name.clone())) {
-                    warn!(kind = kind.plural(), %name, error, "object not readable, what it said before stays");
+                    warn!(kind = kind.label(), %name, error, "object not readable, what it said before stays");
                 }
-                return;
             }
-        };
-        self.unreadable.remove(&(kind, name.clone()));
-        let change = match content {
-            Content::Pod(pod) => {
-                let (pod, record) = *pod;
-                self.put_record(name, record);
-                Change::Pod(pod)
-            }
-            Content::Namespace(it) => Change::Namespace(it),
-            Content::NetworkPolicy(it) => Change::Policy(it),
-            Content::Service(it) => Change::Service(it),
-            Content::EndpointSlice(it) => Change::EndpointSlice(it),
-            Content::Word(word) => return self.feed.hear(word),
-            Content::OwnNode(ips) => {
-                self.of_node = ips;
-                return self.tell_node();
-            }
-        };
-        self.feed.put(change);
-    }
-
-    fn put_record(&mut self, name: ObjectName, record: PodRecord) {
-        let is_ours = *record.node == *self.node;
-        // A pod never leaves its node; one of the same name may be another.
-        if let Some(old) = self.uids.get(&name)
-            && (*old != record.uid || !is_ours)
-        {
-            let old = old.clone();
-            self.drop_record(&name, &old);
         }
-        if !is_ours {
-            return;
-        }
-        self.ahead.remove(&record.uid);
-        if self.records.get(&record.uid) != Some(&record) {
-            self.directory_changed = true;
-            self.uids.insert(name, record.uid.clone());
-            self.records.insert(record.uid.clone(), record);
-        }
-    }
-
-    fn drop_record(&mut self, name: &ObjectName, uid: &str) {
-        if self.uids.get(name).is_some_and(|it| it == uid) {
-            self.uids.remove(name);
-        }
-        self.directory_changed |= self.records.remove(uid).is_some() | self.ahead.remove(uid).is_some();
-    }
-
-    fn gone(&mut self, kind: Kind, name: ObjectName, uid: &str) {
-        self.unreadable.remove(&(kind, name.clone()));
-        let change = match kind {
-            Kind::Pods => {
-                // Whichever had this name: what was said of one in between may have been superseded.
-                if let Some(known) = self.uids.get(&name).cloned() {
-                    self.drop_record(&name, &known);
-                }
-                self.drop_record(&name, uid);
-                Change::PodGone(name)
-            }
-            Kind::Namespaces => Change::NamespaceGone(name.name),
-            Kind::NetworkPolicies => Change::PolicyGone(name),
-            Kind::Services => Change::ServiceGone(name),
-            Kind::EndpointSlices => Change::EndpointSliceGone(name),
-            // A Node that is made anew has the same addresses, most likely; kubelet goes on without it.
-            Kind::OwnNode => return,
-            Kind::Nodes => return self.feed.hear(Word::NodeGone(name.name)),
-            Kind::PodAttachments => return self.feed.hear(Word::AttachmentGone(name)),
-            Kind::NicNodes => return self.feed.hear(Word::NicGone(name.name)),
-            Kind::NodeRanges => return self.feed.hear(Word::RangeGone(name.name)),
-        };
-        self.feed.put(change);
-    }
-
-    /// A list is complete.
-    fn only(&mut self, kind: Kind, listed: &HashSet<ObjectName>) {
-        self.unreadable.retain(|(of, name)| *of != kind || listed.contains(name));
-        let kind = match kind {
-            Kind::Pods => {
-                let gone = self.uids.iter().filter(|(name, _)| !listed.contains(*name));
-                for (name, uid) in gone.map(|(name, uid)| (name.clone(), uid.clone())).collect::<Vec<_>>() {
-                    self.drop_record(&name, &uid);
-                }
-                // From unknown to known, even if there is no pod.
-                self.directory_changed = true;
-                ObjectKind::Pod
-            }
-            Kind::Namespaces => ObjectKind::Namespace,
-            Kind::NetworkPolicies => ObjectKind::Policy,
-            Kind::Services => ObjectKind::Service,
-            Kind::EndpointSlices => ObjectKind::EndpointSlice,
-            Kind::OwnNode => return,
-            Kind::Nodes => return self.feed.only_words(WordKind::Node, listed),
-            Kind::PodAttachments => return self.feed.only_words(WordKind::Attachment, listed),
-            Kind::NicNodes => return self.feed.only_words(WordKind::Nic, listed),
-            Kind::NodeRanges => return self.feed.only_words(WordKind::Range, listed),
-        };
-        self.feed.only(kind, listed);
     }
 
     /// A pod of this node, that the API showed when asked for it.
     pub fn found(&mut self, record: PodRecord) {
-        if *record.node != *self.node || self.records.contains_key(&record.uid) {
-            return;
-        }
-        self.directory_changed = true;
-        self.ahead.insert(record.uid.clone(), (record, Instant::now()));
+        self.receivers.own_pods.found(record);
     }
 
     /// Forgets pods that were asked for and did not come. While nobody says what comes, they stay.
     pub fn expire(&mut self) {
-        if !self.kinds.get(&Kind::Pods).is_some_and(|it| it.well) {
-            return;
+        if self.kinds.get(&Kind::Pods).is_some_and(|it| it.well) {
+            self.receivers.own_pods.expire();
         }
-        let before = self.ahead.len();
-        self.ahead.retain(|_, (_, since)| since.elapsed() < AHEAD);
-        self.directory_changed |= self.ahead.len() != before;
     }
 
     /// What is new since this was last asked.
     pub fn news(&mut self) -> News {
         let health = self.health();
         let is_news = if self.is_listed(Kind::Pods) {
-            std::mem::take(&mut self.directory_changed)
+            self.receivers.own_pods.take_changed()
         } else {
             // Why it is not known yet is all that there is to say.
             health.is_some()
@@ -298,14 +163,12 @@ impl State {
         if !self.is_listed(Kind::Pods) {
             return Directory::Unknown { why: self.why_not_listed() };
         }
-        let ahead = self.ahead.iter().map(|(uid, (record, _))| (uid, record));
-        let all = ahead.chain(&self.records).map(|(uid, record)| (uid.clone(), record.clone()));
-        Directory::Known(Arc::new(all.collect()))
+        self.receivers.own_pods.directory()
     }
 
     fn why_not_listed(&self) -> String {
         let missing: Vec<&str> =
-            self.kinds.iter().filter(|(_, of)| !of.listed).map(|(kind, _)| kind.plural()).collect();
+            self.kinds.iter().filter(|(_, of)| !of.listed).map(|(kind, _)| kind.label()).collect();
         let trouble = self.kinds.values().find_map(|of| of.trouble.as_ref());
         let mut why = format!("the Kubernetes API has not listed its {} yet", missing.join(", "));
         if let Some(trouble) = trouble {
@@ -324,8 +187,8 @@ impl State {
         if is_first {
             info!("cluster known");
         }
-        let is_change = self.feed.settle(self.versions()) | is_first;
-        Some(PolicyNews { policies: Policies::Known(self.feed.known()), is_change })
+        let is_change = self.receivers.policy.settle(self.versions()) | is_first;
+        Some(PolicyNews { policies: Policies::Known(self.receivers.policy.known()), is_change })
     }
 
     /// Of each kind the resourceVersion up to which all has been taken in.
@@ -334,7 +197,7 @@ impl State {
         for (kind, of) in &self.kinds {
             let space = if text.is_empty() { "" } else { " " };
             // Writing into a String does not fail.
-            let _ = write!(text, "{space}{}={}", kind.plural(), of.heard);
+            let _ = write!(text, "{space}{}={}", kind.label(), of.heard);
         }
         text
     }
@@ -350,7 +213,7 @@ impl State {
         let now: BTreeSet<String> = by_text.keys().cloned().collect();
         self.metrics.set_connected("kubernetes", self.kinds.values().all(|of| of.well));
         for (error, kinds) in by_text.iter().filter(|(text, _)| !self.told.contains(*text)) {
-            let kinds = kinds.iter().map(|it| it.plural()).collect::<Vec<_>>().join(",");
+            let kinds = kinds.iter().map(|it| it.label()).collect::<Vec<_>>().join(",");
             warn!(kinds, error, "Kubernetes API not watched, what is known stays in force");
         }
         if now.is_empty() && !self.told.is_empty() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kube_watch::Trouble;
 
-use super::object::Kind;
+use super::kinds::Kind;
 use super::watch::{Event, Named, Said};
 use crate::policy::ObjectName;
 
@@ -105,7 +105,7 @@ struct OfNamespace {
 
 /// Whose turn it is.
 fn owner(kind: Kind, name: &ObjectName) -> Arc<str> {
-    if kind == Kind::Namespaces { name.name.clone() } else { name.namespace.clone() }
+    kind.owner(name).clone()
 }
 
 impl Turns {

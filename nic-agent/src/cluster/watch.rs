@@ -1,5 +1,6 @@
 //! What the watches of all kinds say, in one queue.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 pub use kube_watch::Event;
@@ -7,7 +8,9 @@ use kube_watch::{Listener, Options};
 use tokio::sync::mpsc;
 
 use super::client::Accesses;
-use super::object::{Kind, Seen, Unread, Watched};
+use super::kinds::{ForEachKind, Kind, Listed, for_each_kind};
+use super::object::{Seen, Unread};
+use crate::config::Config;
 use crate::policy::ObjectName;
 
 /// Of a kind.
@@ -28,7 +31,7 @@ pub struct Named {
 
 struct Teller(mpsc::Sender<Said>);
 
-impl<K: Watched> Listener<Seen<K>> for Teller {
+impl<K: Listed> Listener<Seen<K>> for Teller {
     async fn hear(&mut self, event: Event<Seen<K>>) -> bool {
         let named = |seen: Seen<K>| Named {
             name: seen.name(),
@@ -54,8 +57,38 @@ pub(super) fn options(kind: &'static str) -> Options {
     }
 }
 
-/// Of all objects of the kind, or of those that the field selector selects, until nobody listens.
-pub async fn follow<K: Watched>(fields: Option<String>, accesses: Accesses, out: mpsc::Sender<Said>) {
-    let options = Options { fields, is_optional: K::KIND.is_optional(), ..options(K::KIND.plural()) };
-    kube_watch::follow::<Seen<K>, _, _>(options, accesses, Teller(out)).await;
+/// Watches each kind that this configuration needs, until nobody listens. Returns these.
+pub fn start(
+    config: &Config,
+    accesses: &Accesses,
+    out: mpsc::Sender<Said>,
+    run: impl FnMut(Watching),
+) -> Vec<Kind> {
+    let mut start = Start { config, accesses, out, run, kinds: Vec::new() };
+    for_each_kind(&mut start);
+    start.kinds
+}
+
+/// The watch of one kind, which never ends by itself.
+pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Start<'a, F> {
+    config: &'a Config,
+    accesses: &'a Accesses,
+    out: mpsc::Sender<Said>,
+    run: F,
+    kinds: Vec<Kind>,
+}
+
+impl<F: FnMut(Watching)> ForEachKind for Start<'_, F> {
+    fn visit<K: Listed>(&mut self) {
+        if !K::is_needed(self.config) {
+            return;
+        }
+        self.kinds.push(K::KIND);
+        let fields = K::field_selector(self.config);
+        let options = Options { fields, is_optional: K::IS_OPTIONAL, ..options(K::LABEL) };
+        let (accesses, teller) = (self.accesses.clone(), Teller(self.out.clone()));
+        (self.run)(Box::pin(kube_watch::follow::<Seen<K>, _, _>(options, accesses, teller)));
+    }
 }

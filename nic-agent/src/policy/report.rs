@@ -1,5 +1,6 @@
 //! What a user should know of his policies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -268,4 +269,26 @@ impl fmt::Display for Report {
             }
         }
     }
+}
+
+/// Of a namespace's policies, and of its Services, so many are said one by one; the others are counted.
+const SOME: usize = 20;
+
+/// The first of each namespace, and how many more there are.
+pub(super) fn some_of_each<'a>(reports: impl Iterator<Item = (&'a Arc<str>, Report)>) -> Vec<Report> {
+    let mut by_namespace: BTreeMap<&Arc<str>, Vec<Report>> = BTreeMap::new();
+    for (namespace, report) in reports {
+        by_namespace.entry(namespace).or_default().push(report);
+    }
+    let mut all = Vec::new();
+    for (namespace, mut reports) in by_namespace {
+        reports.sort();
+        let count = reports.len().saturating_sub(SOME);
+        reports.truncate(SOME);
+        all.extend(reports);
+        if count > 0 {
+            all.push(Report::More { namespace: namespace.clone(), count });
+        }
+    }
+    all
 }

@@ -1,12 +1,16 @@
+use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::claim::PodRef;
-use crate::cluster::object::{
-    EndpointSlices, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Seen, Services, Watched,
+use crate::cluster::kinds::{
+    EndpointSlices, Listed, Namespaces, NetworkPolicies, NodeRanges, Nodes, OwnNode, Pods, Services,
 };
+use crate::cluster::object::Seen;
+use crate::cluster::own_pods::AHEAD;
 use crate::cluster::turns::Turns;
 use crate::cluster::watch::{Event, Said};
 use crate::config::Served;
@@ -65,7 +69,7 @@ fn state() -> Fed {
     Fed { state, turns: Turns::default() }
 }
 
-fn object<K: Watched>(object: Value) -> Said {
+fn object<K: Listed>(object: Value) -> Said {
     let seen: Seen<K> = serde_json::from_value(object).unwrap();
     let event = Event::Object(Named {
         name: seen.name(),

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::object::{Namespaces, NetworkPolicies, Seen, Watched};
+use crate::cluster::kinds::{Namespaces, NetworkPolicies, Watched};
+use crate::cluster::object::Seen;
 
 const POLICIES: Kind = Kind::NetworkPolicies;
 

@@ -7,7 +7,7 @@ use offload::policy::{Action, Origin, PrefixSet, Rule, Traffic};
 use serde_json::{Value, json};
 
 use super::{PODS, change, compiler, ip, labels, pod, policy};
-use crate::policy::compiler::services::{Moved, Services};
+use crate::policy::index::{Moved, Services};
 use crate::policy::{Affected, Budget, Change, Compiler};
 
 fn relabelled(name: &str, release: &str) -> Value {

@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use offload::policy::Rule;
 
-use super::services::{Front, FrontId, Moved, Services};
 use crate::policy::budget::Excess;
+use crate::policy::index::{Front, FrontId, Moved, Services};
 use crate::policy::model::ObjectName;
 use crate::policy::origins::Origins;
-pub(super) use judge::{Standing, is_covered_for, is_open};
+pub use judge::{Standing, is_covered_for, is_open};
 use ruled::Ruled;
 
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub struct Group {
     pub users: BTreeSet<ObjectName>,
     /// All that its policies allow together, to have at hand: a change of a Service asks every group.
     pub rules: Vec<Rule>,
@@ -41,7 +41,7 @@ pub(super) struct Group {
 }
 
 /// What a group's Services are judged by.
-pub(super) struct Law<'a> {
+pub struct Law<'a> {
     pub services: &'a Services,
     pub origins: &'a Origins,
     /// So many ports of Services may have a rule of their own.

@@ -8,15 +8,15 @@ use imbl::OrdMap;
 use offload::policy::{Action, PrefixSet, Rule, Traffic};
 
 use super::judge::Standing;
-use crate::policy::compiler::program::{allow, transports};
-use crate::policy::compiler::services::Front;
+use crate::policy::index::Front;
+use crate::policy::layers::rule::{allow, transports};
 use crate::policy::model::Protocol;
 use crate::policy::origins::{OriginKey, Origins};
 
 type ByPort = BTreeMap<(Protocol, u16), Addresses>;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ruled {
+pub struct Ruled {
     refused: ByPort,
     /// In every protocol.
     refused_whole: Addresses,

@@ -14,10 +14,10 @@ use offload::policy::Rule;
 use crate::policy::budget::Excess;
 use crate::policy::model::{Endpoint, EndpointSlice, ObjectName, Protocol, Service};
 use fronts::Fronts;
-pub(super) use fronts::{Front, FrontId};
+pub use fronts::{Front, FrontId};
 
 #[derive(Debug)]
-pub(super) struct Services {
+pub struct Services {
     /// From where this node's pods ask.
     node: Arc<str>,
     zone: Arc<str>,
@@ -32,7 +32,7 @@ pub(super) struct Services {
 
 /// What became of a Service's ports.
 #[derive(Debug, Default)]
-pub(super) struct Moved {
+pub struct Moved {
     pub gone: BTreeMap<FrontId, Front>,
     pub new: BTreeSet<FrontId>,
     /// Addresses of backends, before and after.

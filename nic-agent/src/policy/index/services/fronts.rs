@@ -9,7 +9,7 @@ use offload::policy::{PrefixSet, Rule, Traffic};
 use crate::policy::model::{ObjectName, Protocol};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::policy::compiler) struct FrontId(u32);
+pub struct FrontId(u32);
 
 impl FrontId {
     const FIRST: Self = Self(0);
@@ -18,7 +18,7 @@ impl FrontId {
 
 /// One port of one address of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::policy::compiler) struct Front {
+pub struct Front {
     pub service: ObjectName,
     pub address: IpAddr,
     pub protocol: Protocol,
@@ -30,7 +30,7 @@ pub(in crate::policy::compiler) struct Front {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Fronts {
+pub struct Fronts {
     by_id: BTreeMap<FrontId, Front>,
     /// By its own address, and its backends'. One flat tree: a prefix is looked up once, and a cluster's backends take no
     /// set each.

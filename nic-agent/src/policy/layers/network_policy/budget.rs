@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Compiler, Dirt, Stated};
+use super::{NetworkPolicies, PolicyEntry};
 use crate::policy::budget::Cost;
+use crate::policy::layers::Base;
 use crate::policy::model::{ObjectName, Policy};
 
 /// Policies that are withheld are kept, to be in force when others have gone; up to this many times what may be in force.
 const KEPT: usize = 4;
 
-impl Stated {
+impl PolicyEntry {
     /// What the API says, as far as it is kept.
     pub(super) fn text(&self) -> &Policy {
         self.withheld.as_deref().unwrap_or(&self.policy)
@@ -22,13 +23,13 @@ impl Stated {
     }
 }
 
-impl Compiler {
+impl NetworkPolicies {
     /// After a policy has come or gone: which of the namespace's may be in force together? The small ones first, so that
     /// one that is out of all measure is alone in having no effect.
-    pub(super) fn share_out(&mut self, namespace: &Arc<str>, dirt: &mut Dirt) {
-        let most = self.settings.budget.namespace;
+    pub(super) fn share_out(&mut self, namespace: &Arc<str>, base: &mut Base) {
+        let most = base.budget.namespace;
         let of_namespace = || self.policies.of_namespace(namespace);
-        let all = of_namespace().fold(Cost::default(), |sum, stated| sum.plus(stated.cost));
+        let all = of_namespace().fold(Cost::default(), |sum, entry| sum.plus(entry.cost));
         let is_too_much = all.beyond_namespace(&most).is_some();
         if !is_too_much && of_namespace().all(|it| it.excess_together.is_none()) {
             return;
@@ -42,48 +43,48 @@ impl Compiler {
             if together.is_none() && sum.beyond_namespace(&most).is_some() {
                 together = all.beyond_namespace(&most);
             }
-            let Some(mut stated) = self.policies.remove(&name) else { continue };
+            let Some(mut entry) = self.policies.remove(&name) else { continue };
             // What was dropped has nothing to come back with.
-            let of_this = if stated.is_dropped { together.or(stated.excess_together) } else { together };
-            self.reports_stale |= stated.excess_together != of_this;
-            stated.excess_together = of_this;
-            let stated = self.withhold(&name, stated, dirt);
-            self.file(stated);
+            let of_this = if entry.is_dropped { together.or(entry.excess_together) } else { together };
+            self.reports_changed |= entry.excess_together != of_this;
+            entry.excess_together = of_this;
+            let entry = self.withhold(&name, entry, base);
+            self.file(entry);
             if sum.bytes > most.bytes.saturating_mul(KEPT)
-                && let Some(stated) = self.policies.get_mut(&name)
+                && let Some(entry) = self.policies.get_mut(&name)
             {
-                stated.is_dropped |= stated.withheld.take().is_some();
+                entry.is_dropped |= entry.withheld.take().is_some();
             }
         }
     }
 
     /// Puts it out of force, or in force, as its excess says.
-    fn withhold(&mut self, name: &ObjectName, mut stated: Stated, dirt: &mut Dirt) -> Stated {
-        let is_withheld = stated.withheld.is_some() || stated.is_dropped;
-        if is_withheld == stated.excess_together.is_some() {
-            return stated;
+    fn withhold(&mut self, name: &ObjectName, mut entry: PolicyEntry, base: &mut Base) -> PolicyEntry {
+        let is_withheld = entry.withheld.is_some() || entry.is_dropped;
+        if is_withheld == entry.excess_together.is_some() {
+            return entry;
         }
-        let (policy, withheld) = if let Some(text) = stated.withheld.take() {
+        let (policy, withheld) = if let Some(text) = entry.withheld.take() {
             (*text, None)
         } else {
-            let mut closed = stated.policy.clone();
+            let mut closed = entry.policy.clone();
             closed.close();
-            (closed, Some(Box::new(stated.policy.clone())))
+            (closed, Some(Box::new(entry.policy.clone())))
         };
         // As if another policy of that name had come.
-        let fresh = Stated {
+        let fresh = PolicyEntry {
             policy,
             withheld,
             is_dropped: false,
-            cost: stated.cost,
-            excess: std::mem::take(&mut stated.excess),
-            excess_together: stated.excess_together,
-            faults: std::mem::take(&mut stated.faults),
-            in_force: stated.in_force,
+            cost: entry.cost,
+            excess: std::mem::take(&mut entry.excess),
+            excess_together: entry.excess_together,
+            faults: std::mem::take(&mut entry.faults),
+            in_force: entry.in_force,
             users: BTreeSet::new(),
             program: None,
         };
-        self.put_out_of_force(name, stated, dirt);
+        self.put_out_of_force(name, entry, base);
         fresh
     }
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::{Budget, Change, Excess, Overrun, Report, Settings, Snapshot};
+use crate::policy::{Budget, Change, Compiler, Excess, Overrun, Report, Settings, Snapshot};
 
 fn read(items: &[Value]) -> Snapshot {
     Snapshot::parse(Path::new("test"), json!({"items": items}).to_string().as_bytes()).unwrap()

@@ -1,9 +1,9 @@
-//! Numbers of what the compiler keeps.
+//! Numbers of what the index keeps.
 
-/// A set of peers.
+/// A set of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SetId(pub u32);
+pub struct SetId(pub(super) u32);
 
 /// A class of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ClassId(pub u32);
+pub struct ClassId(pub(super) u32);

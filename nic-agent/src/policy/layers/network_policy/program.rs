@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offload::policy::{Action, Direction, Origin, PortRange, PortSet, PrefixSet, Rule, Traffic, Transports};
+use offload::policy::{Direction, PortRange, PortSet, PrefixSet, Rule, Traffic, Transports};
 
-use super::Namespaces;
-use super::ids::SetId;
-use super::peers::{SetKey, Sets};
-use super::pods::Pods;
-use crate::policy::model::{ObjectName, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol};
+use crate::policy::index::{Index, Scope, SetId, SetKey};
+use crate::policy::layers::rule::{allow, matches_nothing, transports};
+use crate::policy::model::{Peer, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol};
 use crate::policy::origins::{OriginKey, Origins};
 
 /// One rule of the policy, its peers looked up.
@@ -34,31 +32,22 @@ struct IngressRule {
 }
 
 #[derive(Debug)]
-pub(super) struct Program {
+pub struct Program {
     ingress: Vec<Part>,
     egress: Vec<Part>,
     ingress_rules: Vec<IngressRule>,
     pub egress_rules: Vec<Rule>,
 }
 
-pub(super) fn transports(protocol: Protocol, ports: impl Into<PortSet>) -> Transports {
-    let ports = ports.into();
-    match protocol {
-        Protocol::Tcp => Transports { tcp: ports, ..Transports::default() },
-        Protocol::Udp => Transports { udp: ports, ..Transports::default() },
-        Protocol::Sctp => Transports { sctp: ports, ..Transports::default() },
-    }
-}
-
 impl Program {
-    pub fn new(policy: &Policy, sets: &mut Sets, pods: &mut Pods, namespaces: &Namespaces) -> Self {
+    pub fn new(policy: &Policy, index: &mut Index) -> Self {
         let mut part = |rule: &PolicyRule, direction| {
             let (numbers, names) = split(&rule.ports);
             let looked_up: &[_] = if direction == Direction::Egress { &names } else { &[] };
-            let mut acquire = |key| sets.acquire(key, looked_up, &policy.name, pods, namespaces);
+            let mut acquire = |key| index.acquire_set(key, looked_up);
             let peers = match &rule.peers {
                 Peers::All => None,
-                Peers::Of(peers) => Some(acquire(SetKey::of(peers, &policy.name.namespace))),
+                Peers::Of(peers) => Some(acquire(set_of(peers, &policy.name.namespace))),
             };
             let receivers =
                 (!looked_up.is_empty()).then(|| peers.unwrap_or_else(|| acquire(SetKey::every_pod())));
@@ -72,35 +61,38 @@ impl Program {
         Self { ingress, egress, ingress_rules: Vec::new(), egress_rules: Vec::new() }
     }
 
-    pub fn release(self, policy: &ObjectName, sets: &mut Sets, pods: &mut Pods) {
-        for part in self.ingress.iter().chain(&self.egress) {
-            for id in [part.peers, part.receivers].into_iter().flatten() {
-                sets.release(id, policy, pods);
-            }
+    pub fn release(self, index: &mut Index) {
+        for id in self.sets() {
+            index.release_set(id);
         }
     }
 
+    /// Those that it has acquired, each as often as it has: a rule's receivers are its peers, if it has any.
+    pub fn sets(&self) -> impl Iterator<Item = SetId> {
+        self.ingress.iter().chain(&self.egress).filter_map(|it| it.peers.or(it.receivers))
+    }
+
     /// After a set, or an origin, has changed.
-    pub fn rebuild(&mut self, policy: &Policy, sets: &Sets, origins: &Origins) {
-        let origin = |direction, index, part: &Part| {
+    pub fn rebuild(&mut self, policy: &Policy, index: &Index, origins: &Origins) {
+        let origin = |direction, at, part: &Part| {
             let (policy, uid, text) = (policy.name.clone(), policy.uid.clone(), part.text.clone());
-            origins.of(&OriginKey::Rule { policy, uid, direction, index, text }).unwrap_or_default()
+            origins.of(&OriginKey::Rule { policy, uid, direction, index: at, text }).unwrap_or_default()
         };
         let addresses = |part: &Part| match part.peers {
             None => PrefixSet::any(),
-            Some(id) => sets.get(id).map(|set| set.addresses.clone()).unwrap_or_default(),
+            Some(id) => index.set(id).map(|set| set.addresses.clone()).unwrap_or_default(),
         };
         let numbers = |part: &Part| part.numbers.clone().map_or(Traffic::Any, Traffic::Of);
         self.ingress_rules.clear();
-        for (index, part) in self.ingress.iter().enumerate() {
-            let rule = allow(addresses(part), numbers(part), origin(Direction::Ingress, index, part));
+        for (at, part) in self.ingress.iter().enumerate() {
+            let rule = allow(addresses(part), numbers(part), origin(Direction::Ingress, at, part));
             self.ingress_rules.push(IngressRule { rule, names: part.names.clone() });
         }
         self.egress_rules.clear();
-        for (index, part) in self.egress.iter().enumerate() {
-            let origin = origin(Direction::Egress, index, part);
+        for (at, part) in self.egress.iter().enumerate() {
+            let origin = origin(Direction::Egress, at, part);
             self.egress_rules.push(allow(addresses(part), numbers(part), origin));
-            let Some(receivers) = part.receivers.and_then(|id| sets.get(id)) else { continue };
+            let Some(receivers) = part.receivers.and_then(|id| index.set(id)) else { continue };
             let mut resolved: BTreeMap<(Protocol, u16), PrefixSet> = BTreeMap::new();
             for (protocol, name) in &part.names {
                 for (port, pods) in receivers.named(*protocol, name) {
@@ -135,12 +127,21 @@ impl Program {
     }
 }
 
-pub(super) fn allow(peers: PrefixSet, traffic: Traffic, origin: Origin) -> Rule {
-    Rule { action: Action::Allow, peers, traffic, origin }
-}
-
-pub(super) fn matches_nothing(rule: &Rule) -> bool {
-    rule.peers.is_empty() || rule.traffic.is_empty()
+fn set_of(peers: &[Peer], namespace: &Arc<str>) -> SetKey {
+    let mut key = SetKey::default();
+    for peer in peers {
+        match peer {
+            Peer::Block { cidr, except } => key.add_block(*cidr, except.clone()),
+            Peer::Pods { namespaces, pods } => {
+                let scope = match namespaces {
+                    None => Scope::Namespace(namespace.clone()),
+                    Some(selector) => Scope::Namespaces(selector.clone()),
+                };
+                key.add_pods(scope, pods.clone());
+            }
+        }
+    }
+    key
 }
 
 /// Numbers (`None`: every protocol) and names.

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use offload::policy::{Rule, Traffic, Transport};
 
-use crate::policy::compiler::services::Front;
+use crate::policy::index::Front;
 use crate::policy::model::Protocol;
 
 /// How the policies stand to one port of a Service. Not said of those that no rule has to do with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::policy::compiler) enum Standing {
+pub enum Standing {
     Covered {
         /// A rule names the address itself, so that nothing more need be said.
         is_named: bool,
@@ -39,7 +39,7 @@ fn covers(rules: &[Rule], ip: IpAddr, protocol: Protocol, port: u16) -> bool {
     rules.iter().any(|rule| rule.traffic.covers(transport, ip.is_ipv6()) && rule.peers.contains(ip))
 }
 
-pub(super) fn judge(rules: &[Rule], front: &Front) -> Option<Standing> {
+pub fn judge(rules: &[Rule], front: &Front) -> Option<Standing> {
     if front.is_whole {
         let is_named = rules.iter().any(|rule| rule.peers.contains(front.address));
         let (covered, uncovered, more) = (0, Vec::new(), 0);
@@ -63,13 +63,13 @@ pub(super) fn judge(rules: &[Rule], front: &Front) -> Option<Standing> {
 }
 
 /// May the pod with these addresses, of which it is itself one or more backends, use it? Nothing denies a pod itself.
-pub(in crate::policy::compiler) fn is_covered_for(rules: &[Rule], front: &Front, own: &[IpAddr]) -> bool {
+pub fn is_covered_for(rules: &[Rule], front: &Front, own: &[IpAddr]) -> bool {
     let is_allowed =
         |(ip, port): &(IpAddr, u16)| own.contains(ip) || covers(rules, *ip, front.protocol, *port);
     !front.backends.is_empty() && front.backends.iter().all(is_allowed)
 }
 
 /// Everything is allowed: no Service needs a rule, and none is refused.
-pub(in crate::policy::compiler) fn is_open(rules: &[Rule]) -> bool {
+pub fn is_open(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| rule.traffic == Traffic::Any && rule.peers.is_any())
 }

@@ -4,25 +4,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Stated;
+use super::PolicyEntry;
 use crate::policy::model::ObjectName;
 
 #[derive(Debug, Default)]
-pub(super) struct Policies {
-    by_namespace: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Box<Stated>>>,
+pub struct Policies {
+    by_namespace: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Box<PolicyEntry>>>,
 }
 
 impl Policies {
-    pub fn get(&self, name: &ObjectName) -> Option<&Stated> {
+    pub fn get(&self, name: &ObjectName) -> Option<&PolicyEntry> {
         self.by_namespace.get(&name.namespace)?.get(&name.name).map(|it| &**it)
     }
 
-    pub fn get_mut(&mut self, name: &ObjectName) -> Option<&mut Stated> {
+    pub fn get_mut(&mut self, name: &ObjectName) -> Option<&mut PolicyEntry> {
         self.by_namespace.get_mut(&name.namespace)?.get_mut(&name.name).map(|it| &mut **it)
     }
 
     /// By name.
-    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Stated> {
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &PolicyEntry> {
         self.by_namespace.get(namespace).into_iter().flat_map(|it| it.values().map(|it| &**it))
     }
 
@@ -30,7 +30,7 @@ impl Policies {
     pub fn some_of_one<'a>(
         &self,
         names: impl IntoIterator<Item = &'a ObjectName>,
-    ) -> impl Iterator<Item = &Stated> {
+    ) -> impl Iterator<Item = &PolicyEntry> {
         let mut names = names.into_iter().peekable();
         let of_namespace = names.peek().and_then(|it| self.by_namespace.get(&it.namespace));
         let found = of_namespace.map(|all| names.filter_map(|it| all.get(&it.name).map(|it| &**it)));
@@ -41,17 +41,17 @@ impl Policies {
         self.by_namespace.values().flat_map(|it| it.values().map(|it| &it.policy.name))
     }
 
-    pub fn insert(&mut self, stated: Stated) {
-        let ObjectName { namespace, name } = stated.policy.name.clone();
-        self.by_namespace.entry(namespace).or_default().insert(name, Box::new(stated));
+    pub fn insert(&mut self, entry: PolicyEntry) {
+        let ObjectName { namespace, name } = entry.policy.name.clone();
+        self.by_namespace.entry(namespace).or_default().insert(name, Box::new(entry));
     }
 
-    pub fn remove(&mut self, name: &ObjectName) -> Option<Stated> {
+    pub fn remove(&mut self, name: &ObjectName) -> Option<PolicyEntry> {
         let names = self.by_namespace.get_mut(&name.namespace)?;
-        let stated = names.remove(&name.name)?;
+        let entry = names.remove(&name.name)?;
         if names.is_empty() {
             self.by_namespace.remove(&name.namespace);
         }
-        Some(*stated)
+        Some(*entry)
     }
 }

@@ -1,4 +1,4 @@
-//! The pods that can be somebody's peer, by class: those of one namespace with the same labels. A selector is asked once
+//! The pods that a selector can mean, by class: those of one namespace with the same labels. A selector is asked once
 //! for a class, and a pod of another node costs its name, its addresses and two numbers.
 //!
 //! Maps are trees: a hash table of a cluster's pods is copied whole when it must grow.
@@ -16,23 +16,23 @@ struct Slot(u32);
 
 /// A pod with an address that is its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub struct Member {
     pub class: ClassId,
     pub ips: Box<[IpAddr]>,
     pub ports: Arc<[NamedPort]>,
 }
 
 #[derive(Debug)]
-pub(super) struct Class {
+pub struct Class {
     pub namespace: Arc<str>,
     pub labels: Labels,
-    /// The sets of peers that these pods are in.
+    /// The sets of addresses that these pods are in.
     pub sets: Vec<SetId>,
     members: Vec<Slot>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Pods {
+pub struct Pods {
     by_name: BTreeMap<Arc<str>, BTreeMap<Box<str>, Slot>>,
     slots: Vec<Option<Member>>,
     free: Vec<Slot>,
@@ -97,9 +97,9 @@ impl Pods {
     /// Is it what we have?
     pub fn is_same(&self, pod: &Pod) -> bool {
         match self.get(&pod.name) {
-            None => !is_peer(pod),
+            None => !is_selectable(pod),
             Some(member) => {
-                is_peer(pod)
+                is_selectable(pod)
                     && *member.ips == *pod.ips
                     && member.ports == pod.ports
                     && self.class(member.class).is_some_and(|class| class.labels == pod.labels)
@@ -107,9 +107,9 @@ impl Pods {
         }
     }
 
-    /// Of a pod that is not there. Says whether its class is new; `None`: no peer of anybody.
+    /// Of a pod that is not there. Says whether its class is new; `None`: no selector means it.
     pub fn insert(&mut self, pod: &Pod) -> Option<(ClassId, bool)> {
-        if !is_peer(pod) {
+        if !is_selectable(pod) {
             return None;
         }
         let namespace = match self.by_name.get_key_value(&pod.name.namespace) {
@@ -220,6 +220,6 @@ impl Pods {
 
 /// On the host's network its addresses are the node's, which no selector means: so does ovn-kubernetes, and Calico,
 /// which has no endpoint for it. Once finished, its addresses may be another's.
-fn is_peer(pod: &Pod) -> bool {
+fn is_selectable(pod: &Pod) -> bool {
     pod.is_networked() && !pod.ips.is_empty() && pod.unkept.is_none()
 }

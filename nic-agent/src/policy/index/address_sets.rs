@@ -1,4 +1,4 @@
-//! Sets of peers: what one rule's `from` or `to` means in addresses. One for all rules that say the same.
+//! Sets of addresses: what selectors of pods, and blocks, mean. One for all who ask for the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -10,10 +10,11 @@ use offload::policy::PrefixSet;
 use super::Namespaces;
 use super::ids::{ClassId, SetId};
 use super::pods::{Class, Member, Pods};
-use crate::policy::model::{Labels, NamedPort, ObjectName, Peer, Protocol, Selector, find_port};
+use crate::policy::model::{Labels, NamedPort, Protocol, Selector, find_port};
 
+/// Of which namespaces pods are selected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Scope {
+pub enum Scope {
     Everywhere,
     Namespace(Arc<str>),
     /// By labels: a namespace that we do not know has none that could be asked, so it is not selected.
@@ -22,7 +23,7 @@ enum Scope {
 
 /// What makes two sets the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SetKey {
+pub struct SetKey {
     blocks: BTreeSet<(IpNet, Vec<IpNet>)>,
     pods: BTreeSet<(Scope, Selector)>,
 }
@@ -32,23 +33,13 @@ impl SetKey {
         Self { blocks: BTreeSet::new(), pods: [(Scope::Everywhere, Selector::everything())].into() }
     }
 
-    pub fn of(peers: &[Peer], namespace: &Arc<str>) -> Self {
-        let mut key = Self::default();
-        for peer in peers {
-            match peer {
-                Peer::Block { cidr, except } => {
-                    key.blocks.insert((*cidr, except.clone()));
-                }
-                Peer::Pods { namespaces, pods } => {
-                    let scope = match namespaces {
-                        None => Scope::Namespace(namespace.clone()),
-                        Some(selector) => Scope::Namespaces(selector.clone()),
-                    };
-                    key.pods.insert((scope, pods.clone()));
-                }
-            }
-        }
-        key
+    pub fn add_block(&mut self, cidr: IpNet, except: Vec<IpNet>) {
+        self.blocks.insert((cidr, except));
+    }
+
+    /// Those in the scope of which the selector holds.
+    pub fn add_pods(&mut self, scope: Scope, selector: Selector) {
+        self.pods.insert((scope, selector));
     }
 
     fn selects(&self, namespace: &str, its_labels: Option<&Labels>, labels: &Labels) -> bool {
@@ -70,7 +61,7 @@ impl SetKey {
 type Named = BTreeMap<(Protocol, Arc<str>), BTreeMap<u16, PrefixSet>>;
 
 #[derive(Debug)]
-pub(super) struct Set {
+pub struct AddressSet {
     key: Arc<SetKey>,
     blocks: PrefixSet,
     /// Blocks and pods.
@@ -78,11 +69,11 @@ pub(super) struct Set {
     /// The pods that have such a port, by its number.
     named: Named,
     classes: BTreeSet<ClassId>,
-    /// Policies that are in force here and have it in a rule.
-    pub users: BTreeSet<ObjectName>,
+    /// How often it was acquired and not released.
+    users: usize,
 }
 
-impl Set {
+impl AddressSet {
     pub fn named(&self, protocol: Protocol, name: &Arc<str>) -> impl Iterator<Item = (u16, &PrefixSet)> {
         self.named.get(&(protocol, name.clone())).into_iter().flatten().map(|(port, set)| (*port, set))
     }
@@ -160,33 +151,32 @@ fn in_order<'a>(classes: &[ClassId], pods: &'a Pods) -> Vec<&'a Member> {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Sets {
+pub struct AddressSets {
     ids: HashMap<Arc<SetKey>, SetId>,
-    by_id: BTreeMap<SetId, Set>,
+    by_id: BTreeMap<SetId, AddressSet>,
     next: u32,
 }
 
-impl Sets {
-    pub fn get(&self, id: SetId) -> Option<&Set> {
+impl AddressSets {
+    pub fn get(&self, id: SetId) -> Option<&AddressSet> {
         self.by_id.get(&id)
     }
 
-    pub fn get_mut(&mut self, id: SetId) -> Option<&mut Set> {
+    pub fn get_mut(&mut self, id: SetId) -> Option<&mut AddressSet> {
         self.by_id.get_mut(&id)
     }
 
-    /// One more policy uses it, with these names of ports.
+    /// One more needs it, with these names of ports.
     pub fn acquire(
         &mut self,
         key: SetKey,
         names: &[(Protocol, Arc<str>)],
-        user: &ObjectName,
         pods: &mut Pods,
         namespaces: &Namespaces,
     ) -> SetId {
         let id = self.ids.get(&key).copied().unwrap_or_else(|| self.create(key, pods, namespaces));
         if let Some(set) = self.by_id.get_mut(&id) {
-            set.users.insert(user.clone());
+            set.users += 1;
             for name in names {
                 if !set.named.contains_key(name) {
                     let resolved = set.resolve(name, pods);
@@ -228,13 +218,13 @@ impl Sets {
         };
         // All at once: one by one would be a copy for each.
         let blocks = key.blocks.iter().map(whole).flat_map(Vec::<IpNet>::from).collect();
-        let mut set = Set {
+        let mut set = AddressSet {
             key: key.clone(),
             blocks,
             addresses: PrefixSet::default(),
             named: Named::new(),
             classes,
-            users: BTreeSet::new(),
+            users: 0,
         };
         set.fill(pods);
         self.ids.insert(key, id);
@@ -242,10 +232,10 @@ impl Sets {
         id
     }
 
-    pub fn release(&mut self, id: SetId, user: &ObjectName, pods: &mut Pods) {
+    pub fn release(&mut self, id: SetId, pods: &mut Pods) {
         let Some(set) = self.by_id.get_mut(&id) else { return };
-        set.users.remove(user);
-        if !set.users.is_empty() {
+        set.users -= 1;
+        if set.users > 0 {
             return;
         }
         for class in &set.classes {
