@@ -16,19 +16,16 @@ impl Compiler {
         let uid = &local.pod.uid;
         let known = self.compiled.get_mut(name);
         self.reports_changed |= known.as_ref().map_or(&[][..], |it| it.excess.as_slice()) != excess;
-        match known {
-            Some(known) => {
-                known.excess = excess;
-                if *known.policy == policy {
-                    return;
-                }
-                let old = std::mem::replace(&mut known.policy, self.shared.acquire(policy));
-                self.shared.release(&old);
+        if let Some(known) = known {
+            known.excess = excess;
+            if *known.policy == policy {
+                return;
             }
-            None => {
-                let policy = self.shared.acquire(policy);
-                self.compiled.insert(name.clone(), Compiled { uid: uid.clone(), policy, excess });
-            }
+            let old = std::mem::replace(&mut known.policy, self.shared.acquire(policy));
+            self.shared.release(&old);
+        } else {
+            let policy = self.shared.acquire(policy);
+            self.compiled.insert(name.clone(), Compiled { uid: uid.clone(), policy, excess });
         }
         self.affected.insert(uid.clone());
     }
