@@ -2,7 +2,8 @@
 //! has it, which of its objects are watched, what is kept of one, and who receives that.
 //!
 //! A new kind is a file here, its `mod`, and its line in the list below. Nothing else of the watching asks which kind it has
-//! before it. What stands elsewhere is the right to read it (`packaging/kubernetes`) and who can write it (docs/trust.md).
+//! before it, but that the directory is known when pods are. What stands elsewhere is the right to read it
+//! (`packaging/kubernetes`) and who can write it (docs/trust.md).
 //!
 //! No I/O. An object that cannot be read changes nothing, and says why.
 
@@ -81,7 +82,7 @@ pub trait Watched: Clone + Debug + Send + Sync + 'static {
     /// An object is there, or is another than before.
     fn put(name: ObjectName, kept: Self::Kept, receivers: &mut Receivers);
 
-    /// An object is gone. Its uid is that of the last one of this name that anybody has heard of.
+    /// An object is gone. Others of its name may have come and gone since, of which nobody has read what they said.
     fn remove(name: ObjectName, uid: &str, receivers: &mut Receivers);
 
     /// These are all there are.

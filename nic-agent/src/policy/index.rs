@@ -11,13 +11,16 @@
 //! kept up to date while somebody has acquired it.
 
 mod address_sets;
+mod holders;
 mod ids;
 mod local_pods;
+mod network;
 mod pods;
 mod services;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube_services::Limits;
@@ -28,6 +31,8 @@ use address_sets::AddressSets;
 pub use address_sets::{AddressSet, Scope, SetKey};
 pub use ids::SetId;
 pub use local_pods::LocalPod;
+pub use network::NetworkId;
+use network::NetworkIp;
 use pods::Pods;
 pub use services::{Front, FrontId, Moved, Services};
 
@@ -52,7 +57,7 @@ pub struct Touched {
     /// Sets that are not the same.
     pub sets: BTreeSet<SetId>,
     /// Addresses that came into a set, or left one.
-    pub ips: BTreeSet<IpAddr>,
+    pub ips: BTreeSet<NetworkIp>,
     /// Pods of this node that are new or have other labels, ports or addresses; all of them, if the node's addresses are
     /// others.
     pub pods: BTreeSet<ObjectName>,

@@ -13,11 +13,14 @@ use std::fmt::Debug;
 use offload::policy::{Origin, PodPolicy, Rule, Traffic};
 
 use super::budget::Budget;
-use super::index::{Index, LocalPod, Touched};
+use super::index::{Index, LocalPod, NetworkId, Touched};
 use super::model::ObjectName;
 use super::origins::{OriginKey, Origins};
 use super::report::Report;
 pub use network_policy::NetworkPolicies;
+
+/// The network that rules are for: tiers are those of a pod on the overlay.
+const NETWORK: NetworkId = NetworkId::Overlay;
 
 /// What all layers stand on.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use offload::policy::PrefixSet;
 
 use super::Namespaces;
 use super::ids::{ClassId, SetId};
+use super::network::{ByNetwork, NetworkId, NetworkIp};
 use super::pods::{Class, Member, Pods};
 use crate::policy::model::{Labels, NamedPort, Protocol, Selector, find_port};
 
@@ -58,15 +59,16 @@ impl SetKey {
     }
 }
 
-type Named = BTreeMap<(Protocol, Arc<str>), BTreeMap<u16, PrefixSet>>;
+/// The pods of a network that have such a port, by its number.
+type ByNumber = BTreeMap<(NetworkId, u16), PrefixSet>;
+type Named = BTreeMap<(Protocol, Arc<str>), ByNumber>;
 
 #[derive(Debug)]
 pub struct AddressSet {
     key: Arc<SetKey>,
     blocks: PrefixSet,
     /// Blocks and pods.
-    pub addresses: PrefixSet,
-    /// The pods that have such a port, by its number.
+    addresses: ByNetwork<PrefixSet>,
     named: Named,
     classes: BTreeSet<ClassId>,
     /// How often it was acquired and not released.
@@ -74,16 +76,29 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
-    pub fn named(&self, protocol: Protocol, name: &Arc<str>) -> impl Iterator<Item = (u16, &PrefixSet)> {
-        self.named.get(&(protocol, name.clone())).into_iter().flatten().map(|(port, set)| (*port, set))
+    /// Its pods there, and its blocks, which mean the same everywhere.
+    pub fn addresses(&self, network: NetworkId) -> &PrefixSet {
+        self.addresses.get(&network).unwrap_or(&self.blocks)
     }
 
-    pub fn add(&mut self, ips: &[IpAddr], ports: &[NamedPort]) {
-        for ip in ips {
-            self.addresses.insert(*ip);
-            for ((protocol, name), by_port) in &mut self.named {
+    /// Its pods there that have such a port, by its number.
+    pub fn named(
+        &self,
+        network: NetworkId,
+        protocol: Protocol,
+        name: &Arc<str>,
+    ) -> impl Iterator<Item = (u16, &PrefixSet)> {
+        let by_number = self.named.get(&(protocol, name.clone())).into_iter();
+        let there = by_number.flat_map(move |it| it.range((network, 0)..=(network, u16::MAX)));
+        there.map(|((_, port), set)| (*port, set))
+    }
+
+    pub fn add(&mut self, ips: impl Iterator<Item = NetworkIp>, ports: &[NamedPort]) {
+        for NetworkIp { network, ip } in ips {
+            self.addresses.entry(network).or_insert_with(|| self.blocks.clone()).insert(ip);
+            for ((protocol, name), by_number) in &mut self.named {
                 if let Some(port) = find_port(ports, name, *protocol) {
-                    by_port.entry(port).or_default().insert(*ip);
+                    by_number.entry((network, port)).or_default().insert(ip);
                 }
             }
         }
@@ -91,24 +106,28 @@ impl AddressSet {
 
     /// Of a pod that is not in it any more; what another that is has, too, stays. Of its addresses' `holders` all count that
     /// are in the set.
-    pub fn drop<'a, I>(&mut self, member: &Member, holders: impl Fn(IpAddr) -> I)
+    pub fn drop<'a, I>(&mut self, member: &Member, holders: impl Fn(NetworkIp) -> I)
     where
         I: Iterator<Item = &'a Member>,
     {
-        for ip in &member.ips {
-            let left = || holders(*ip).filter(|it| self.classes.contains(&it.class));
-            if left().next().is_none() && !self.blocks.contains(*ip) {
-                self.addresses.remove(*ip);
+        for at in &member.ips {
+            let NetworkIp { network, ip } = *at;
+            let left = || holders(*at).filter(|it| self.classes.contains(&it.class));
+            if left().next().is_none()
+                && !self.blocks.contains(ip)
+                && let Some(addresses) = self.addresses.get_mut(&network)
+            {
+                addresses.remove(ip);
             }
-            for ((protocol, name), by_port) in &mut self.named {
+            for ((protocol, name), by_number) in &mut self.named {
                 let Some(port) = find_port(&member.ports, name, *protocol) else { continue };
                 if left().any(|it| find_port(&it.ports, name, *protocol) == Some(port)) {
                     continue;
                 }
-                if let Some(set) = by_port.get_mut(&port) {
-                    set.remove(*ip);
+                if let Some(set) = by_number.get_mut(&(network, port)) {
+                    set.remove(ip);
                     if set.is_empty() {
-                        by_port.remove(&port);
+                        by_number.remove(&(network, port));
                     }
                 }
             }
@@ -116,12 +135,15 @@ impl AddressSet {
     }
 
     fn fill(&mut self, pods: &Pods) {
-        let members = self.classes.iter().flat_map(|class| pods.members(*class));
-        let pod_ips = members.flat_map(|it| it.ips.iter().copied()).map(IpNet::from);
-        self.addresses = pod_ips.chain(self.blocks.iter()).collect();
+        let addresses = |network| {
+            let members = self.classes.iter().flat_map(|class| pods.members(*class));
+            let there = members.flat_map(|it| &it.ips).filter(move |it| it.network == network);
+            there.map(|it| IpNet::from(it.ip)).chain(self.blocks.iter()).collect()
+        };
+        self.addresses = pods.networks().map(|network| (network, addresses(network))).collect();
     }
 
-    fn resolve(&self, (protocol, name): &(Protocol, Arc<str>), pods: &Pods) -> BTreeMap<u16, PrefixSet> {
+    fn resolve(&self, (protocol, name): &(Protocol, Arc<str>), pods: &Pods) -> ByNumber {
         let members = || self.classes.iter().flat_map(|class| pods.members(*class));
         let port_of = |it: &Member| find_port(&it.ports, name, *protocol);
         // To almost all a name is one number: then the pods that have it are the set itself, and a cluster's are not sorted
@@ -131,15 +153,18 @@ impl AddressSet {
             && let Some(Some(port)) = ports.next()
             && ports.all(|it| it == Some(port))
         {
-            return BTreeMap::from([(port, self.addresses.clone())]);
+            let there = self.addresses.iter().filter(|(_, set)| !set.is_empty());
+            return there.map(|(network, set)| ((*network, port), set.clone())).collect();
         }
-        let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
+        let mut by_number: BTreeMap<(NetworkId, u16), Vec<IpAddr>> = BTreeMap::new();
         for member in members() {
             if let Some(port) = port_of(member) {
-                by_port.entry(port).or_default().extend(&member.ips);
+                for NetworkIp { network, ip } in &member.ips {
+                    by_number.entry((*network, port)).or_default().push(*ip);
+                }
             }
         }
-        by_port.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
+        by_number.into_iter().map(|(port, ips)| (port, ips.into_iter().collect())).collect()
     }
 }
 
@@ -221,7 +246,7 @@ impl AddressSets {
         let mut set = AddressSet {
             key: key.clone(),
             blocks,
-            addresses: PrefixSet::default(),
+            addresses: ByNetwork::new(),
             named: Named::new(),
             classes,
             users: 0,
@@ -303,7 +328,7 @@ impl AddressSets {
                 set.drop(it, |ip| pods.sharers(ip));
             }
             for it in in_order(&come, pods) {
-                set.add(&it.ips, &it.ports);
+                set.add(it.ips.iter().copied(), &it.ports);
             }
             changed.insert(*set_id);
             moved.extend(come.into_iter().chain(gone));

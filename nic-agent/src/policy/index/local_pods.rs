@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::ids::SetId;
+use super::network::NetworkIp;
 use super::services::{FrontId, Services};
 use super::{Index, Touched};
 use crate::policy::model::{ObjectName, Pod};
@@ -71,8 +72,10 @@ impl Index {
             .flat_map(|it| it.sets.iter().copied())
             .collect();
         let new_sets = pod.map(|it| self.admit(it)).unwrap_or_default();
-        let is_as_it_was =
-            old.as_ref().zip(pod).is_some_and(|(old, new)| *old.ips == *new.ips && old.ports == new.ports);
+        let is_as_it_was = old
+            .as_ref()
+            .zip(pod)
+            .is_some_and(|(old, new)| old.has_addresses_of(new) && old.ports == new.ports);
         let stays = |id: &SetId| is_as_it_was && old_sets.contains(id) && new_sets.contains(id);
         // The pods are all where they belong by now: an address that another one has, or this one still, stays.
         if let Some(old) = &old {
@@ -85,13 +88,13 @@ impl Index {
         }
         for id in new_sets.iter().filter(|id| !stays(id)) {
             if let (Some(set), Some(pod)) = (self.sets.get_mut(*id), pod) {
-                set.add(&pod.ips, &pod.ports);
+                set.add(NetworkIp::of_pod(pod), &pod.ports);
             }
             self.touched.sets.insert(*id);
         }
         // Which Services have to do with these is asked only where a set is another.
         self.touched.ips.extend(old.iter().flat_map(|it| it.ips.iter().copied()));
-        self.touched.ips.extend(pod.iter().flat_map(|it| it.ips.iter().copied()));
+        self.touched.ips.extend(pod.into_iter().flat_map(NetworkIp::of_pod));
         if let Some(old) = old {
             let emptied = self.pods.forget_if_empty(old.class);
             self.sets.expel(old.class, &emptied);
@@ -120,7 +123,7 @@ impl Index {
             return;
         }
         for (name, local) in &mut self.local_pods {
-            if local.pod.ips.iter().any(|ip| backends.contains(ip)) {
+            if NetworkIp::of_pod(&local.pod).any(|it| backends.contains(&it)) {
                 local.fronts = fronts_of(&local.pod, &self.services);
                 touched.backends.insert(name.clone());
             }
@@ -129,5 +132,5 @@ impl Index {
 }
 
 fn fronts_of(pod: &Pod, services: &Services) -> BTreeSet<FrontId> {
-    pod.ips.iter().flat_map(|ip| services.with_backend(*ip)).collect()
+    NetworkIp::of_pod(pod).flat_map(|it| services.with_backend(it)).collect()
 }

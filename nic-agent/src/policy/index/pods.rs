@@ -3,23 +3,26 @@
 //!
 //! Maps are trees: a hash table of a cluster's pods is copied whole when it must grow.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::ids::{ClassId, SetId};
+use super::holders::Holders;
+use super::ids::{ClassId, SetId, Slot};
+use super::network::{ByNetwork, NetworkId, NetworkIp};
 use crate::policy::model::{Labels, NamedPort, ObjectName, Pod};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Slot(u32);
 
 /// A pod with an address that is its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub class: ClassId,
-    pub ips: Box<[IpAddr]>,
+    pub ips: Box<[NetworkIp]>,
     pub ports: Arc<[NamedPort]>,
+}
+
+impl Member {
+    pub fn has_addresses_of(&self, pod: &Pod) -> bool {
+        self.ips.iter().copied().eq(NetworkIp::of_pod(pod))
+    }
 }
 
 #[derive(Debug)]
@@ -39,10 +42,7 @@ pub struct Pods {
     classes: BTreeMap<ClassId, Class>,
     class_ids: BTreeMap<Arc<str>, BTreeMap<Labels, ClassId>>,
     next_class: u32,
-    /// The pod that has this address.
-    holders: BTreeMap<IpAddr, Slot>,
-    /// Others that have it, too: while one is replaced there may be two.
-    others: BTreeMap<IpAddr, Vec<Slot>>,
+    holders: ByNetwork<Holders>,
     ports: HashSet<Arc<[NamedPort]>>,
 }
 
@@ -83,15 +83,20 @@ impl Pods {
     }
 
     /// Those that have this address.
-    pub fn holders(&self, ip: IpAddr) -> impl Iterator<Item = &Member> {
-        let others = self.others.get(&ip).into_iter().flatten();
-        self.holders.get(&ip).into_iter().chain(others).filter_map(|slot| self.member(*slot))
+    pub fn holders(&self, NetworkIp { network, ip }: NetworkIp) -> impl Iterator<Item = &Member> {
+        let holders = self.holders.get(&network).into_iter().flat_map(move |it| it.of(ip));
+        holders.filter_map(|slot| self.member(slot))
     }
 
     /// The same, where they are several: nobody is left to an address of one pod that is alone with it.
-    pub fn sharers(&self, ip: IpAddr) -> impl Iterator<Item = &Member> {
-        let are_several = self.others.contains_key(&ip);
-        are_several.then(|| self.holders(ip)).into_iter().flatten()
+    pub fn sharers(&self, at: NetworkIp) -> impl Iterator<Item = &Member> {
+        let are_several = self.holders.get(&at.network).is_some_and(|it| it.are_several(at.ip));
+        are_several.then(|| self.holders(at)).into_iter().flatten()
+    }
+
+    /// On which a pod has or had an address.
+    pub fn networks(&self) -> impl Iterator<Item = NetworkId> {
+        self.holders.keys().copied()
     }
 
     /// Is it what we have?
@@ -100,7 +105,7 @@ impl Pods {
             None => !is_selectable(pod),
             Some(member) => {
                 is_selectable(pod)
-                    && *member.ips == *pod.ips
+                    && member.has_addresses_of(pod)
                     && member.ports == pod.ports
                     && self.class(member.class).is_some_and(|class| class.labels == pod.labels)
             }
@@ -132,7 +137,7 @@ impl Pods {
             self.class_ids.entry(namespace.clone()).or_default().insert(pod.labels.clone(), id);
             id
         });
-        let member = Some(Member { class, ips: pod.ips.as_slice().into(), ports });
+        let member = Some(Member { class, ips: NetworkIp::of_pod(pod).collect(), ports });
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             Slot(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
@@ -140,8 +145,8 @@ impl Pods {
         if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.slots.get_mut(at)) {
             *place = member;
         }
-        for ip in &pod.ips {
-            self.hold(*ip, slot);
+        for NetworkIp { network, ip } in NetworkIp::of_pod(pod) {
+            self.holders.entry(network).or_default().insert(ip, slot);
         }
         if let Some(class) = self.classes.get_mut(&class) {
             class.members.push(slot);
@@ -159,8 +164,10 @@ impl Pods {
         }
         let member = self.slots.get_mut(usize::try_from(slot.0).ok()?)?.take()?;
         self.free.push(slot);
-        for ip in &member.ips {
-            self.let_go(*ip, slot);
+        for NetworkIp { network, ip } in &member.ips {
+            if let Some(holders) = self.holders.get_mut(network) {
+                holders.remove(*ip, slot);
+            }
         }
         if let Some(class) = self.classes.get_mut(&member.class)
             && let Some(at) = class.members.iter().position(|it| *it == slot)
@@ -171,31 +178,6 @@ impl Pods {
             self.ports.remove(&member.ports);
         }
         Some(member)
-    }
-
-    fn hold(&mut self, ip: IpAddr, slot: Slot) {
-        match self.holders.entry(ip) {
-            Entry::Vacant(place) => {
-                place.insert(slot);
-            }
-            Entry::Occupied(_) => self.others.entry(ip).or_default().push(slot),
-        }
-    }
-
-    fn let_go(&mut self, ip: IpAddr, slot: Slot) {
-        let Entry::Occupied(mut holder) = self.holders.entry(ip) else { return };
-        let Some(others) = self.others.get_mut(&ip) else {
-            holder.remove();
-            return;
-        };
-        if let Some(at) = others.iter().position(|it| *it == slot) {
-            others.swap_remove(at);
-        } else if let Some(other) = others.pop() {
-            holder.insert(other);
-        }
-        if others.is_empty() {
-            self.others.remove(&ip);
-        }
     }
 
     /// The sets that a class was in, if that was its last pod.
@@ -213,7 +195,7 @@ impl Pods {
         class.sets
     }
 
-    pub fn ips_of_class(&self, class: ClassId) -> BTreeSet<IpAddr> {
+    pub fn ips_of_class(&self, class: ClassId) -> BTreeSet<NetworkIp> {
         self.members(class).flat_map(|it| it.ips.iter().copied()).collect()
     }
 }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use kube_services::{Backing, Client, Limits, Shares};
 use offload::policy::Rule;
 
+use super::network::{NetworkId, NetworkIp};
 use crate::policy::budget::Excess;
 use crate::policy::model::{Endpoint, EndpointSlice, ObjectName, Protocol, Service};
-use fronts::Fronts;
+pub(super) use fronts::Fronts;
 pub use fronts::{Front, FrontId};
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Moved {
     pub gone: BTreeMap<FrontId, Front>,
     pub new: BTreeSet<FrontId>,
     /// Addresses of backends, before and after.
-    pub backends: BTreeSet<IpAddr>,
+    pub backends: BTreeSet<NetworkIp>,
 }
 
 impl Services {
@@ -86,18 +87,18 @@ impl Services {
         self.service_of.keys()
     }
 
-    pub fn with_backend(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.fronts.with_backend(ip)
+    pub fn with_backend(&self, at: NetworkIp) -> impl Iterator<Item = FrontId> {
+        self.fronts.with_backend(at)
     }
 
     /// Those that have it as their own address, or as a backend's.
-    pub fn with_address(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.fronts.with_address(ip)
+    pub fn with_address(&self, at: NetworkIp) -> impl Iterator<Item = FrontId> {
+        self.fronts.with_address(at)
     }
 
-    /// All that one of these rules can have to do with, and perhaps others.
-    pub fn concerned(&self, rules: &[Rule]) -> BTreeSet<FrontId> {
-        self.fronts.concerned(rules)
+    /// All of a network that one of these rules can have to do with, and perhaps others.
+    pub fn concerned(&self, network: NetworkId, rules: &[Rule]) -> BTreeSet<FrontId> {
+        self.fronts.concerned(network, rules)
     }
 
     pub fn put(&mut self, mut service: Service, moved: &mut Moved) {
@@ -145,6 +146,7 @@ impl Services {
         if self.shares.refuses(name) {
             let whole = |address: &IpAddr| Front {
                 service: name.clone(),
+                network: NetworkId::Overlay,
                 address: *address,
                 protocol: Protocol::Tcp,
                 port: 0,
@@ -160,6 +162,7 @@ impl Services {
             for port in &service.ports {
                 fronts.push(Front {
                     service: name.clone(),
+                    network: NetworkId::Overlay,
                     address: *address,
                     protocol: port.protocol,
                     port: port.number,
@@ -200,14 +203,14 @@ impl Services {
         }
         for id in ids {
             let Some(front) = self.fronts.remove(id) else { continue };
-            moved.backends.extend(front.backends.iter().map(|(ip, _)| *ip));
+            moved.backends.extend(front.backend_ips());
             if !moved.new.remove(&id) {
                 moved.gone.insert(id, front);
             }
         }
         self.by_service.remove(name);
         for front in wanted {
-            moved.backends.extend(front.backends.iter().map(|(ip, _)| *ip));
+            moved.backends.extend(front.backend_ips());
             let id = self.fronts.insert(front);
             self.by_service.entry(name.clone()).or_default().push(id);
             moved.new.insert(id);

@@ -7,7 +7,7 @@ use offload::policy::{Action, Origin, PrefixSet, Rule, Traffic};
 use serde_json::{Value, json};
 
 use super::{PODS, change, compiler, ip, labels, pod, policy};
-use crate::policy::index::{Moved, Services};
+use crate::policy::index::{Moved, NetworkId, Services};
 use crate::policy::{Affected, Budget, Change, Compiler};
 
 fn relabelled(name: &str, release: &str) -> Value {
@@ -86,7 +86,7 @@ fn a_rule_finds_its_peers_services_and_not_all_on_a_usual_port() {
     let services = services();
     let found = |peers: PrefixSet, port: u16| -> Vec<String> {
         let rule = Rule { action: Action::Allow, peers, traffic: Traffic::tcp(port), origin: Origin(0) };
-        let fronts = services.concerned(&[rule]);
+        let fronts = services.concerned(NetworkId::Overlay, &[rule]);
         let fronts = fronts.into_iter().filter_map(|id| services.front(id));
         fronts.map(|it| format!("{}:{}", it.service.name, it.port)).collect()
     };

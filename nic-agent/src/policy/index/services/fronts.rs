@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use offload::policy::{PrefixSet, Rule, Traffic};
 
+use crate::policy::index::network::{ByNetwork, NetworkId, NetworkIp};
 use crate::policy::model::{ObjectName, Protocol};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,8 @@ impl FrontId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Front {
     pub service: ObjectName,
+    /// On which its address is, and those of its backends.
+    pub network: NetworkId,
     pub address: IpAddr,
     pub protocol: Protocol,
     pub port: u16,
@@ -32,13 +35,19 @@ pub struct Front {
 #[derive(Debug, Default)]
 pub struct Fronts {
     by_id: BTreeMap<FrontId, Front>,
+    networks: ByNetwork<OnNetwork>,
+    next: u32,
+}
+
+/// Those of one network, and where to find them.
+#[derive(Debug, Default)]
+struct OnNetwork {
     /// By its own address, and its backends'. One flat tree: a prefix is looked up once, and a cluster's backends take no
     /// set each.
     by_ip: BTreeSet<(IpAddr, FrontId)>,
     /// Its own, and its backends'.
     by_port: BTreeMap<(Protocol, u16), BTreeSet<FrontId>>,
     whole: BTreeSet<FrontId>,
-    next: u32,
 }
 
 impl Front {
@@ -49,6 +58,10 @@ impl Front {
 
     fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.backends.iter().map(|(ip, _)| *ip).chain([self.address])
+    }
+
+    pub fn backend_ips(&self) -> impl Iterator<Item = NetworkIp> {
+        self.backends.iter().map(|(ip, _)| NetworkIp { network: self.network, ip: *ip })
     }
 
     fn has_backend(&self, wanted: IpAddr) -> bool {
@@ -65,56 +78,42 @@ impl Fronts {
     pub fn insert(&mut self, front: Front) -> FrontId {
         let id = FrontId(self.next);
         self.next += 1;
-        self.by_ip.extend(front.ips().map(|ip| (ip, id)));
-        if front.is_whole {
-            self.whole.insert(id);
-        } else {
-            for port in front.ports() {
-                self.by_port.entry(port).or_default().insert(id);
-            }
-        }
+        self.networks.entry(front.network).or_default().insert(id, &front);
         self.by_id.insert(id, front);
         id
     }
 
     pub fn remove(&mut self, id: FrontId) -> Option<Front> {
         let front = self.by_id.remove(&id)?;
-        for ip in front.ips() {
-            self.by_ip.remove(&(ip, id));
+        if let Some(there) = self.networks.get_mut(&front.network) {
+            there.remove(id, &front);
         }
-        for port in front.ports() {
-            if let Some(ids) = self.by_port.get_mut(&port) {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.by_port.remove(&port);
-                }
-            }
-        }
-        self.whole.remove(&id);
         Some(front)
     }
 
-    pub fn with_backend(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.with_address(ip).filter(move |id| self.get(*id).is_some_and(|front| front.has_backend(ip)))
+    pub fn with_backend(&self, at: NetworkIp) -> impl Iterator<Item = FrontId> {
+        self.with_address(at).filter(move |id| self.get(*id).is_some_and(|front| front.has_backend(at.ip)))
     }
 
     /// Those that have it as their own address, or as a backend's.
-    pub fn with_address(&self, ip: IpAddr) -> impl Iterator<Item = FrontId> {
-        self.by_ip.range((ip, FrontId::FIRST)..=(ip, FrontId::LAST)).map(|(_, id)| *id)
+    pub fn with_address(&self, NetworkIp { network, ip }: NetworkIp) -> impl Iterator<Item = FrontId> {
+        self.networks.get(&network).into_iter().flat_map(move |it| it.in_range(ip, ip))
     }
 
-    /// All that one of these rules can have to do with, and perhaps others. Each rule is looked up by its peers and by its
-    /// ports at the same time, until one of them is through: everybody on a rare port is few, and so are few on any port.
-    pub fn concerned(&self, rules: &[Rule]) -> BTreeSet<FrontId> {
+    /// All of a network that one of these rules can have to do with, and perhaps others. Each rule is looked up by its
+    /// peers and by its ports at the same time, until one of them is through: everybody on a rare port is few, and so are
+    /// few on any port.
+    pub fn concerned(&self, network: NetworkId, rules: &[Rule]) -> BTreeSet<FrontId> {
+        let Some(there) = self.networks.get(&network) else { return BTreeSet::new() };
         let mut all = Vec::new();
         let mut walked: Vec<&PrefixSet> = Vec::new();
         for rule in rules.iter().filter(|it| !it.peers.is_empty()) {
-            all.extend(&self.whole);
+            all.extend(&there.whole);
             if walked.contains(&&rule.peers) {
                 continue;
             }
-            let mut by_peers = rule.peers.iter().flat_map(|net| self.steps_in(net));
-            let mut by_ports = self.with_ports_of(&rule.traffic);
+            let mut by_peers = rule.peers.iter().flat_map(|net| there.steps_in(net));
+            let mut by_ports = there.with_ports_of(&rule.traffic);
             let (mut of_peers, mut of_ports) = (Vec::new(), Vec::new());
             let mut steps_of_ports = 0;
             let found = loop {
@@ -141,11 +140,42 @@ impl Fronts {
         all.dedup();
         all.into_iter().collect()
     }
+}
+
+impl OnNetwork {
+    fn insert(&mut self, id: FrontId, front: &Front) {
+        self.by_ip.extend(front.ips().map(|ip| (ip, id)));
+        if front.is_whole {
+            self.whole.insert(id);
+        } else {
+            for port in front.ports() {
+                self.by_port.entry(port).or_default().insert(id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: FrontId, front: &Front) {
+        for ip in front.ips() {
+            self.by_ip.remove(&(ip, id));
+        }
+        for port in front.ports() {
+            if let Some(ids) = self.by_port.get_mut(&port) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_port.remove(&port);
+                }
+            }
+        }
+        self.whole.remove(&id);
+    }
+
+    fn in_range(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = FrontId> {
+        self.by_ip.range((first, FrontId::FIRST)..=(last, FrontId::LAST)).map(|(_, id)| *id)
+    }
 
     /// Those with a backend or the address in the prefix. A step without one is the looking up.
     fn steps_in(&self, net: IpNet) -> impl Iterator<Item = Option<FrontId>> {
-        let found = self.by_ip.range((net.network(), FrontId::FIRST)..=(net.broadcast(), FrontId::LAST));
-        std::iter::once(None).chain(found.map(|(_, id)| Some(*id)))
+        std::iter::once(None).chain(self.in_range(net.network(), net.broadcast()).map(Some))
     }
 
     /// `None`: on every port.

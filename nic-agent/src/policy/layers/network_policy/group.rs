@@ -15,6 +15,7 @@ use offload::policy::Rule;
 
 use crate::policy::budget::Excess;
 use crate::policy::index::{Front, FrontId, Moved, Services};
+use crate::policy::layers::NETWORK;
 use crate::policy::model::ObjectName;
 use crate::policy::origins::Origins;
 pub use judge::{Standing, is_covered_for, is_open};
@@ -60,7 +61,7 @@ impl Group {
     /// Asks about every Service that a rule has to do with. Says whether anything changed.
     pub fn judge_all(&mut self, law: &Law<'_>) -> bool {
         let candidates =
-            if is_open(&self.rules) { BTreeSet::new() } else { law.services.concerned(&self.rules) };
+            if is_open(&self.rules) { BTreeSet::new() } else { law.services.concerned(NETWORK, &self.rules) };
         let judge = |id: &FrontId| Some((*id, judge::judge(&self.rules, law.services.front(*id)?)?));
         let standings: BTreeMap<_, _> = candidates.iter().filter_map(judge).collect();
         let is_changed = self.standings != standings;
@@ -84,7 +85,7 @@ impl Group {
         }
         let open = is_open(&self.rules);
         for id in touched.union(&moved.new) {
-            let Some(front) = law.services.front(*id) else { continue };
+            let Some(front) = law.services.front(*id).filter(|it| it.network == NETWORK) else { continue };
             let standing = if open { None } else { judge::judge(&self.rules, front) };
             if self.standings.get(id) == standing.as_ref() {
                 continue;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use offload::policy::{Direction, PortRange, PortSet, PrefixSet, Rule, Traffic, Transports};
 
 use crate::policy::index::{Index, Scope, SetId, SetKey};
+use crate::policy::layers::NETWORK;
 use crate::policy::layers::rule::{allow, matches_nothing, transports};
 use crate::policy::model::{Peer, Peers, Pod, Policy, PolicyPort, PolicyRule, Ports, Protocol};
 use crate::policy::origins::{OriginKey, Origins};
@@ -80,7 +81,7 @@ impl Program {
         };
         let addresses = |part: &Part| match part.peers {
             None => PrefixSet::any(),
-            Some(id) => index.set(id).map(|set| set.addresses.clone()).unwrap_or_default(),
+            Some(id) => index.set(id).map(|set| set.addresses(NETWORK).clone()).unwrap_or_default(),
         };
         let numbers = |part: &Part| part.numbers.clone().map_or(Traffic::Any, Traffic::Of);
         self.ingress_rules.clear();
@@ -95,7 +96,7 @@ impl Program {
             let Some(receivers) = part.receivers.and_then(|id| index.set(id)) else { continue };
             let mut resolved: BTreeMap<(Protocol, u16), PrefixSet> = BTreeMap::new();
             for (protocol, name) in &part.names {
-                for (port, pods) in receivers.named(*protocol, name) {
+                for (port, pods) in receivers.named(NETWORK, *protocol, name) {
                     let all = resolved.entry((*protocol, port)).or_default();
                     *all = if all.is_empty() { pods.clone() } else { all.union(pods) };
                 }
