@@ -433,6 +433,19 @@ impl Bench {
         self.directory.send_replace(directory);
     }
 
+    /// What the policies were made from, until they are told again.
+    pub fn source(&mut self, source: &str) {
+        self.policies.send_modify(|it| match it {
+            Policies::Known(known) => source.clone_into(&mut Arc::make_mut(known).source),
+            other => panic!("{other:?}"),
+        });
+    }
+
+    /// What is told of it to whoever wrote them.
+    pub fn source_in_tables(&mut self) -> Option<String> {
+        self.agent().published.borrow().policy.source.clone()
+    }
+
     pub fn policies(&mut self, policies: Policies) {
         self.policies.send_replace(policies);
     }

@@ -141,21 +141,33 @@ fn a_pass_that_finds_all_right_changes_nothing() {
     });
 }
 
+/// Beside one that stays.
 #[test]
 fn whatever_fails_what_nobody_holds_is_closed() {
+    async fn two_ready() -> Bench {
+        let mut bench = ready().await;
+        bench.pod(2);
+        bench.attach(claim(2, 2, 2));
+        assert!(bench.rest().await);
+        bench.is_fine();
+        bench.world.take_log();
+        bench
+    }
     run(async {
         for part in [Part::Ovs, Part::Switch, Part::Disk] {
-            let mut bench = ready().await;
+            let mut bench = two_ready().await;
             bench.world.lock().fails(part);
             bench.gone(1);
             bench.turn().await;
-            assert!(bench.world.take_log().contains(&Effect::Close(rep(1))), "{part:?}");
+            let log = bench.world.take_log();
+            assert!(log.contains(&Effect::Close(rep(1))), "{part:?}");
+            assert!(!log.contains(&Effect::Close(rep(2))), "{part:?}");
             bench.world.lock().failing.clear();
             assert!(bench.rest().await, "{part:?}");
             bench.is_fine();
         }
         for down in ["ovsdb", "switch", "southbound"] {
-            let mut bench = ready().await;
+            let mut bench = two_ready().await;
             match down {
                 "ovsdb" => bench.world.lock().ovsdb_up = false,
                 "switch" => bench.world.lock().switch_ends(false),
@@ -163,7 +175,9 @@ fn whatever_fails_what_nobody_holds_is_closed() {
             }
             bench.gone(1);
             bench.turn().await;
-            assert!(bench.world.take_log().contains(&Effect::Close(rep(1))), "{down}");
+            let log = bench.world.take_log();
+            assert!(log.contains(&Effect::Close(rep(1))), "{down}");
+            assert!(!log.contains(&Effect::Close(rep(2))), "{down}");
         }
     });
 }
@@ -290,5 +304,25 @@ fn flows_that_are_lost_come_back_before_open_vswitch_serves() {
         let flows = log.iter().position(|it| matches!(it, Effect::Flows { put: 1, .. }));
         let released = log.iter().position(|it| *it == ovs(&["~"]));
         assert!(flows.is_some() && flows < released, "{log:?}");
+    });
+}
+
+/// Nobody is told that his policy is in force before it is.
+#[test]
+fn a_source_is_in_the_tables_when_its_flows_are() {
+    run(async {
+        let mut bench = ready().await;
+        bench.source("1");
+        assert!(bench.rest().await);
+        assert_eq!(bench.source_in_tables().as_deref(), Some("1"));
+        bench.world.lock().fails(Part::Switch);
+        bench.policy(1, true);
+        bench.source("2");
+        bench.turn().await;
+        assert_eq!(bench.source_in_tables().as_deref(), Some("1"));
+        bench.world.lock().failing.clear();
+        assert!(bench.rest().await);
+        assert_eq!(bench.source_in_tables().as_deref(), Some("2"));
+        bench.is_fine();
     });
 }

@@ -97,3 +97,21 @@ fn nothing_opens_on_a_zone_that_cannot_be_emptied() {
         bench.is_fine();
     });
 }
+
+#[test]
+fn a_zone_that_could_not_be_emptied_is_emptied_later() {
+    run(async {
+        let mut bench = ready().await;
+        bench.detach(key(1));
+        bench.turn().await;
+        bench.world.wait(Duration::from_secs(5));
+        bench.world.lock().fails(Part::Switch);
+        bench.turn().await;
+        bench.world.lock().failing.clear();
+        bench.world.take_log();
+        bench.turn().await;
+        assert_eq!(flushes(&bench.world.take_log()), 1);
+        assert!(bench.rest().await);
+        bench.is_fine();
+    });
+}
