@@ -155,7 +155,7 @@ fn whatever_fails_what_nobody_holds_is_closed() {
     }
     run(async {
         for part in [Part::Ovs, Part::Switch, Part::Disk] {
-            let mut bench = two_ready().await;
+            let mut bench = Box::pin(two_ready()).await;
             bench.world.lock().fails(part);
             bench.gone(1);
             bench.turn().await;
@@ -167,7 +167,7 @@ fn whatever_fails_what_nobody_holds_is_closed() {
             bench.is_fine();
         }
         for down in ["ovsdb", "switch", "southbound"] {
-            let mut bench = two_ready().await;
+            let mut bench = Box::pin(two_ready()).await;
             match down {
                 "ovsdb" => bench.world.lock().ovsdb_up = false,
                 "switch" => bench.world.lock().switch_ends(false),
