@@ -1,7 +1,7 @@
 //! What the agent must still know after a restart: the attachments and the sandboxes that are over.
 //!
 //! Two JSON files, each written beside itself, synced and renamed, so that a crash leaves the old state or the new one
-//! ([`file`]). Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is
+//! ([`mod@file`]). Files of older versions stay readable; a file of a newer version, or one that is damaged, is an error and is
 //! never overwritten silently: the caller moves it aside.
 
 pub mod book;
